@@ -1,4 +1,4 @@
-"""What users may rely on changes only on purpose: the public names, and the requests a plan may ask for."""
+"""What users rely on changes only on purpose: the public names, and the requests of a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_public_surface_is_the_recorded_one() -> None:
     now, then = set(surface()), set(SNAPSHOT.read_text().split("\n")) - {""}
     said = [f"new: {row}" for row in sorted(now - then)]
     said += [f"gone: {row}" for row in sorted(then - now)]
-    remedy = "if meant: python -m tests.house.surface > tests/house/public_surface.txt, and a changelog fragment"
+    remedy = f"if meant: python -m tests.house.surface > {tree.name(SNAPSHOT)}, and a fragment"
     assert not said, "\n".join([*said, remedy])
 
 
@@ -32,7 +32,7 @@ def test_every_public_name_exists() -> None:
 def test_the_request_vocabulary_is_closed() -> None:
     requests = {request.__name__ for request in typing.get_args(plan.Request)}
     assert requests == {"Call", "Offload", "Park", "Unpark", "Now", "Spawn"}, (
-        "a seventh request is a new word in every driver: write a decision record that supersedes 0002"
+        "a seventh request is a word every driver must learn: supersede decision 0002 first"
     )
 
 
