@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 
-from headway.core.mm.gfp import Gfp, Scope, for_allocator
+from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.plan import Runtime
 
 P = ParamSpec("P")
