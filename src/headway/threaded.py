@@ -94,8 +94,12 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
     ) -> None:
         if backend is None:
             if alloc is None:
-                raise UsageError("a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither")
-            backend = Callables(_with_mask(alloc), free or _drop, None if light is None else _with_mask(light))
+                raise UsageError(
+                    "a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither"
+                )
+            backend = Callables(
+                _with_mask(alloc), free or _drop, None if light is None else _with_mask(light)
+            )
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
@@ -121,7 +125,9 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
     if inspect.iscoroutinefunction(function):
-        raise UsageError(f"{function!r} is a coroutine function; a pool's allocator is a plain function")
+        raise UsageError(
+            f"{function!r} is a coroutine function; a pool's allocator is a plain function"
+        )
     try:
         inspect.signature(function).bind(None)
     except TypeError:
