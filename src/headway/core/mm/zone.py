@@ -6,19 +6,18 @@ decides what to do (a mempool uses its reserve, then parks). It holds no memory:
 Every user has a *share*: runs of one order, and a floor of so many of them. What counts is
 ``claims = sum of max(held, floor)``; what nobody has a claim to is open to all, down to the mark
 (`low` for a light try, `min` or what the mask may dip to for a heavy one). Below its floor a share
-always gets a run. So an unused floor is the only memory that idles, and floors are admitted only
-while their sum leaves `min`. MEMALLOC ignores the marks, never a floor.
+always gets a run. Floors are admitted only while their sum leaves `min`; MEMALLOC ignores the
+marks, never a floor.
 
-A floor is kept as runs, not as a sum: with every grant outside a floor, all unfilled floors must
-still be servable at once (`PageAllocator.can_serve`). That stays true by itself otherwise: a freed
-run brings back what its share's floor grows by; and a grant inside a floor takes the smallest block
-that will do, which never costs a larger floor its block (if no block of order k..s-1 is free, the
-free blocks of order >= j in k+1..s come to more than the floors of order >= j, both in whole 2**j,
-and splitting one of order s takes exactly 2**j from them).
+A floor is kept as runs, not as a sum: after any grant outside a floor, all unfilled floors must
+still be servable at once. Otherwise that stays true by itself: a freed run brings back what its
+share's floor grows by, and a grant inside a floor takes the smallest block that will do. (If that
+has order s > k, then for each j in k+1..s the free blocks of order >= j exceed the floors of order
+>= j, both in multiples of 2**j pages, and the split takes exactly 2**j from them.)
 
-Freed runs are kept by their share as they are, and merged only when someone needs them merged: a
-steady state costs one list operation each way. `free` takes no guard at all (one pop, one append,
-atomic each), so a finaliser or a signal handler may free while it interrupts anything.
+Freed runs stay with their share and are merged only when someone needs a larger one: a steady state
+costs one list operation each way. `free` takes no guard (one pop, one append, atomic each), so a
+finaliser or a signal handler may free while it interrupts anything.
 
 Source: Linux ``mm/page_alloc.c`` (6.12) for marks and per-cpu lists; the floors are our own.
 """
@@ -33,6 +32,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
+from headway.core.units import format_size
 from headway.errors import NoMemory, PoolBusy, PoolClosed, UsageError
 
 
@@ -59,23 +59,24 @@ class Zone:
     """
 
     __slots__ = (
-        "_guard",
-        "_hungry",
-        "_pages",
-        "_shares",
-        "_uniform",
-        "heavy_refusals",
-        "light_refusals",
-        "marks",
-        "name",
-        "page_count",
-    )
+        "_guard", "_hungry", "_pages", "_shares", "_uniform", "heavy_refusals", "light_refusals",
+        "marks", "name", "page_bytes", "page_count",
+    )  # fmt: skip
 
-    def __init__(self, page_count: int, marks: Watermarks, *, name: str, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        page_count: int,
+        marks: Watermarks,
+        *,
+        runtime: Runtime,
+        name: str = "zone",
+        page_bytes: int = 4096,
+    ) -> None:
         if marks.high > page_count:
             raise UsageError(f"zone {name!r}: {marks} do not fit into {page_count} pages")
         self.name = name
         self.page_count = page_count
+        self.page_bytes = page_bytes  # for messages: users think in bytes
         self.marks = marks
         self.light_refusals = 0
         self.heavy_refusals = 0
@@ -98,9 +99,10 @@ class Zone:
             self._merge()
             if floor_count and not self._pages.can_serve(_unfilled(shares)):
                 raise NoMemory(
-                    f"zone {self.name!r}: a floor of {floor_count} x {1 << order} pages for "
-                    f"{name!r} fits only when others give back: {self._pages.free_pages} of "
-                    f"{self.page_count} pages are free; admit floors before the zone is in use"
+                    f"zone {self.name!r}: a floor of {floor_count} x {self._size(1 << order)} for "
+                    f"{name!r} fits only when others give back: "
+                    f"{self._size(self._pages.free_pages)} of {self._size(self.page_count)} are "
+                    "free; ask for floors before the zone is in use"
                 )
             self._shares = shares
             self._uniform = len({other.order for other in shares}) == 1
@@ -109,30 +111,41 @@ class Zone:
     def _check_possible(self, new: Share, shares: tuple[Share, ...]) -> None:
         """Refuse a share that an empty zone could not serve, or that would shut another out."""
         most = self.page_count - self.marks.min
-        what = f"zone {self.name!r} of {self.page_count} pages (min {self.marks.min})"
+        what = f"zone {self.name!r} of {self._size(self.page_count)}"
         if new.order < 0 or new.floor_count < 0:
-            raise UsageError(f"{what}: order {new.order} and floor {new.floor_count} must be >= 0")
+            raise UsageError(
+                f"{what}: order {new.order}, floor {new.floor_count}; neither may be negative"
+            )
         if new.order > self._pages.max_order or 1 << new.order > most:
-            raise UsageError(f"{what}: a run of {1 << new.order} pages can never be had")
+            raise UsageError(
+                f"{what}: a run of {self._size(1 << new.order)} for {new.name!r} can never be had; "
+                f"{self._size(most)} can be handed out, {self._size(1 << self._pages.max_order)} "
+                "in one piece"
+            )
         floors = sum(share.floor_count << share.order for share in shares)
         for share in shares:
             own = share.floor_count << share.order
-            if floors - own + max(own, 1 << share.order) > most:
+            least = max(own, 1 << share.order)
+            if floors - own + least > most:
                 raise UsageError(
-                    f"{what}: floors of {floors} pages with {new.name!r} would leave "
-                    f"{share.name!r} without a single run; {most} pages can be promised in all"
+                    f"{what}: with {new.name!r}, the floors of others come to "
+                    f"{self._size(floors - own)}, and {share.name!r} needs {self._size(least)}; "
+                    f"{self._size(most)} can be handed out"
                 )
         demand: dict[int, int] = {}
         for share in shares:
-            count = max(share.floor_count, share is new)
-            demand[share.order] = demand.get(share.order, 0) + count
+            demand[share.order] = demand.get(share.order, 0) + share.floor_count
+        demand[new.order] += new.floor_count == 0
         if not PageAllocator(self.page_count).can_serve(demand):
-            raise UsageError(f"{what}: the floors with {new.name!r} do not fit as aligned runs")
+            raise UsageError(f"{what}: the floors with {new.name!r} do not fit in one piece each")
+
+    def _size(self, page_count: int) -> str:
+        return format_size(page_count * self.page_bytes)
 
     # -- under the guard -----------------------------------------------------------------------
 
     def _grant(self, share: Share, mark: int) -> PageRun | None:
-        """A run for `share`, if it is inside its floor or leaves `mark` that nobody has claims to."""
+        """A run for `share`, if inside its floor, or if `mark` of what is unclaimed is left."""
         order = share.order
         room = self.page_count
         others_unfilled = False
@@ -180,10 +193,17 @@ class Zone:
                     pool=share.name,
                     count=len(share._out),
                 )
+            share.closed = True
             self._merge()
             self._shares = tuple(other for other in self._shares if other is not share)
             self._uniform = len({other.order for other in self._shares}) <= 1
         self._tell_room()
+
+    def _take_back(self, share: Share) -> None:
+        """Collect a run whose `free` was overtaken by its share's close."""
+        with self._guard:
+            while share._stock:
+                self._pages.free(share._stock.pop())
 
     # -- outside the guard ---------------------------------------------------------------------
 
@@ -216,12 +236,12 @@ class Zone:
     def __repr__(self) -> str:
         stats = self.stats()
         return (
-            f"<Zone {self.name!r} {stats.held_pages} of {self.page_count} pages held, "
-            f"{stats.floor_pages} kept for floors, {stats.share_count} shares, min {self.marks.min}>"
+            f"<Zone {self.name!r}: {stats.held_pages} of {self.page_count} pages held, "
+            f"{stats.floor_pages} kept for floors, {stats.share_count} shares>"
         )
 
     def check_invariants(self) -> None:
-        """All pages are held, in a stock, or free, once each; and all floors can be filled at once."""
+        """All pages are held, in a stock, or free; and all floors can be filled at once."""
         with self._guard:
             in_use = self.page_count - self._pages.free_pages
             ours = sum(
@@ -241,7 +261,9 @@ class Share:
     it, in this order: for a moment the run is in neither, and so is nobody's to take.
     """
 
-    __slots__ = ("_closed", "_out", "_refused", "_stock", "floor_count", "name", "on_room", "order", "zone")  # fmt: skip
+    __slots__ = (
+        "_out", "_refused", "_stock", "closed", "floor_count", "name", "on_room", "order", "zone",
+    )  # fmt: skip
 
     def __init__(self, zone: Zone, order: int, floor_count: int, name: str) -> None:
         self.zone = zone
@@ -253,7 +275,7 @@ class Share:
         self._out: dict[int, PageRun] = {}  # first page -> run, of what is held
         self._stock: list[PageRun] = []  # freed and not merged yet
         self._refused = False
-        self._closed = False
+        self.closed = False
 
     @property
     def held_count(self) -> int:
@@ -266,7 +288,7 @@ class Share:
         """
         zone = self.zone
         with zone._guard:
-            if self._closed:
+            if self.closed:
                 return None
             run = zone._grant(self, zone.marks.low)
             if run is None:
@@ -285,7 +307,7 @@ class Share:
         zone = self.zone
         mark = lowest_mark(int(gfp), zone.marks.min)
         with zone._guard:
-            if self._closed:
+            if self.closed:
                 raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
             run = zone._grant(self, mark)
             if run is None and self.on_room is not None:
@@ -315,6 +337,8 @@ class Share:
                 f"at page {run.first}; the run taken there has {held.page_count}"
             )
         self._stock.append(held)
+        if self.closed:
+            self.zone._take_back(self)
         if self.zone._hungry:
             self.zone._tell_room()
 
@@ -323,9 +347,8 @@ class Share:
 
         Raises: PoolBusy if runs are still held (the share stays as it was).
         """
-        if not self._closed:
+        if not self.closed:
             self.zone._leave(self)
-            self._closed = True
 
     def __repr__(self) -> str:
         return (
