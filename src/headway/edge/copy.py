@@ -74,6 +74,7 @@ def transfer(
 
     return _Run(
         source,
+        source.size,
         frames,
         fill=_reader(source),
         drain=write,
@@ -92,15 +93,17 @@ def transfer(
 
 def digest_of(
     device: Device,
+    size: int,
     frames: Frames,
     *,
     request_size: int,
     in_flight: int,
     progress: Progress | None = None,
 ) -> Moved:
-    """Read all of `device` and hash it."""
+    """Read the first `size` bytes of `device` and hash them."""
     return _Run(
         device,
+        size,
         frames,
         fill=_reader(device),
         drain=None,
@@ -143,6 +146,7 @@ def compare(
 
     return _Run(
         source,
+        source.size,
         frames,
         fill=both,
         drain=None,
@@ -179,6 +183,7 @@ class _Run:
     def __init__(
         self,
         source: Device,
+        size: int,
         frames: Frames,
         *,
         fill: Callable[[memoryview, Piece], None],
@@ -193,7 +198,7 @@ class _Run:
         self._frames = frames
         self._fill = fill
         self._drain = drain
-        self._size = source.size
+        self._size = size
         self._frame_size = frame_size
         self._movers = movers
         self._sha = hashlib.sha256() if hashing else None
@@ -201,7 +206,7 @@ class _Run:
         self._stopping = False  # only ever set
         self._lock = threading.Lock()
         # Under the lock:
-        self._sequence = Sequence(source.size, request_size, source.extent, keep_holes=keep_holes)
+        self._sequence = Sequence(size, request_size, source.extent, keep_holes=keep_holes)
         self._line: Line[_Queued] = Line()
         self._out = 0  # frames leased
         self._peak = 0

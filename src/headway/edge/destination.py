@@ -37,7 +37,8 @@ from headway.errors import BlockError, UsageError
 class Destination(Protocol):
     """What a copy writes to. Exactly one of `commit` and `discard` ends it."""
 
-    device: Device
+    @property
+    def device(self) -> Device: ...
 
     def commit(self, preserve: os.stat_result | None) -> None:
         """Make the copy durable and visible, with the mode and times of `preserve` if given."""
@@ -114,7 +115,8 @@ class NewFile:
             if error.errno != errno.EINVAL:  # a directory that cannot be synced at all
                 raise BlockError(
                     error.errno or errno.EIO,
-                    f"{self._shown} is complete, but sync of its directory failed: {error.strerror}",
+                    f"{self._shown} is complete, but sync of its directory failed: "
+                    f"{error.strerror}",
                 ) from error
         self.device.close()
         self._forget()
@@ -137,7 +139,7 @@ class NewFile:
         return os.open(self._temporary, flags, 0o666, dir_fd=self._directory_fd), flags
 
     def _dress(self, fd: int, preserve: os.stat_result | None) -> None:
-        """Owner and attributes of the old file, mode of the source or old file, times of the source."""
+        """Give it the old file's owner, attributes and mode, or the source's mode and times."""
         mode = self._mode
         old = self._old
         if old is not None:
@@ -171,7 +173,7 @@ class NewFile:
         """Name the nameless file; False if the name is taken."""
         where = self._directory_fd
         try:
-            # With directory descriptors this is linkat(AT_SYMLINK_FOLLOW), through /proc to the file.
+            # With directory descriptors this is linkat(AT_SYMLINK_FOLLOW), by /proc to the file.
             os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=where, dst_dir_fd=where)
         except FileExistsError:
             return False

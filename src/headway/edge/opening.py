@@ -30,7 +30,7 @@ def open_device(
 ) -> Device:
     """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; the file must exist.
 
-    `direct` None means: O_DIRECT where it pays. `bounce` serves requests whose memory is not aligned.
+    `direct` None means: O_DIRECT where it pays. `bounce` serves memory that is not aligned.
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
     Waits: never on a FIFO or socket, which are refused.
     """
@@ -59,7 +59,7 @@ def refuse(path: str, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UsageError(f"{path} is a directory: name a file in it")
     if stat.S_ISFIFO(mode):
-        raise UsageError(f"{path} is a FIFO, which has no offsets: copy to or from a file instead")
+        raise UsageError(f"{path} is a FIFO, which has no offsets: use a file instead")
     if stat.S_ISSOCK(mode):
         raise UsageError(
             f"{path} is a socket, which has no offsets: copy to or from a file instead"
@@ -131,7 +131,7 @@ def _on_descriptor(
 
 
 def second_descriptor(fd: int, flags: int, size: int, direct: bool | None) -> int | None:
-    """An O_DIRECT descriptor of the file behind `fd`, or None where it is refused or would not pay."""
+    """An O_DIRECT descriptor of the file behind `fd`; None where refused or not worth it."""
     if direct is False or not hasattr(os, "O_DIRECT"):
         return None
     if direct is None:

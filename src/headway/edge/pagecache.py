@@ -50,12 +50,13 @@ def write_behind(fd: int, offset: int, length: int, *, wait: bool) -> None:
     call(fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(flags))
 
 
-def clone(source_fd: int, target_fd: int) -> bool:
-    """Share the source's blocks with the target (a reflink); False if the file system cannot."""
+def clone(source_fd: int, target_fd: int, size: int) -> bool:
+    """Share the source's first `size` bytes with the target (a reflink); False if it cannot be."""
     try:
         import fcntl
 
         fcntl.ioctl(target_fd, _FICLONE, source_fd)
+        os.ftruncate(target_fd, size)  # the source may have grown since it was opened
     except (ImportError, OSError):
         return False
     return True
