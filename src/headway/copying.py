@@ -159,7 +159,9 @@ class _Job:
             used = own if zone is None else zone
             assert used is not None
             backend = Capped(used.buffers(self._request_size), self._sizing.in_flight)
-            frames = Mempool(backend, min_count=self._sizing.reserve, name="copy frames")
+            frames: Mempool[memoryview] = Mempool(
+                backend, min_count=self._sizing.reserve, name="copy frames"
+            )
             try:
                 if starve:
                     frames.inject(lambda: True)
@@ -171,7 +173,7 @@ class _Job:
             if own is not None:
                 own.close()
 
-    def _passes(self, frames: Mempool, starve: bool) -> tuple[int, str | None]:
+    def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
         size = {"request_size": self._request_size, "in_flight": self._sizing.in_flight}
         moved = engine.Moved(None, 0)
         if self._hashing or starve or not self._cloned():
@@ -190,9 +192,7 @@ class _Job:
         if not self._hashing:
             again = engine.compare(self._source, self._target, frames, progress=stage, **size)
             return max(moved.peak, again.peak), None
-        again = engine.digest_of(
-            self._target, self._source.size, frames, progress=stage, **size
-        )
+        again = engine.digest_of(self._target, self._source.size, frames, progress=stage, **size)
         if again.digest != moved.digest:
             raise BlockError(
                 5,

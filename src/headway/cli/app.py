@@ -27,7 +27,8 @@ _COMMANDS = ("copy",)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
+    bool,
+    typer.Option("--json", help="Print one JSON object, and nothing else, on standard output."),
 ]
 
 
@@ -52,7 +53,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except (KeyboardInterrupt, Interrupted) as error:
-        return _fail(f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug)
+        return _fail(
+            f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
+        )
     except BaseException as error:
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else 1

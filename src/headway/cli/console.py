@@ -12,7 +12,8 @@ from typing import Any
 
 def print_json(report: Any) -> None:
     """Print a frozen dataclass, or a mapping, as one JSON object on one line."""
-    found = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else report
+    is_value = dataclasses.is_dataclass(report) and not isinstance(report, type)
+    found = dataclasses.asdict(report) if is_value else report
     print(json.dumps(found, ensure_ascii=False))
 
 

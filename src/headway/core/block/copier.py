@@ -125,21 +125,26 @@ class Capped:
     To a pool that is an allocator under pressure: it turns to its reserve, then waits.
     """
 
-    __slots__ = ("_backend", "_tokens")
+    __slots__ = ("_backend", "_tokens", "light")
 
     def __init__(self, backend: Any, count: int) -> None:
         assert count > 0
         self._backend = backend
         self._tokens = list(range(count))
+        light = getattr(backend, "light", None)
+        self.light = None if light is None else lambda gfp: self._within(light, gfp)
 
     def alloc(self, gfp: Any) -> Any:
+        return self._within(self._backend.alloc, gfp)
+
+    def _within(self, alloc: Callable[[Any], Any], gfp: Any) -> Any:
         try:
             token = self._tokens.pop()
         except IndexError:
             return None
         frame = None
         try:
-            frame = self._backend.alloc(gfp)
+            frame = alloc(gfp)
         finally:
             if frame is None:
                 self._tokens.append(token)
