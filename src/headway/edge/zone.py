@@ -49,7 +49,6 @@ class ZoneStats:
     findings: int  # of debug mode: buffers written to after they were freed
 
 
-@final
 class Zone:
     """One arena of `size`, shared by any number of users: a hard limit, and memory that is there.
 
