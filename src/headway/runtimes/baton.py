@@ -19,7 +19,8 @@ import importlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar, final
 
 from headway.core.plan import Guard, Park, Plan, Request, Ticket
@@ -44,15 +45,14 @@ class Engine(Protocol):
     def guard(self) -> Guard: ...
     def now(self) -> float: ...
     def owner(self) -> str: ...
-    def report(self, message: str) -> None: ...
+    def report(self, message: str, *, once: bool = False) -> None: ...
 
 
 class _Standing:
     """A function that can stand still: what its two ways have in common."""
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.fn = fn
-        self.args = args
+        self.origin = (fn, args)
         self.dropped = False
         self.done = False
         self._context = contextvars.copy_context()
@@ -61,7 +61,7 @@ class _Standing:
         try:
             if self.dropped:
                 return ("dropped", None)
-            return ("end", self.fn(*self.args))
+            return ("end", self.origin[0](*self.origin[1]))
         except Dropped:
             return ("dropped", None)
         except BaseException as error:
@@ -180,8 +180,11 @@ class ThreadBody(_Standing):
 class CoroutineBody:
     """A coroutine, driven by ``send``; a bare ``yield`` in it (``sleep(0)``) lets others go first."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
+    def __init__(
+        self, fn: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+    ) -> None:
+        self.origin = (fn, args)
+        self._coroutine = fn(*args)
         self._context = contextvars.copy_context()
 
     def send(self, answer: Any) -> Any:
@@ -201,7 +204,7 @@ class CoroutineBody:
 def body_of(fn: Callable[..., Any], args: tuple[Any, ...], *, threads: bool = False) -> Any:
     """A body for a function: `threads` asks for the way that needs no greenlet."""
     if inspect.iscoroutinefunction(fn):
-        return CoroutineBody(fn(*args))
+        return CoroutineBody(fn, args)
     if greenlet is None or threads:
         return ThreadBody(fn, args)
     return GreenBody(fn, args)
@@ -273,6 +276,18 @@ class BatonRuntime:
             except BaseException as failure:
                 error = failure
 
+    @types.coroutine
+    def awaited(self, plan: Plan[T]) -> Generator[Request, Any, T]:
+        """`run` for a coroutine: the same requests, handed out by its own ``yield``."""
+        yield turn("anybody")
+        try:
+            result: T = yield from plan
+        except Exception as failure:
+            self._after(failure)
+            raise
+        self._after(result)
+        return result
+
     def guard(self) -> Guard:
         return self._engine.guard()
 
@@ -299,5 +314,8 @@ class BatonRuntime:
     def now(self) -> float:
         return self._engine.now()
 
-    def report(self, message: str) -> None:
-        self._engine.report(message)
+    def key(self, element: object) -> int:
+        return id(element)
+
+    def report(self, message: str, *, once: bool = False) -> None:
+        self._engine.report(message, once=once)

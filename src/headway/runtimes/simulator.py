@@ -4,7 +4,7 @@ It decides what *can* happen next and does what the oracle picks; it does not ex
 (`headway.checker` does), and it starts no thread. A body is anything with a generator's ``send`` and
 ``throw``: a plan, or a plain function made into a body by `headway.runtimes.baton`.
 
-A *choice* is between options: let a task take its next step, cancel it, or let an effect fail. With
+A *choice* is between options: a task takes its next step, or is cancelled; an effect works, or fails. With
 ``fine`` every request is a place where another task may come first; without, only `Park` is (a body
 that wants to let others go first parks on a ticket that is woken already). A parked task can go on
 when its ticket is woken, or its time is over; the clock moves only when nobody else can go on. The
@@ -42,6 +42,7 @@ class Kind(Enum):
     """What an option does to its task; the value is its mark in a schedule's text."""
 
     STEP = ""
+    WORK = "+"
     FAIL = "!"
     CANCEL = "x"
 
@@ -279,6 +280,12 @@ class Simulator:
                 return None
             answer = self._carry_out(task, request)
 
+    def fails(self) -> bool:
+        """Ask the oracle whether what the current task does now fails."""
+        assert self.current is not None, "only a running task can fail"
+        number = self.current.number
+        return self._choose((Option(number, Kind.WORK), Option(number, Kind.FAIL))) == 1
+
     def _end(self, task: Task, result: Any, failure: BaseException | None) -> None:
         task.done = True
         task.pending = task.deadline = None
@@ -317,12 +324,9 @@ class Simulator:
 
     def _effect(self, request: Call | Offload) -> Any:
         """Run an effect, or let it fail; an exception is an answer too."""
-        assert self.current is not None
         failure = self._may_fail(request) if self._may_fail is not None else None
-        if failure is not None:
-            number = self.current.number
-            if self._choose((Option(number), Option(number, Kind.FAIL))) == 1:
-                return failure
+        if failure is not None and self.fails():
+            return failure
         try:
             return _within(request.scope, request.effect, request.args)
         except Exception as error:
@@ -362,8 +366,12 @@ class Simulator:
     def now(self) -> float:
         return self.clock_s
 
-    def report(self, message: str) -> None:
-        self.reports.append(message)
+    def key(self, element: object) -> int:
+        return id(element)
+
+    def report(self, message: str, *, once: bool = False) -> None:
+        if not once or message not in self.reports:
+            self.reports.append(message)
 
 
 def _cancellable(task: Task) -> bool:
