@@ -1,0 +1,44 @@
+"""headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
+
+from headway.core.mm.composite import Composite
+from headway.core.mm.faults import FailAlloc
+from headway.core.mm.gfp import Gfp
+from headway.core.mm.ladder import Ladder, Wake
+from headway.errors import (
+    BlockError,
+    Deadlock,
+    GfpConflict,
+    HeadwayError,
+    NoMemory,
+    PoolBusy,
+    PoolClosed,
+    PoolTimeout,
+    UsageError,
+)
+from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
+from headway.threaded import Mempool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockError",
+    "Composite",
+    "Deadlock",
+    "FailAlloc",
+    "Gfp",
+    "GfpConflict",
+    "HeadwayError",
+    "Ladder",
+    "Mempool",
+    "NoMemory",
+    "PoolBusy",
+    "PoolClosed",
+    "PoolTimeout",
+    "UsageError",
+    "Wake",
+    "carry",
+    "effective",
+    "nofs",
+    "noio",
+    "noreclaim",
+]

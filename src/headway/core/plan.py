@@ -44,6 +44,16 @@ class Ticket:
         self._waker = waker
         return self._turns.pop() == 0
 
+    def claim(self) -> bool:
+        """Under the object's guard: whether somebody has undertaken to wake it already; now you have."""
+        claimed, self.woken = self.woken, True
+        return claimed
+
+    def take_gift(self) -> list[Any] | None:
+        """What was handed over, once."""
+        gift, self.gift = self.gift, None
+        return gift
+
     def wake(self) -> bool:
         """Wake the one who waits; False if that is no longer possible (its event loop is closed)."""
         self.woken = True
@@ -169,5 +179,8 @@ class Runtime(Protocol):
         """The caller's stack outside headway, innermost first, as ``file:line function``."""
 
     def now(self) -> float: ...
-    def report(self, message: str) -> None:
-        """Log a finding that must not be raised."""
+    def key(self, element: object) -> int:
+        """What identifies an element while it is out (two that are out never share it)."""
+
+    def report(self, message: str, *, once: bool = False) -> None:
+        """Log a finding that must not be raised; `once`: only the first time in this process."""

@@ -1,0 +1,120 @@
+"""The face for asyncio: the same pools, awaited. One pool may serve threads and several loops at once.
+
+It decides nothing: ``aio.Mempool(pool)`` gives an existing pool this face, any other argument makes
+one. An allocator that may block runs on a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Generic, TypeVar, final
+
+from headway import threaded
+from headway.core.mm import mempool as core
+from headway.core.mm.gfp import Gfp
+from headway.core.mm.observed import PoolStats
+from headway.runtimes import scopes, tasks
+
+E = TypeVar("E")
+
+KERNEL = Gfp.KERNEL
+
+__all__ = ["Lease", "Mempool"]
+
+
+@final
+class Mempool(Generic[E]):
+    """A pool whose waits suspend the task: `headway.Mempool` with ``await`` where it may wait."""
+
+    __slots__ = ("alloc_preallocated", "free", "free_bulk", "hand_over", "kick", "pool", "transfer", "try_alloc")
+
+    def __init__(self, pool: Any = None, **options: Any) -> None:
+        self.pool: core.Mempool[E] = pool if isinstance(pool, core.Mempool) else threaded.Mempool(pool, **options)
+        # What never waits is the pool's own method.
+        self.try_alloc = self.pool.try_alloc
+        self.alloc_preallocated = self.pool.alloc_preallocated
+        self.free = self.pool.free
+        self.free_bulk = self.pool.free_bulk
+        self.hand_over = self.pool.hand_over
+        self.transfer = self.pool.transfer
+        self.kick = self.pool.kick
+
+    @classmethod
+    def of(cls, elements: Iterable[E], **options: Any) -> Mempool[E]:
+        """A pool of exactly these elements."""
+        return cls(threaded.Mempool.of(elements, **options))
+
+    async def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
+        """Take one element; wait for it in FIFO order if the mask allows waiting, else None.
+
+        Waits, raises: as `headway.Mempool.alloc`; a cancelled wait loses nothing.
+        """
+        if gfp is KERNEL:
+            element = self.pool.take_now()
+            if element is not None:
+                return element
+        taken = await tasks.run(self.pool.alloc_plan(gfp, scopes.current(), scopes.owner(), 1, timeout_s))
+        return taken[0] if taken else None
+
+    async def alloc_bulk(self, count: int, timeout_s: float | None = None) -> list[E]:
+        """Take `count` elements, all or nothing."""
+        self.pool.check_count(count)
+        if count == 0:
+            return []
+        taken = await tasks.run(self.pool.alloc_plan(KERNEL, scopes.current(), scopes.owner(), count, timeout_s))
+        assert taken is not None
+        return taken
+
+    def lease(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Lease[E]:
+        """An element for an ``async with`` block; freed however it ends."""
+        return Lease(self, gfp, timeout_s)
+
+    async def resize(self, count: int) -> int:
+        """Change the reserve's size; the backend is asked on a worker thread."""
+        return await tasks.in_worker(self.pool.resize, count)
+
+    def close(self) -> None:
+        """End the pool; see `headway.Mempool.close`."""
+        self.pool.close()
+
+    def stats(self) -> PoolStats:
+        return self.pool.stats()
+
+    def __repr__(self) -> str:
+        return f"<aio {repr(self.pool)[1:]}"
+
+
+@final
+class Lease(Generic[E]):
+    """What ``lease()`` gives; enter it with ``async with`` to get the element."""
+
+    __slots__ = ("_gfp", "_pool", "_timeout_s", "element")
+
+    def __init__(self, pool: Mempool[E], gfp: Gfp, timeout_s: float | None) -> None:
+        self._pool = pool
+        self._gfp = gfp
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> E:
+        if self._gfp is KERNEL:
+            element = self._pool.pool.take_now()
+            if element is not None:
+                self.element: E | None = element
+                return element
+        self.element = element = await self._pool.alloc(self._gfp, self._timeout_s)
+        return element  # type: ignore[return-value]
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        element, self.element = self.element, None
+        if element is not None:
+            self._pool.free(element)
+
+    def hand_over(self) -> E:
+        """The element is in flight: the block's end no longer frees it, its completion does."""
+        element, self.element = self.element, None
+        assert element is not None
+        self._pool.hand_over(element)
+        return element

@@ -1,0 +1,182 @@
+"""The slow path of an allocation: climb the ladder, then wait; as one plan for every runtime.
+
+It does not know what a thread or an event loop is. The story: try what the ladder says, in its order;
+if there is nothing and the mask allows no waiting, None; else push out what the caller has queued
+(R5: it may be what others wait for, or bring an element back), join the queue, and be handed what
+was asked for. Whatever ends the wait early (a time limit, a cancellation, a closed pool), what was
+handed over meanwhile goes on to the next in line.
+
+Bound: with FIFO hand-over a waiter parks once, and is served by the first returns that nobody ahead
+of it has a claim to; it climbs again only after a `kick`.
+
+Source: Linux ``mm/mempool.c``, ``mempool_alloc`` and its bulk form; masks as there (`gfp.light`, `gfp.heavy`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from headway.core.mm import gfp as masks
+from headway.core.mm.gfp import Gfp
+from headway.core.mm.ladder import RETRY_S, Step
+from headway.core.mm.mempool import Mempool
+from headway.core.plan import Plan, Ticket, call, now, offload, park
+from headway.errors import PoolTimeout, UsageError
+
+E = TypeVar("E")
+
+
+def alloc(
+    pool: Mempool[E],
+    gfp: Gfp,
+    scope: int,
+    who: str,
+    count: int,
+    timeout_s: float | None,
+    light_tried: bool = False,
+) -> Plan[list[E] | None]:
+    """Take `count` elements, or None where the mask forbids waiting.
+
+    Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
+    """
+    _check(pool, gfp, timeout_s)
+    if pool.closed:
+        raise pool.closed_error()
+    pool.tell("request", count, owner=who)
+    mask = masks.restrict(gfp, scope)
+    steps = tuple(step for step in pool.ladder.first if not (light_tried and step is Step.LIGHT))
+    made: list[E] = []
+    try:
+        yield from _climb(pool, mask, scope, steps, made, count)
+        if len(made) < count:
+            if not mask.may_park or mask & Gfp.NORETRY:
+                _put_back(pool, made)
+                pool.tell("give_up", count, owner=who)
+                return None
+            yield from _wait(pool, mask, scope, who, made, count, timeout_s)
+    except BaseException:
+        _put_back(pool, made)
+        pool.tell("give_up", count, owner=who)
+        raise
+    return pool.granted(made, who)
+
+
+def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
+    if gfp is not Gfp.KERNEL:
+        for oddity in masks.check_for_pool(gfp):
+            pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
+    if timeout_s is not None:
+        if timeout_s < 0:
+            raise UsageError(f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None")
+        if gfp & Gfp.NOFAIL:
+            raise UsageError(f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit")
+
+
+def _climb(
+    pool: Mempool[E], mask: Gfp, scope: int, steps: tuple[Step, ...], made: list[E], count: int
+) -> Plan[None]:
+    """Add to `made` what the steps give. An allocator that raises is heard after the reserve was tried."""
+    failure: Exception | None = None
+    for step in steps:
+        if step is Step.LIGHT:
+            while pool.light_door is not None and len(made) < count and not pool.fails():
+                element = yield from call(pool.light_door, masks.light(mask), scope=scope)
+                if element is None:
+                    break
+                made.append(element)
+        elif step is Step.HEAVY:
+            try:
+                yield from _try_hard(pool, mask, scope, made, count)
+            except Exception as error:
+                failure = error
+        elif pool.reserve_count >= step.threshold(pool.min_count):
+            made.extend(pool.take_reserve(count - len(made)) or ())
+        if len(made) == count:
+            return
+    if failure is not None:
+        failure.add_note(
+            f"pool {pool.name!r}: the allocator raised this and the reserve has {pool.reserve_count} "
+            f"of {pool.min_count}, {pool.outstanding} out"
+        )
+        raise failure
+
+
+def _try_hard(pool: Mempool[E], mask: Gfp, scope: int, made: list[E], count: int) -> Plan[None]:
+    if not mask.may_park:
+        return
+    while pool.heavy_door is not None and len(made) < count and not pool.fails():
+        element = yield from offload(
+            pool.heavy_door, masks.heavy(mask, scope), scope=scope, undo=pool.undo_alloc
+        )
+        if element is None:
+            break
+        made.append(element)
+
+
+def _wait(
+    pool: Mempool[E], mask: Gfp, scope: int, who: str, made: list[E], count: int, timeout_s: float | None
+) -> Plan[None]:
+    """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
+    start_s = yield from now()
+    if pool.unplug is not None:
+        yield from call(pool.unplug, scope=scope)
+    ticket = _enter(pool, who, made, count)
+    pool.join(ticket)
+    try:
+        while True:
+            left_s = None
+            if timeout_s is not None:
+                left_s = max(0.0, start_s + timeout_s - (yield from now()))
+            retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
+            woken = yield from park(ticket, RETRY_S if retry else left_s)
+            if not woken and not retry:
+                pool.add_gift(made, pool.leave(ticket))
+                if len(made) < count:
+                    raise _timeout(pool, count, (yield from now()) - start_s)
+            pool.add_gift(made, ticket.take_gift())
+            if len(made) == count:
+                return
+            if pool.closed:
+                raise pool.closed_error()
+            yield from _climb(pool, mask, scope, pool.ladder.again, made, count)
+            if len(made) == count:  # the next in line may be as lucky
+                _put_back(pool, pool.leave(ticket) or [])
+                if pool.wake.hands_over:
+                    pool.kick()
+                return
+            fresh = _enter(pool, who, made, count)
+            if not pool.renew(ticket, fresh):
+                if ticket.gift is not None:  # handed over while the allocator was asked
+                    pool.add_gift(made, ticket.take_gift())
+                    return
+                pool.join(fresh)
+            ticket = fresh
+    except BaseException:
+        _put_back(pool, pool.leave(ticket) or [])
+        raise
+    finally:
+        pool.waits += 1
+        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+
+
+def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
+    """A ticket for what is missing; what was made goes back first, where the reserve can serve it all."""
+    if count <= pool.min_count:
+        _put_back(pool, made)
+    return Ticket(who, count - len(made))
+
+
+def _put_back(pool: Mempool[E], elements: list[E]) -> None:
+    while elements:
+        pool.put_back(elements.pop())
+
+
+def _timeout(pool: Mempool[Any], count: int, waited_s: float) -> PoolTimeout:
+    pool.timeouts += 1
+    return PoolTimeout(
+        f"pool {pool.name!r}: waited {waited_s:.3f} s for {count} of {pool.min_count} elements; "
+        f"{pool.outstanding} out, {pool.waiters} others waiting; {pool.say_holders()}",
+        pool=pool.name,
+        waited_s=waited_s,
+        holders=pool.holders(),
+    )

@@ -1,0 +1,83 @@
+"""One element made of several parts, each from its own allocator: all of them, or none.
+
+It does not wait or keep a reserve: it is a backend, and a mempool over it does both. Parts are taken
+in the order given and freed in reverse; if one cannot be had, those already taken go back at once, so
+that no half-built element holds what others wait for.
+
+Source: the resync buffers of ``drivers/md/raid1.c`` (descriptor, bios, pages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+from headway.core.mm.gfp import Gfp
+
+
+class Backend(Protocol):
+    """What a mempool stands on.
+
+    ``alloc(gfp)`` gives an element or None, and may wait only if the mask has DIRECT_RECLAIM. A
+    backend may also have ``light(gfp)``, which never waits and never raises, for the first try; without
+    it that try is skipped. ``free`` takes back what does not fit into the reserve.
+    """
+
+    def alloc(self, gfp: Gfp, /) -> Any: ...
+    def free(self, element: Any, /) -> object: ...
+
+
+@final
+class Callables:
+    """A backend of plain functions."""
+
+    __slots__ = ("alloc", "free", "light")
+
+    def __init__(
+        self,
+        alloc: Callable[[Gfp], Any],
+        free: Callable[[Any], object],
+        light: Callable[[Gfp], Any] | None = None,
+    ) -> None:
+        self.alloc = alloc
+        self.free = free
+        self.light = light
+
+
+@final
+class Composite:
+    """A backend whose elements are tuples, one item from each of `parts`."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: Backend) -> None:
+        self.parts = parts
+
+    def alloc(self, gfp: Gfp) -> tuple[Any, ...] | None:
+        return self._build(gfp, "alloc")
+
+    def light(self, gfp: Gfp) -> tuple[Any, ...] | None:
+        """None if any part has no light try of its own, or nothing to give."""
+        if not all(getattr(part, "light", None) for part in self.parts):
+            return None
+        return self._build(gfp, "light")
+
+    def free(self, element: tuple[Any, ...]) -> None:
+        for part, item in zip(reversed(self.parts), reversed(element), strict=True):
+            part.free(item)
+
+    def _build(self, gfp: Gfp, door: str) -> tuple[Any, ...] | None:
+        taken: list[Any] = []
+        whole = False
+        try:
+            for part in self.parts:
+                item = getattr(part, door)(gfp)
+                if item is None:
+                    return None
+                taken.append(item)
+            whole = True
+            return tuple(taken)
+        finally:  # also when a part raised: what was taken goes back first
+            if not whole:
+                for part, item in reversed(list(zip(self.parts, taken, strict=False))):
+                    part.free(item)

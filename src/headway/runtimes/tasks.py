@@ -1,0 +1,183 @@
+"""Carry out plans on an asyncio event loop: a parked task awaits a future.
+
+It decides nothing. Wake-ups are delivered once per turn of the loop, through an inbox of its own:
+setting the future at once lets all holders' timers fall into step, and the loop then sleeps a whole
+millisecond between turns (``epoll`` rounds up). From other threads one call into the loop is made for
+a whole batch. What was handed over travels in the ticket, never in the future; a future that was
+cancelled in between is left alone, because the cancellation is thrown into the plan, which hands on.
+
+An effect that may block runs on a thread of its own, so that effects which wait for each other can
+never exhaust an executor; its late result, after a cancellation, is given to the request's `undo`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar, final
+
+from headway.core.plan import Call, Now, Offload, Park, Plan, Request, Spawn, Ticket, Unpark
+from headway.runtimes import scopes
+
+T = TypeVar("T")
+
+
+@final
+class Inbox:
+    """The wake-ups of one loop that wait for its next turn."""
+
+    __slots__ = ("_loop", "_pending", "_scheduled", "_thread")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._thread = threading.get_ident()
+        self._pending: list[asyncio.Future[bool]] = []
+        self._scheduled = False
+
+    def post(self, future: asyncio.Future[bool]) -> bool:
+        """Wake `future` in the loop's next turn; False if the loop is closed."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return False
+        self._pending.append(future)
+        if self._scheduled:  # set after the list was last emptied: `_deliver` will see our append
+            return True
+        self._scheduled = True
+        try:
+            if threading.get_ident() == self._thread:
+                loop.call_soon(self._deliver)
+            else:
+                loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:  # closed since we looked
+            self._scheduled = False
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        pending, self._pending = self._pending, []
+        for future in pending:
+            if not future.done():
+                future.set_result(True)
+
+
+_inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = weakref.WeakKeyDictionary()
+_spawned: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
+
+
+def _inbox(loop: asyncio.AbstractEventLoop) -> Inbox:
+    inbox = _inboxes.get(loop)
+    if inbox is None:
+        inbox = _inboxes[loop] = Inbox(loop)
+    return inbox
+
+
+async def run(plan: Plan[T]) -> T:
+    """Carry out a plan in the running task; a cancellation is thrown into it."""
+    try:
+        request = next(plan)
+        while True:
+            try:
+                answer = await _carry_out(request)
+            except BaseException as error:
+                request = plan.throw(error)
+            else:
+                request = plan.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def _carry_out(request: Request) -> Any:
+    match request:
+        case Park(ticket, timeout_s):
+            return await _park(ticket, timeout_s)
+        case Call(effect, args, scope):
+            with scopes.applied(scope):
+                return effect(*args)
+        case Now():
+            return time.monotonic()
+        case Offload():
+            return await _offload(request)
+        case Unpark(ticket):
+            return ticket.wake()
+        case Spawn(plan, name):
+            task = asyncio.get_running_loop().create_task(run(plan), name=name)
+            _spawned.add(task)
+            task.add_done_callback(_spawned.discard)
+            return None
+
+
+async def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+    inbox = _inbox(loop)
+    if not ticket.arm(lambda: inbox.post(future)):
+        return True
+    if timeout_s is None:
+        return await future
+    timer = loop.call_later(timeout_s, _expire, future)
+    try:
+        return await future
+    finally:
+        timer.cancel()
+
+
+def _expire(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
+
+
+async def _offload(request: Offload) -> Any:
+    """Run the effect on a thread of its own; if we are cancelled first, its result is undone."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    handing = threading.Lock()  # held to decide who takes the result: the task, or undo
+    abandoned = False
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            _undo(request, result, error)
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            with scopes.applied(request.scope):
+                result = request.effect(*request.args)
+        except BaseException as raised:
+            error = raised
+        with handing:
+            if not abandoned:
+                try:
+                    loop.call_soon_threadsafe(settle, result, error)
+                    return
+                except RuntimeError:
+                    pass  # the loop is closed
+        _undo(request, result, error)
+
+    threading.Thread(target=scopes.in_copied_context(work), name="headway-offload", daemon=True).start()
+    try:
+        return await future
+    except BaseException:
+        with handing:
+            abandoned = True
+        if future.done() and not future.cancelled() and future.exception() is None:
+            _undo(request, future.result(), None)
+        raise
+
+
+async def in_worker(effect: Callable[..., T], *args: Any) -> T:
+    """Run an effect that may block on a thread of its own."""
+    answer: T = await _offload(Offload(effect, args, scopes.current()))
+    return answer
+
+
+def _undo(request: Offload, result: Any, error: BaseException | None) -> None:
+    if error is None and request.undo is not None:
+        request.undo(result)

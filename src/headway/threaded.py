@@ -1,0 +1,131 @@
+"""The face for threads: pools whose waits block the calling thread.
+
+It decides nothing: it chooses the kind of pool, and the runtime where none is passed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from headway.core.mm import mempool as core
+from headway.core.mm import pools
+from headway.core.mm.composite import Backend, Callables
+from headway.core.mm.ladder import Ladder, Wake
+from headway.core.plan import Runtime
+from headway.errors import UsageError
+from headway.runtimes.scopes import ambient
+from headway.runtimes.threads import THREADS
+
+E = TypeVar("E")
+
+
+class Mempool(core.Mempool[E], Generic[E]):
+    """A pool that guarantees forward progress: an allocation that may wait gets its element.
+
+    Over a backend (anything with ``alloc(gfp)`` and ``free(element)``, such as ``zone.buffers("1MiB")``
+    or another pool), over two functions, or (`Mempool.of`) over a fixed set of elements. It keeps
+    `min_count` elements in reserve, filled when it is made.
+
+    `ladder` is the order of tries, `wake` who gets a returned element, `unplug` is called before
+    every wait to push out what the caller has queued, `trace` records who holds what (also
+    ``HEADWAY_TRACE=1``), `poison` marks freed buffers and reports who wrote to them.
+
+    >>> pool = Mempool(alloc=lambda gfp: bytearray(4096), free=lambda element: None, min_count=2)
+    >>> with pool.lease() as buffer:
+    ...     len(buffer)
+    4096
+
+    Raises: NoMemory if the backend cannot fill the reserve; UsageError if the arguments make no pool.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        backend: Any = None,
+        *,
+        alloc: Callable[..., Any] | None = None,
+        free: Callable[[Any], object] | None = None,
+        light: Callable[..., Any] | None = None,
+        min_count: int = 2,
+        name: str | None = None,
+        ladder: Ladder = Ladder.HALF_FULL,
+        wake: Wake = Wake.FIFO,
+        unplug: Callable[[], object] | None = None,
+        trace: bool | None = None,
+        poison: bool = False,
+        runtime: Runtime | None = None,
+    ) -> Mempool[E]:
+        return super().__new__(_BackedMempool if cls is Mempool else cls)
+
+    @staticmethod
+    def of(elements: Iterable[E], **options: Any) -> Mempool[E]:
+        """A pool of exactly these elements.
+
+        >>> slots = Mempool.of(range(4), name="slots")
+        >>> slots
+        <Mempool 'slots': 4 of 4 in reserve, 0 out, 0 waiting>
+        """
+        return _FixedMempool(elements, **options)
+
+
+class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
+    __slots__ = ()
+
+    def __init__(self, elements: Iterable[E], **options: Any) -> None:
+        pools.FixedMempool.__init__(self, elements, **_settled(options))
+
+
+class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
+    __slots__ = ()
+
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        *,
+        alloc: Callable[..., Any] | None = None,
+        free: Callable[[Any], object] | None = None,
+        light: Callable[..., Any] | None = None,
+        min_count: int = 2,
+        **options: Any,
+    ) -> None:
+        if backend is None:
+            if alloc is None:
+                raise UsageError("a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither")
+            backend = Callables(_with_mask(alloc), free or _drop, None if light is None else _with_mask(light))
+        elif alloc is not None or free is not None or light is not None:
+            raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
+        pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
+
+
+def _settled(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("runtime") is None:
+        options["runtime"] = ambient() or THREADS
+    if options.get("name") is None:
+        options["name"] = "pool"
+    if options.get("trace") is None:
+        options["trace"] = os.environ.get("HEADWAY_TRACE", "") not in ("", "0")
+    return options
+
+
+def _drop(element: object) -> None:
+    """The `free` of a pool that was given none: the element is left to the garbage collector."""
+
+
+def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that takes no argument (``open_socket``) stand where one that takes a mask does.
+
+    Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
+    """
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f"{function!r} is a coroutine function; a pool's allocator is a plain function")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return lambda gfp: function()
+    except ValueError:
+        pass  # a builtin without a signature: take it at its word
+    return function
