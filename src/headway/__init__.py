@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool
+from headway.threaded import Mempool, spawn
 
 __version__ = "0.1.0"
 
@@ -41,4 +41,5 @@ __all__ = [
     "nofs",
     "noio",
     "noreclaim",
+    "spawn",
 ]

@@ -71,7 +71,9 @@ def _leak(trial: Trial) -> Finding | None:
         for task, local in zip(trial.simulator.tasks, trial.locals, strict=True)
         if any(count > 0 for count in local.held.values())
     ]
-    who = f"; last held by {', '.join(holders)}" if holders else "; handed over, and never completed"
+    who = (
+        f"; last held by {', '.join(holders)}" if holders else "; handed over, and never completed"
+    )
     return Finding("leak", f"every task ended, and units never came home: {', '.join(out)}{who}")
 
 
@@ -112,7 +114,9 @@ def _lost(trial: Trial, local: Local) -> str | None:
     if local.pending is None:
         return None
     _, index, count = local.pending
-    first = next(other for _, other in trial.parked() if other.pending and other.pending[1] == index)
+    first = next(
+        other for _, other in trial.parked() if other.pending and other.pending[1] == index
+    )
     stats = trial.pools[index].stats()
     if first is local and stats.reserve_count >= count:
         return f"{stats.reserve_count} of {trial.pools[index].name} lie in the reserve"

@@ -64,9 +64,7 @@ def _refuse(what: str) -> None:
     path = frame.f_code.co_filename
     if path.startswith(_LIBRARY):
         return
-    raise RawPrimitive(
-        f"line {frame.f_lineno} of {Path(path).name} uses {what}: {_INSTEAD}"
-    )
+    raise RawPrimitive(f"line {frame.f_lineno} of {Path(path).name} uses {what}: {_INSTEAD}")
 
 
 def _asking(real: Callable[..., Any], what: str) -> Callable[..., Any]:

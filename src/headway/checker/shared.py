@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dis
 import enum
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -52,9 +53,8 @@ def shared_by(fn: Callable[..., Any], is_pool: Callable[[Any], bool]) -> str | N
         if one.__code__ in seen:
             continue
         seen.add(one.__code__)
-        for code in _nested(one.__code__):
-            if stored := _stores(code):
-                return f"{one.__name__} writes {stored}"
+        if stored := _facts(one.__code__)[1]:
+            return f"{one.__name__} writes {stored}"
         for name, value in _reached(one):
             if isinstance(value, FunctionType):
                 if not _is_library(value):
@@ -73,10 +73,22 @@ def _reached(fn: FunctionType) -> Iterator[tuple[str, Any]]:
             continue  # not bound yet: nothing there to share
     for value in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
         yield "a default", value
-    for code in _nested(fn.__code__):
-        for step in dis.get_instructions(code):
-            if step.opname == "LOAD_GLOBAL" and step.argval in fn.__globals__:
-                yield step.argval, fn.__globals__[step.argval]
+    for name in _facts(fn.__code__)[0]:
+        if name in fn.__globals__:
+            yield name, fn.__globals__[name]
+
+
+@functools.cache
+def _facts(code: CodeType) -> tuple[tuple[str, ...], str | None]:
+    """The globals that code reads, and the first thing it writes that others may see."""
+    names: dict[str, None] = {}
+    stored = None
+    for part in _nested(code):
+        stored = stored or _stores(part)
+        for step in dis.get_instructions(part):
+            if step.opname == "LOAD_GLOBAL":
+                names[step.argval] = None
+    return tuple(names), stored
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

@@ -43,11 +43,17 @@ def load(target: str) -> Callable[[], Any]:
     module = _execute(path, target)
     found = getattr(module, function, None)
     if found is None:
-        names = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
+        names = [
+            n
+            for n, v in vars(module).items()
+            if inspect.isfunction(v) and v.__module__ == module.__name__
+        ]
         have = f"it has {', '.join(names)}" if names else "it has no functions"
         raise UsageError(f"target {target!r}: {name} has no {function}; {have}")
     if not callable(found) or inspect.isclass(found):
-        raise UsageError(f"target {target!r}: {function} is a {type(found).__name__}, not a function")
+        raise UsageError(
+            f"target {target!r}: {function} is a {type(found).__name__}, not a function"
+        )
     needed = [
         p.name
         for p in inspect.signature(found).parameters.values()
@@ -111,7 +117,9 @@ def check(
         return replace(_report(result, target), min_reserve=least)
     again = replay(program, render(result.schedule), target=target, ambient=ambient)
     if again.verdict == "ok" and not finding.stuck:
-        return replace(again, verdict="error", reason=f"{finding.reason}; it does not repeat itself")
+        return replace(
+            again, verdict="error", reason=f"{finding.reason}; it does not repeat itself"
+        )
     return replace(
         _report(result, target),
         verdict=finding.verdict,

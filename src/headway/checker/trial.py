@@ -193,9 +193,7 @@ class Trial:
         same = sum(1 for task in self.simulator.tasks if task.name.rpartition("-")[0] == name)
         return self.simulator.start(body, f"{name}-{same + 1}")
 
-    def _note(
-        self, name: str, fn: Any, args: tuple[Any, ...], parent: Local | None = None
-    ) -> None:
+    def _note(self, name: str, fn: Any, args: tuple[Any, ...], parent: Local | None = None) -> None:
         """Find out who a task is, wherever and whenever it is started."""
         if parent is not None:
             parent.children += 1
@@ -205,9 +203,7 @@ class Trial:
         if why is None and unique in canon:
             why = f"{name} is given an object that others may have too"
         self.unmergeable = self.unmergeable or why
-        cells = tuple(
-            self._canon(cell, unique) for cell in closed_over(fn)
-        )
+        cells = tuple(self._canon(cell, unique) for cell in closed_over(fn))
         code = getattr(fn, "__code__", None)
         self.locals.append(Local((name, code if code is not None else unique, canon, cells)))
 
@@ -274,7 +270,9 @@ class Trial:
             holders.remove(number)
             self.locals[number - 1].held[index] -= 1
         elif current is not None and self.locals[current.number - 1].held[index] > 0:
-            self.locals[current.number - 1].held[index] -= 1  # one of a bulk: only the first is told
+            self.locals[current.number - 1].held[index] -= (
+                1  # one of a bulk: only the first is told
+            )
         if event.kind == "transfer":
             for task in self.simulator.tasks:
                 if task.name == event.to and not task.done:

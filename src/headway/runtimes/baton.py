@@ -17,13 +17,14 @@ from __future__ import annotations
 import contextvars
 import importlib
 import inspect
-import sys
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar, final
 
-from headway.core.plan import Guard, Park, Plan, Request, Ticket
+from headway.core.plan import Call, Guard, Offload, Park, Plan, Request, Ticket
+from headway.errors import UsageError
+from headway.runtimes import scopes
 
 try:
     greenlet: Any = importlib.import_module("greenlet").greenlet
@@ -180,9 +181,7 @@ class ThreadBody(_Standing):
 class CoroutineBody:
     """A coroutine, driven by ``send``; a bare ``yield`` in it (``sleep(0)``) lets others go first."""
 
-    def __init__(
-        self, fn: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, fn: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> None:
         self.origin = (fn, args)
         self._coroutine = fn(*args)
         self._context = contextvars.copy_context()
@@ -256,8 +255,16 @@ class BatonRuntime:
             body.ask(turn(who))
 
     def run(self, plan: Plan[T]) -> T:
-        """Carry a plan out by handing each of its requests to the simulator."""
+        """Carry a plan out: what waits or is shared is asked of the simulator, effects run here.
+
+        An effect may itself allocate (a pool over a pool), so it has to stand still where its task does.
+        """
         body = self._current()
+        if not isinstance(body, _Standing):
+            raise UsageError(
+                "a pool was asked to wait outside any task under check, or by a coroutine through the "
+                "face for threads: use headway.aio in coroutines"
+            )
         answer: Any = None
         error: BaseException | None = None
         while True:
@@ -270,11 +277,17 @@ class BatonRuntime:
             except Exception as failure:
                 self._after(failure)
                 raise
-            error = None
+            answer = error = None
             try:
-                answer = body.ask(request)
+                answer = self._carry_out(body, request)
             except BaseException as failure:
                 error = failure
+
+    def _carry_out(self, body: _Standing, request: Request) -> Any:
+        if not isinstance(request, Call | Offload):
+            return body.ask(request)
+        with scopes.applied(request.scope):
+            return request.effect(*request.args)
 
     @types.coroutine
     def awaited(self, plan: Plan[T]) -> Generator[Request, Any, T]:
@@ -292,24 +305,13 @@ class BatonRuntime:
         return self._engine.guard()
 
     def scope(self) -> int:
-        return 0
+        return scopes.current()
 
     def owner(self) -> str:
         return self._engine.owner()
 
     def where(self) -> tuple[str, ...]:
-        """The caller's stack outside headway, innermost first."""
-        places = []
-        frame = sys._getframe(1)
-        walker: Any = frame
-        while walker is not None:
-            name = walker.f_globals.get("__name__", "")
-            if not name.startswith("headway."):
-                places.append(
-                    f"{walker.f_code.co_filename}:{walker.f_lineno} {walker.f_code.co_name}"
-                )
-            walker = walker.f_back
-        return tuple(places[:8])
+        return scopes.where()
 
     def now(self) -> float:
         return self._engine.now()

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar, assert_never, final
 
 from headway.core.plan import Call, Now, Offload, Park, Plan, Request, Spawn, Ticket, Unpark
 from headway.errors import Deadlock, UsageError
+from headway.runtimes import scopes
 
 T = TypeVar("T")
 
@@ -328,7 +329,10 @@ class Simulator:
         if failure is not None and self.fails():
             return failure
         try:
-            return _within(request.scope, request.effect, request.args)
+            if not request.scope:
+                return request.effect(*request.args)
+            with scopes.applied(request.scope):
+                return request.effect(*request.args)
         except Exception as error:
             return Failure(error=error)
 
@@ -355,13 +359,13 @@ class Simulator:
         return result
 
     def scope(self) -> int:
-        return 0
+        return scopes.current()
 
     def owner(self) -> str:
         return self.current.name if self.current is not None else "main"
 
     def where(self) -> tuple[str, ...]:
-        return ()
+        return scopes.where()
 
     def now(self) -> float:
         return self.clock_s
@@ -376,8 +380,3 @@ class Simulator:
 
 def _cancellable(task: Task) -> bool:
     return not task.done and isinstance(task.pending, Park | Offload)
-
-
-def _within(scope: int, effect: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Run an effect under the scope its request carries."""
-    return effect(*args)
