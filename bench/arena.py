@@ -43,9 +43,7 @@ def _ways(pool: Mempool[memoryview]) -> dict[str, Way]:
     ways = {
         "touch alone": Way(lambda: kept, None),
         OURS: Way(pool.alloc, pool.free),
-        "mmap": Way(
-            lambda: mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), None
-        ),
+        "mmap": Way(lambda: mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), None),
     }
     try:
         import numpy

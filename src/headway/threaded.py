@@ -78,6 +78,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
+        _show(self)
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
@@ -104,6 +105,7 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
+        _show(self)
 
 
 class Zone(edge.Zone):
@@ -139,6 +141,28 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("trace") is None:
         options["trace"] = os.environ.get("HEADWAY_TRACE", "") not in ("", "0")
     return options
+
+
+def _show(pool: core.Mempool[Any]) -> None:
+    """Let a runtime that watches its pools (the checker's) know of a new one."""
+    adopt = getattr(pool.runtime, "adopt", None)
+    if adopt is not None:
+        adopt(pool)
+
+
+def spawn(fn: Callable[..., Any], *args: Any) -> None:
+    """Start ``fn(*args)`` as a task, in code under ``headway check``; a coroutine function too.
+
+    Raises: UsageError outside a check: there, start a thread or a task of your own.
+    """
+    start = getattr(ambient(), "spawn", None)
+    if start is None:
+        name = getattr(fn, "__name__", repr(fn))
+        raise UsageError(
+            f"hw.spawn({name}) was called outside a check: run it with headway check FILE.py:FUNCTION, "
+            "or start a thread or a task of your own"
+        )
+    start(fn, *args)
 
 
 def _drop(element: object) -> None:
