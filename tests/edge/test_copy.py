@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway import Mempool
+from headway.core.block.copier import size_frames
 from headway.core.block.device import Extent
 from headway.edge.copy import compare, digest_of, transfer
 from headway.edge.memory_devices import MemoryDevice, ZeroDevice
@@ -66,7 +67,7 @@ def test_all_bytes_arrive_whatever_the_number_of_frames(count, hashing, alignmen
     source, target = Trying(size, alignment=alignment), MemoryDevice(size)
     data = filled(source)
     pool = frames(count)
-    options = {"request_size": REQUEST, "in_flight": count}
+    options = {"request_size": REQUEST, "sizing": size_frames(count * REQUEST, REQUEST, None)}
     moved = transfer(source, target, pool, hashing=hashing, **options)
     assert bytes(target._view[:size]) == data
     assert moved.digest == (hashlib.sha256(data).hexdigest() if hashing else None)
@@ -89,7 +90,14 @@ def test_every_nth_request_failing_ends_cleanly(side, for_ever, count, alignment
         pool = frames(count)
         failing = n <= 11
         try:
-            transfer(source, target, pool, request_size=REQUEST, in_flight=count, hashing=True)
+            transfer(
+                source,
+                target,
+                pool,
+                request_size=REQUEST,
+                sizing=size_frames(count * REQUEST, REQUEST, None),
+                hashing=True,
+            )
         except BlockError as error:
             assert failing and error.errno == errno.EIO and error.offset % REQUEST == 0
         else:
@@ -104,7 +112,9 @@ def test_a_difference_is_found_and_says_where():
     target.pwrite(memoryview(b"!!"), 3 * REQUEST)
     pool = frames(1)
     with pytest.raises(BlockError, match=f"differs .* at offset {3 * REQUEST}"):
-        compare(source, target, pool, request_size=REQUEST, in_flight=1)
+        compare(
+            source, target, pool, request_size=REQUEST, sizing=size_frames(REQUEST, REQUEST, None)
+        )
     pool.close()
 
 
@@ -138,7 +148,14 @@ def test_holes_are_hashed_and_never_moved(holes):
         source.pwrite(memoryview(part), n * step)
         data += part
     pool = frames(2)
-    moved = transfer(source, target, pool, request_size=REQUEST, in_flight=2, hashing=True)
+    moved = transfer(
+        source,
+        target,
+        pool,
+        request_size=REQUEST,
+        sizing=size_frames(2 * REQUEST, REQUEST, None),
+        hashing=True,
+    )
     assert moved.digest == hashlib.sha256(data).hexdigest()
     assert bytes(target._view[: len(data)]) == data
     pool.close()
@@ -168,7 +185,7 @@ def test_an_exception_in_the_calling_thread_brings_all_frames_home():
             Slow(SIZE),
             pool,
             request_size=REQUEST,
-            in_flight=2,
+            sizing=size_frames(2 * REQUEST, REQUEST, None),
             hashing=True,
             progress=asked,
         )

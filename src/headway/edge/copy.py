@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias, final
 
-from headway.core.block.copier import Line, Piece, Sequence, Shares, mover_count
+from headway.core.block.copier import Line, Piece, Sequence, Shares, Sizing, mover_count
 from headway.core.block.device import Device
 from headway.errors import BlockError
 
@@ -60,7 +60,7 @@ def transfer(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     hashing: bool,
     progress: Progress | None = None,
 ) -> Moved:
@@ -82,11 +82,11 @@ def transfer(
         drain=write,
         keep_holes=target.starts_zeroed,
         request_size=request_size,
-        frame_size=request_size,
+        frame_size=sizing.frame_size,
         movers=mover_count(
             hashing=hashing,
             direct=source.alignment > 1 or target.alignment > 1,
-            in_flight=in_flight,
+            in_flight=sizing.in_flight,
         ),
         hashing=hashing,
         progress=progress,
@@ -99,7 +99,7 @@ def digest_of(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
     """Read the first `size` bytes of `device` and hash them."""
@@ -111,8 +111,8 @@ def digest_of(
         drain=None,
         keep_holes=True,
         request_size=request_size,
-        frame_size=request_size,
-        movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=in_flight),
+        frame_size=sizing.frame_size,
+        movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=sizing.in_flight),
         hashing=True,
         progress=progress,
     ).run()
@@ -124,7 +124,7 @@ def compare(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
     """Read both and compare. Raises: BlockError with the offset of the first piece that differs.
@@ -154,8 +154,8 @@ def compare(
         drain=None,
         keep_holes=False,
         request_size=half,
-        frame_size=request_size,
-        movers=mover_count(hashing=False, direct=True, in_flight=in_flight),
+        frame_size=sizing.frame_size,
+        movers=mover_count(hashing=False, direct=True, in_flight=sizing.in_flight),
         hashing=False,
         progress=progress,
     ).run()

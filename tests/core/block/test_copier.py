@@ -129,19 +129,22 @@ def test_a_cap_fails_beyond_its_count_and_counts_only_what_it_gave():
         (64 << 20, 1 << 20, 1, 1, 1),
         ((2 << 20) - 1, 1 << 20, None, 1, 1),
         (4096, 4096, None, 1, 1),
+        (8 << 20, 3 << 20, None, 2, 2),
     ],
 )
 def test_frames_fit_the_limit(memory, request_size, in_flight, count, reserve):
     sizing = size_frames(memory, request_size, in_flight)
     assert (sizing.in_flight, sizing.reserve) == (count, reserve)
-    assert sizing.in_flight * request_size <= memory
+    assert request_size <= sizing.frame_size
+    assert sizing.in_flight * sizing.frame_size <= memory
 
 
 @pytest.mark.parametrize(
     ("memory", "request_size", "in_flight", "says"),
     [
         (1 << 16, 1 << 20, None, "the least that works is 1048576"),
-        (100, 1 << 20, None, "4096"),
+        (100, 1 << 20, None, "1048576, or 4096 with a request size of 4096"),
+        (3 << 20, 3 << 20, None, "works is 4194304, or a request size of at most 2097152"),
         (1 << 20, 1000, None, "use 4096 instead"),
         (1 << 20, 5000, None, "use 8192 instead"),
         (1 << 20, 4096, 0, "at least 1"),
