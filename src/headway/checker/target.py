@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from headway.checker.explore import Result, Search, partial
-from headway.checker.properties import judge
+from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
 from headway.checker.report import Report
 from headway.checker.schedule import parse, render
@@ -111,7 +111,7 @@ def check(
     result = Search(program, settings, max_schedules, seed).run()
     least: dict[str, int | None] = {}
     finding = result.finding
-    if sizes and result.counts and (finding is None or finding.verdict == "deadlock"):
+    if sizes and (result.complete or (finding is not None and finding.verdict == "deadlock")):
         least = smallest_sizes(program, settings, result, max_schedules)
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
@@ -142,7 +142,7 @@ def replay(
     settings = Settings(ambient=_undisturbed(program, ambient))
     trial = Trial(program, settings)
     try:
-        options = trial.follow(parse(schedule))
+        options = trial.follow(parse(schedule), halt=suspects)
         found = judge(trial, not options) or partial(program, settings, trial)
     except Diverged as error:
         raise UsageError(str(error)) from error
