@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, spawn
+from headway.threaded import Mempool, Zone, spawn
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "PoolTimeout",
     "UsageError",
     "Wake",
+    "Zone",
     "carry",
     "effective",
     "nofs",

@@ -25,9 +25,8 @@ from headway.edge import pagecache
 from headway.edge.destination import Destination, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
-from headway.edge.zone import Zone
 from headway.errors import BlockError, UsageError
-from headway.threaded import Mempool
+from headway.threaded import Mempool, Zone
 
 __all__ = ["CopyReport", "copy"]
 
@@ -154,7 +153,7 @@ class _Job:
 
     def run(self, zone: Zone | None, limit: int, starve: bool) -> tuple[Any, int, str | None]:
         """The pool's statistics, the peak in bytes, and the digest."""
-        own = Zone(limit, name="copy") if zone is None else None
+        own = Zone(limit, name="copy", min_free=0) if zone is None else None
         try:
             used = own if zone is None else zone
             assert used is not None

@@ -15,6 +15,7 @@ from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
+from headway.edge import zone as edge
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
@@ -95,12 +96,41 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
     ) -> None:
         if backend is None:
             if alloc is None:
-                raise UsageError("a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither")
-            backend = Callables(_with_mask(alloc), free or _drop, None if light is None else _with_mask(light))
+                raise UsageError(
+                    "a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither"
+                )
+            backend = Callables(
+                _with_mask(alloc), free or _drop, None if light is None else _with_mask(light)
+            )
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
         _show(self)
+
+
+class Zone(edge.Zone):
+    """One arena of `size`, shared by any number of users: a hard limit, and memory that is there.
+
+    `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
+    nothing back. `lock` keeps the arena from being swapped out; `huge` asks for huge pages; `debug`
+    catches use after free. A size that is no whole number of pages is rounded down.
+
+    >>> zone = Zone("1MiB", min_free=0)
+    >>> frames = Mempool(zone.buffers("256KiB"), min_count=4, name="frames")
+    >>> with frames.lease() as frame:
+    ...     len(frame)
+    262144
+
+    Raises: UsageError if the size or `min_free` make no zone; NoMemory if the memory cannot be had
+    now, or cannot be locked.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, size: int | str, *, runtime: Runtime | None = None, name: str = "zone", **options: Any
+    ) -> None:
+        super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +175,9 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
     if inspect.iscoroutinefunction(function):
-        raise UsageError(f"{function!r} is a coroutine function; a pool's allocator is a plain function")
+        raise UsageError(
+            f"{function!r} is a coroutine function; a pool's allocator is a plain function"
+        )
     try:
         inspect.signature(function).bind(None)
     except TypeError:

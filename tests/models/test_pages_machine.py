@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
 from headway.core.mm.pages import PageAllocator, PageRun
 from headway.errors import UsageError
@@ -43,23 +52,22 @@ class PagesMachine(RuleBasedStateMachine):
         self.model = Model(page_count)
 
     @rule(target=runs, order=st.integers(0, 4))
-    def alloc(self, order: int) -> PageRun | None:
+    def alloc(self, order: int) -> PageRun | MultipleResults[PageRun]:
         if order > self.pages.max_order:
             with pytest.raises(UsageError):
                 self.pages.alloc(order)
-            return None
+            return multiple()
         expected = self.model.has(order)
         run = self.pages.alloc(order)
         assert (run is not None) == expected, "a run was missed, or taken from where none was"
         if run is not None:
             assert self.model.is_free(run)
             self.model.mark(run, True)
-        return run
+            return run
+        return multiple()
 
     @rule(run=consumes(runs))
-    def free(self, run: PageRun | None) -> None:
-        if run is None:
-            return
+    def free(self, run: PageRun) -> None:
         self.pages.free(run)
         self.model.mark(run, False)
         with pytest.raises(UsageError):

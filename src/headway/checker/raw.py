@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
 import queue
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +26,7 @@ from headway.errors import UsageError
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _LIBRARY = (
-    sysconfig.get_path("stdlib"),
-    sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
+    str(Path(os.__file__).parent),  # the standard library, and site-packages below it
     _PACKAGE,
     "<frozen",
 )

@@ -20,7 +20,7 @@ def print_json(report: Any) -> None:
 def bytes_text(size: float) -> str:
     """Binary units, three digits: ``1.50 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000 or unit == "GiB" and size < 1024000:
+        if size < 1000 or (unit == "GiB" and size < 1024000):
             break
         size /= 1024
     else:

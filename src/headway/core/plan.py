@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, TypeAlias, TypeVar, final
 
 T = TypeVar("T")
@@ -34,7 +35,9 @@ class Ticket:
     def __init__(self, who: str, need: int = 1) -> None:
         self.who = who
         self.need = need  # how many elements are asked for
-        self.gift: list[Any] | None = None  # what was handed over; changed only under the object's guard
+        self.gift: list[Any] | None = (
+            None  # what was handed over; changed only under the object's guard
+        )
         self.woken = False
         self._waker: Callable[[], bool] | None = None
         self._turns = [1, 0]  # 0 goes to the first to come, 1 to the second
@@ -128,7 +131,9 @@ def call(effect: Callable[..., T], *args: Any, scope: int = 0) -> Plan[T]:
     return answer
 
 
-def offload(effect: Callable[..., T], *args: Any, scope: int = 0, undo: Callable[[T], object] | None = None) -> Plan[T]:
+def offload(
+    effect: Callable[..., T], *args: Any, scope: int = 0, undo: Callable[[T], object] | None = None
+) -> Plan[T]:
     answer: T = yield Offload(effect, args, scope, undo)
     return answer
 
@@ -157,7 +162,13 @@ class Guard(Protocol):
     def acquire(self, blocking: bool = True) -> bool: ...
     def release(self) -> None: ...
     def __enter__(self) -> Any: ...
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None: ...
 
 
 class Runtime(Protocol):

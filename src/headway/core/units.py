@@ -62,7 +62,8 @@ def _parse(text: str, what: str) -> int:
             else "units are B, KiB, MiB, GiB, TiB"
         )
         raise UsageError(f"{what} is {text!r}, and {suffix!r} is no unit here; {hint}")
-    scaled, rest = divmod(int(whole + fraction) * UNITS[unit], 10 ** len(fraction))
+    denominator = int("1" + "0" * len(fraction))
+    scaled, rest = divmod(int(whole + fraction) * UNITS[unit], denominator)
     if rest:
         raise UsageError(f"{what} is {text!r}, which is no whole number of bytes")
     return scaled

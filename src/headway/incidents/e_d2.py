@@ -41,7 +41,7 @@ class _PluggedQueue:
     def _complete(self, actor: str, element: Any) -> Plan[None]:
         self.stage.free(actor, self.pool, element, "completes, and frees")
         return
-        yield  # makes it a plan: a completion waits for nothing
+        yield  # type: ignore[unreachable]  # makes it a plan: a completion waits for nothing
 
 
 def _wait_after_state(stage: Stage, pool: FixedMempool[Any], queue: _PluggedQueue) -> Plan[None]:

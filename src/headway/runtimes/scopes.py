@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 
-from headway.core.mm.gfp import Gfp, Scope, for_allocator
+from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.plan import Runtime
 
 P = ParamSpec("P")
@@ -96,7 +96,9 @@ def applied(scope: int) -> Iterator[None]:
         yield
         return
     nofs_, noio_, noreclaim_ = _open.get()
-    token = _open.set((nofs_ + (scope & 1), noio_ + (scope >> 1 & 1), noreclaim_ + (scope >> 2 & 1)))
+    token = _open.set(
+        (nofs_ + (scope & 1), noio_ + (scope >> 1 & 1), noreclaim_ + (scope >> 2 & 1))
+    )
     try:
         yield
     finally:
@@ -166,6 +168,3 @@ def report(message: str, *, once: bool = False) -> None:
             return
         _said.add(message)
     log.warning("%s", message)
-
-
-__all__ = ["Opened", "Scope", "ambient", "applied", "carry", "current", "effective", "made_for", "nofs", "noio", "noreclaim"]

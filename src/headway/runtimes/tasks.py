@@ -164,7 +164,9 @@ async def _offload(request: Offload) -> Any:
                     pass  # the loop is closed
         _undo(request, result, error)
 
-    threading.Thread(target=scopes.in_copied_context(work), name="headway-offload", daemon=True).start()
+    threading.Thread(
+        target=scopes.in_copied_context(work), name="headway-offload", daemon=True
+    ).start()
     try:
         return await future
     except BaseException:

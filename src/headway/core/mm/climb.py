@@ -67,9 +67,13 @@ def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
             pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
     if timeout_s is not None:
         if timeout_s < 0:
-            raise UsageError(f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None")
+            raise UsageError(
+                f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None"
+            )
         if gfp & Gfp.NOFAIL:
-            raise UsageError(f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit")
+            raise UsageError(
+                f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit"
+            )
 
 
 def _climb(
@@ -114,7 +118,13 @@ def _try_hard(pool: Mempool[E], mask: Gfp, scope: int, made: list[E], count: int
 
 
 def _wait(
-    pool: Mempool[E], mask: Gfp, scope: int, who: str, made: list[E], count: int, timeout_s: float | None
+    pool: Mempool[E],
+    mask: Gfp,
+    scope: int,
+    who: str,
+    made: list[E],
+    count: int,
+    timeout_s: float | None,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
     start_s = yield from now()

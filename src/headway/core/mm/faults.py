@@ -45,7 +45,11 @@ class FailAlloc:
     def __call__(self) -> bool:
         self.seen += 1
         past = self.seen - self.space
-        if past <= 0 or past % self.interval or (self.times is not None and self.hits >= self.times):
+        if (
+            past <= 0
+            or past % self.interval
+            or (self.times is not None and self.hits >= self.times)
+        ):
             return False
         if self.chance is not None and self.chance() >= self.probability:
             return False

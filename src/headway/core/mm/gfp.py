@@ -107,7 +107,10 @@ def check(gfp: Gfp) -> tuple[str, ...]:
     if gfp & Gfp.NOFAIL and not gfp.may_park:
         raise GfpConflict(("NOFAIL", "no DIRECT_RECLAIM"), "it can neither wait nor fail")
     if gfp & Gfp.FS and not gfp & Gfp.IO:
-        raise GfpConflict(("FS", "no IO"), "whoever may not do I/O may not wait for code that does; drop FS or add IO")
+        raise GfpConflict(
+            ("FS", "no IO"),
+            "whoever may not do I/O may not wait for code that does; drop FS or add IO",
+        )
     odd = []
     if gfp & Gfp.MEMALLOC and gfp & Gfp.NOMEMALLOC:
         odd.append("MEMALLOC with NOMEMALLOC: NOMEMALLOC wins")
@@ -124,7 +127,10 @@ def check_for_pool(gfp: Gfp) -> tuple[str, ...]:
     Raises: GfpConflict also for ZERO: elements of the reserve are not zeroed.
     """
     if gfp & Gfp.ZERO:
-        raise GfpConflict(("ZERO", "a mempool"), "elements of the reserve are not zeroed; clear the element yourself")
+        raise GfpConflict(
+            ("ZERO", "a mempool"),
+            "elements of the reserve are not zeroed; clear the element yourself",
+        )
     return check(gfp)
 
 

@@ -67,7 +67,9 @@ class Mempool(ObservedPool[E], Generic[E]):
     # -- taking --------------------------------------------------------------------------------------
 
     @overload
-    def alloc(self, gfp: Literal[Gfp.KERNEL, Gfp.NOFS, Gfp.NOIO] = ..., timeout_s: float | None = None) -> E: ...
+    def alloc(
+        self, gfp: Literal[Gfp.KERNEL, Gfp.NOFS, Gfp.NOIO] = ..., timeout_s: float | None = None
+    ) -> E: ...
     @overload
     def alloc(self, gfp: Gfp, timeout_s: float | None = None) -> E | None: ...
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> E | None:
@@ -107,7 +109,9 @@ class Mempool(ObservedPool[E], Generic[E]):
         if count == 0:
             return []
         runtime = self.runtime
-        taken = runtime.run(self.alloc_plan(KERNEL, runtime.scope(), runtime.owner(), count, timeout_s))
+        taken = runtime.run(
+            self.alloc_plan(KERNEL, runtime.scope(), runtime.owner(), count, timeout_s)
+        )
         assert taken is not None
         return taken
 
@@ -117,11 +121,19 @@ class Mempool(ObservedPool[E], Generic[E]):
 
     def _alloc_slow(self, gfp: Gfp, timeout_s: float | None, light_tried: bool = False) -> E | None:
         runtime = self.runtime
-        taken = runtime.run(self.alloc_plan(gfp, runtime.scope(), runtime.owner(), 1, timeout_s, light_tried))
+        taken = runtime.run(
+            self.alloc_plan(gfp, runtime.scope(), runtime.owner(), 1, timeout_s, light_tried)
+        )
         return taken[0] if taken else None
 
     def alloc_plan(
-        self, gfp: Gfp, scope: int, who: str, count: int, timeout_s: float | None, light_tried: bool = False
+        self,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        count: int,
+        timeout_s: float | None,
+        light_tried: bool = False,
     ) -> Plan[list[E] | None]:
         """The slow path as a plan: `count` elements, or None where the mask forbids waiting."""
         raise NotImplementedError
@@ -136,7 +148,9 @@ class Mempool(ObservedPool[E], Generic[E]):
     def check_count(self, count: int) -> None:
         """Raises: UsageError if so many could never be had."""
         if count < 0:
-            raise UsageError(f"pool {self.name!r}: {count} elements were asked for; ask for 0 or more")
+            raise UsageError(
+                f"pool {self.name!r}: {count} elements were asked for; ask for 0 or more"
+            )
 
     # -- giving back ---------------------------------------------------------------------------------
 
@@ -263,7 +277,11 @@ class Mempool(ObservedPool[E], Generic[E]):
 
     def trim(self) -> None:
         """Give the backend what the reserve holds beyond its minimum while nobody waits for it."""
-        while self._backend is not None and self._wanted == NOBODY and len(self._reserve) > self.min_count:
+        while (
+            self._backend is not None
+            and self._wanted == NOBODY
+            and len(self._reserve) > self.min_count
+        ):
             for element in self._pop(1) or ():
                 self._backend.free(element)
 
@@ -302,7 +320,9 @@ class Mempool(ObservedPool[E], Generic[E]):
 
     def resize(self, count: int) -> int:
         """Change `min_count`; gives the number of elements now in the reserve."""
-        raise UsageError(f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized")
+        raise UsageError(
+            f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized"
+        )
 
     def inject(self, fault: Fault | None) -> None:
         """Make allocations fail: where `fault()` is true the backend is not asked. None ends it."""
@@ -372,7 +392,9 @@ class Mempool(ObservedPool[E], Generic[E]):
     def check_invariants(self) -> None:
         """For tests and the simulator: after every step."""
         self._queue.check_invariants()
-        assert bool(len(self._queue)) == bool(self._gate & WAITERS), "the gate and the queue disagree"
+        assert bool(len(self._queue)) == bool(self._gate & WAITERS), (
+            "the gate and the queue disagree"
+        )
         head = self._queue.first()
         if self.wake is Wake.FIFO and head is not None:
             assert len(self._reserve) < head.need, "the head of the queue was not served"

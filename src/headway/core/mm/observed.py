@@ -61,7 +61,9 @@ class ObservedPool(Generic[E]):
         "longest_wait_s", "min_count", "name", "poison_hits", "reserve_uses", "runtime", "timeouts", "waits",
     )  # fmt: skip
 
-    def __init__(self, runtime: Runtime, name: str, min_count: int, *, trace: bool, poison: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, name: str, min_count: int, *, trace: bool, poison: bool
+    ) -> None:
         self.runtime = runtime
         self.name = name
         self.min_count = min_count
@@ -71,7 +73,9 @@ class ObservedPool(Generic[E]):
         self._guard: Guard = runtime.guard()
         self._hooks: tuple[Hook, ...] = ()
         self._record: Record | None = Record(name, complete=True) if trace else None
-        self._gate: int = (TRACED if trace else 0) | (POISON if poison else 0) | (LOCKED if runtime.locked else 0)
+        self._gate: int = (
+            (TRACED if trace else 0) | (POISON if poison else 0) | (LOCKED if runtime.locked else 0)
+        )
         self.free_count = self.reserve_uses = self.waits = self.timeouts = self.poison_hits = 0
         self.longest_wait_s = 0.0
 
@@ -130,7 +134,13 @@ class ObservedPool(Generic[E]):
         self._settle()
 
     def tell(
-        self, kind: str, count: int = 1, *, element: Any = None, to: str | None = None, owner: str | None = None
+        self,
+        kind: str,
+        count: int = 1,
+        *,
+        element: Any = None,
+        to: str | None = None,
+        owner: str | None = None,
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
@@ -166,7 +176,10 @@ class ObservedPool(Generic[E]):
         if self._record is None:
             return _TRACE_HINT
         now_s = self.runtime.now()
-        return "; ".join(holding.describe(now_s) for holding in self.holders()) or "nobody on record holds any"
+        return (
+            "; ".join(holding.describe(now_s) for holding in self.holders())
+            or "nobody on record holds any"
+        )
 
     def _note_grant(self, elements: Sequence[E], who: str) -> None:
         """An allocation is complete: look at the poison, record the holder, tell the hooks."""

@@ -77,10 +77,12 @@ class Record:
     def moved(self, key: int, *, owner: str | None = None, in_flight: bool = False) -> None:
         holding = self._holdings.get(key)
         if holding is not None:
-            self._holdings[key] = replace(holding, owner=owner or holding.owner, in_flight=in_flight)
+            self._holdings[key] = replace(
+                holding, owner=owner or holding.owner, in_flight=in_flight
+            )
         elif self._complete:
             raise UsageError(f"pool {self._pool!r}: an element was handed on that is not out")
 
     def holdings(self) -> tuple[Holding, ...]:
         """Oldest first."""
-        return tuple(sorted(list(self._holdings.values()), key=lambda holding: holding.since_s))
+        return tuple(sorted(self._holdings.values(), key=lambda holding: holding.since_s))

@@ -36,7 +36,13 @@ class Climbing(Mempool[E], Generic[E]):
     __slots__ = ()
 
     def alloc_plan(
-        self, gfp: Gfp, scope: int, who: str, count: int, timeout_s: float | None, light_tried: bool = False
+        self,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        count: int,
+        timeout_s: float | None,
+        light_tried: bool = False,
     ) -> Plan[list[E] | None]:
         return climb.alloc(self, gfp, scope, who, count, timeout_s, light_tried)
 
@@ -50,9 +56,13 @@ class FixedMempool(Climbing[E], Generic[E]):
         reserve = list(elements)
         super().__init__(min_count=len(reserve), **options)
         if any(element is None for element in reserve):
-            raise UsageError(f"pool {self.name!r}: None cannot be an element: it says that there is none")
+            raise UsageError(
+                f"pool {self.name!r}: None cannot be an element: it says that there is none"
+            )
         if not reserve:
-            raise UsageError(f"pool {self.name!r} has no elements: every allocation would wait for ever")
+            raise UsageError(
+                f"pool {self.name!r} has no elements: every allocation would wait for ever"
+            )
         self._reserve = reserve
         self.capacity = len(reserve)
 
@@ -87,7 +97,7 @@ class FixedMempool(Climbing[E], Generic[E]):
         self.free_count += 1
         self._reserve.append(element)
         if self._gate:
-            self._settle()
+            self._settle()  # type: ignore[unreachable]  # raised by another thread since we looked
 
     @property
     def outstanding(self) -> int:
@@ -103,13 +113,19 @@ class FixedMempool(Climbing[E], Generic[E]):
     def check_count(self, count: int) -> None:
         super().check_count(count)
         if count > self.capacity:
-            raise UsageError(f"pool {self.name!r}: {count} elements were asked for at once; it has {self.capacity}")
+            raise UsageError(
+                f"pool {self.name!r}: {count} elements were asked for at once; it has {self.capacity}"
+            )
 
     def stats(self) -> PoolStats:
-        return replace(super().stats(), reserve_uses=self.alloc_count)  # there is nothing but the reserve
+        return replace(
+            super().stats(), reserve_uses=self.alloc_count
+        )  # there is nothing but the reserve
 
     def resize(self, count: int) -> int:
-        raise UsageError(f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized")
+        raise UsageError(
+            f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized"
+        )
 
 
 class BackedMempool(Climbing[E], Generic[E]):
@@ -156,7 +172,7 @@ class BackedMempool(Climbing[E], Generic[E]):
         if len(self._reserve) < self.min_count:
             self._reserve.append(element)
             if self._gate:
-                self._settle()
+                self._settle()  # type: ignore[unreachable]  # raised since we looked
         else:
             self.put_back(element)
 
@@ -199,7 +215,9 @@ class BackedMempool(Climbing[E], Generic[E]):
     def _top_up(self) -> Plan[None]:
         assert self._backend is not None
         while len(self._reserve) < self.min_count and not self.fails():
-            element = yield from offload(self._backend.alloc, KERNEL, scope=self.runtime.scope(), undo=self.put_back)
+            element = yield from offload(
+                self._backend.alloc, KERNEL, scope=self.runtime.scope(), undo=self.put_back
+            )
             if element is None:
                 return
             self.put_back(element)
