@@ -43,7 +43,6 @@ class Entry:
     n: int
     result: str = ""
     step: int = 0  # how many steps of the schedule had been taken
-    count: int = 0  # what was left in the pool's reserve afterwards
 
 
 @final
