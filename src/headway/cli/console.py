@@ -33,7 +33,7 @@ def bytes_text(size: float) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on standard error, if that is a terminal; what it yields is called with (stage, done, size)."""
+    """A bar on standard error, if that is a terminal; what it yields takes (stage, done, size)."""
     if not sys.stderr.isatty():
         yield None
         return
