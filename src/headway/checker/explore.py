@@ -27,6 +27,7 @@ from headway.checker.trial import Diverged, Settings, Trial
 from headway.runtimes.simulator import Kind
 
 _PROBES = 32  # how many merges are checked by running both sides on
+_PROBE_STEPS = 200  # how far both sides are run
 _CONFIRM = 2000  # steps the others get to prove that suspects are stuck
 
 
@@ -54,12 +55,19 @@ class Search:
     """One search over the schedules of one program."""
 
     def __init__(
-        self, program: Callable[[], Any], settings: Settings, max_schedules: int, seed: int | None
+        self,
+        program: Callable[[], Any],
+        settings: Settings,
+        max_schedules: int,
+        seed: int | None = None,
+        sampled: bool = True,
     ) -> None:
+        """Args: `sampled` is whether a fifth of the runs is at random if not all can be seen."""
         self._program = program
         self._settings = settings
         self._budget = max_schedules
         self._seed = seed
+        self._sampled = sampled
         self._merge = True
         self._probes = _PROBES
         self.result = Result()
@@ -78,7 +86,7 @@ class Search:
             self._breadth_first()
         except Diverged as why:
             result.finding, result.complete = Finding("error", str(why)), False
-        if result.finding is None and not result.complete:
+        if result.finding is None and not result.complete and self._sampled:
             self._at_random()
         return result
 
@@ -88,7 +96,7 @@ class Search:
         self.result.schedules += 1
         trial = Trial(self._program, self._settings)
         try:
-            options = trial.follow(schedule, chance)
+            options = trial.follow(schedule, chance, halt=suspects)
         except BaseException:
             trial.close()
             raise
@@ -104,7 +112,7 @@ class Search:
         heap: list[tuple[int, int, Schedule, Finding | None]] = [(0, 0, (), None)]
         tie = 0
         seen: dict[Any, tuple[Any, Schedule]] = {}
-        share = self._budget - self._budget // 5
+        share = self._budget - (self._budget // 5 if self._sampled else 0)
         while heap:
             _, _, schedule, finding = heapq.heappop(heap)
             if finding is not None:
@@ -155,7 +163,7 @@ class Search:
         for schedule in (one, two):
             self.result.schedules += 1
             trial = Trial(self._program, self._settings)
-            trial.follow(schedule, trial.alike, _CONFIRM)
+            trial.follow(schedule, trial.alike, _PROBE_STEPS)
             ends.append(trial.key())
             trial.close()
         if ends[0] != ends[1]:
@@ -174,6 +182,13 @@ class Search:
                 result.notes.append(f"found at random with --seed {seed}: perhaps not the shortest")
                 return
         result.notes.append(f"not all seen; the last fifth of the runs was random, --seed {seed}")
+
+    def learn(self) -> bool:
+        """Run once, as it comes, to see what the tasks ask for; whether all of them ended well."""
+        trial, options = self._trial((), lambda options: 0)
+        found = judge(trial, not options)
+        trial.close()
+        return not options and found is None
 
     def _profile(self, trial: Trial) -> None:
         """Learn what each task asks for: from it comes a size that is enough."""

@@ -61,9 +61,9 @@ def _error(task: Task, failure: BaseException) -> Finding:
 def _leak(trial: Trial) -> Finding | None:
     out = []
     for pool in trial.pools:
-        stats = pool.stats()
-        if stats.outstanding > 0:
-            out.append(f"{stats.outstanding} of {pool.name}")
+        count = pool.stats().outstanding - sum(_stored(other, pool) for other in trial.pools)
+        if count > 0:
+            out.append(f"{count} of {pool.name}")
     if not out:
         return None
     holders = [
@@ -75,6 +75,13 @@ def _leak(trial: Trial) -> Finding | None:
         f"; last held by {', '.join(holders)}" if holders else "; handed over, and never completed"
     )
     return Finding("leak", f"every task ended, and units never came home: {', '.join(out)}{who}")
+
+
+def _stored(pool: Any, below: Any) -> int:
+    """How many elements of the pool `below` lie in the reserve of a pool that stands on it."""
+    backend = getattr(pool, "_backend", None)
+    parts = getattr(backend, "parts", (backend,))
+    return sum(1 for part in parts if part is below) * int(pool.stats().reserve_count)
 
 
 def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:

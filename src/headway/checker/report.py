@@ -60,8 +60,10 @@ class Report:
                 if size is not None
                 else f"smallest safe size of {name}: none found within the schedules allowed"
             )
-        seen = "all of them" if self.complete else "not all"
-        lines.append(f"{self.schedules} schedules run, {self.states} states seen: {seen}")
+        seen = "that is all of them" if self.complete else "not all of them"
+        if self.verdict != "ok":
+            seen = "the search ends with the first finding"
+        lines.append(f"{self.schedules} schedules run, {self.states} states seen; {seen}")
         lines += [f"note: {note}" for note in self.notes]
         if self.verdict != "ok" and self.replay is not None:
             lines.append(f"again: headway check {self.target} --replay {self.replay}")

@@ -5,9 +5,8 @@ if its search was complete. Sizes can have holes (two tasks that take two and th
 elements, and not on three), so it goes *down* from a size that is enough and stops at the first
 that is not safe.
 
-What is enough: the sum over all tasks of the most each holds and asks for; then nobody ever waits.
-With one pool served in FIFO order less is: the most one task holds and asks for, and of every other
-what it holds while it waits. The search starts there, and goes up if that was not enough.
+What is enough: the sum over all tasks of the most each holds and asks for; then nobody ever waits. It
+is learned from one run in pools so large that nobody waits.
 
 Source: T2 and T3 of the theory of reserves; N*(K-1)+1 is HikariCP's rule.
 """
@@ -43,21 +42,22 @@ def smallest_sizes(
 ) -> dict[str, int | None]:
     """For each pool the smallest safe size, the others as they are; None where that is not known.
 
-    If no size of one pool alone is safe, the others are made large enough, one after another.
+    If no size of one pool alone is safe, the others are made large enough. At most `max_schedules` runs.
     """
+    plenty = {name: _plenty(first, name) for name in first.counts}
+    roomy = Search(program, replace(settings, sizes=plenty, resize=resized), 1)
+    if not roomy.learn():
+        return dict.fromkeys(first.counts)
+    bounds = {name: max(1, roomy.result.wanted.get(name, 1)) for name in first.counts}
     spent = 0
 
     def search(sizes: Mapping[str, int]) -> Result:
         nonlocal spent
-        trial_settings = replace(settings, sizes=dict(sizes), resize=resized)
-        result = Search(program, trial_settings, max(1, max_schedules - spent), 0).run()
+        at = replace(settings, sizes=dict(sizes), resize=resized)
+        result = Search(program, at, max(1, max_schedules - spent), sampled=False).run()
         spent += result.schedules
         return result
 
-    enough = search({name: _plenty(first, name) for name in first.counts})
-    if enough.finding is not None:
-        return dict.fromkeys(first.counts)
-    bounds = {name: max(1, enough.wanted.get(name, 1)) for name in first.counts}
     found: dict[str, int | None] = {}
     for name in first.counts:
         alone = {other: first.counts[other] for other in first.counts if other != name}

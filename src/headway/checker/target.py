@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from headway.checker.explore import Result, Search, partial
-from headway.checker.properties import judge
+from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
 from headway.checker.report import Report
 from headway.checker.schedule import parse, render
@@ -76,11 +77,12 @@ def _execute(path: Path, target: str) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # standard output is the report's
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         place = f"line {error.lineno}" if error.lineno else "it"
         raise UsageError(f"target {target!r}: {place} is not Python: {error.msg}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
         raise UsageError(
             f"target {target!r}: loading {path.name} raised {type(error).__name__}: {said}"
@@ -111,7 +113,7 @@ def check(
     result = Search(program, settings, max_schedules, seed).run()
     least: dict[str, int | None] = {}
     finding = result.finding
-    if sizes and result.counts and (finding is None or finding.verdict == "deadlock"):
+    if sizes and (result.complete or (finding is not None and finding.verdict == "deadlock")):
         least = smallest_sizes(program, settings, result, max_schedules)
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
@@ -142,7 +144,7 @@ def replay(
     settings = Settings(ambient=_undisturbed(program, ambient))
     trial = Trial(program, settings)
     try:
-        options = trial.follow(parse(schedule))
+        options = trial.follow(parse(schedule), halt=suspects)
         found = judge(trial, not options) or partial(program, settings, trial)
     except Diverged as error:
         raise UsageError(str(error)) from error
@@ -175,10 +177,17 @@ def _undisturbed(program: Callable[[], Any], ambient: Ambient) -> Ambient:
 
     @contextmanager
     def both(runtime: Any) -> Iterator[None]:
-        with refused(module), ambient(runtime):
+        with refused(module), ambient(runtime), redirect_stdout(_Nowhere()):
             yield
 
     return both
+
+
+class _Nowhere(io.TextIOBase):
+    """Where code under check prints to: it runs thousands of times."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def _namespace(program: Callable[[], Any]) -> Any:

@@ -43,7 +43,6 @@ class Entry:
     n: int
     result: str = ""
     step: int = 0  # how many steps of the schedule had been taken
-    count: int = 0  # what was left in the pool's reserve afterwards
 
 
 @final
@@ -53,12 +52,18 @@ class Local:
 
     identity: tuple[Any, ...]
     history: list[tuple[Any, ...]] = field(default_factory=list)
-    pending: tuple[Any, ...] | None = None  # the operation it is about to do, or in the middle of
-    entry: Entry | None = None
+    doing: list[tuple[Any, ...]] = field(default_factory=list)  # operations, the outermost first
+    entries: list[Entry] = field(default_factory=list)  # their lines in the trace
+    asked: list[bool] = field(default_factory=list)  # which allocators failed in the outermost
     held: Counter[int] = field(default_factory=Counter)  # units by pool
     children: int = 0
     most: Counter[int] = field(default_factory=Counter)  # most held while asking for more, by pool
     need: Counter[int] = field(default_factory=Counter)  # most held and asked for together
+
+    @property
+    def pending(self) -> tuple[Any, ...] | None:
+        """The operation it is about to do, or in the middle of: (what, pool, how many)."""
+        return self.doing[-1] if self.doing else None
 
 
 @final
@@ -109,11 +114,13 @@ class Trial:
         self,
         schedule: Schedule,
         chance: Callable[[Sequence[Option]], int] | None = None,
-        limit: int = 10_000,
+        limit: int = 1000,
+        halt: Callable[[Trial], Any] | None = None,
     ) -> list[Option]:
         """Take the choices of `schedule`, then (by `chance`, if given) go on, at most `limit` steps.
 
-        Without `chance` it goes on only while there is one option. The options where it stopped.
+        Without `chance` it goes on only while there is one option, and `halt` does not say to stop.
+        Gives the options where it stopped: none if it ran to the end.
         Raises: Diverged if a choice of the schedule does not exist.
         """
         self._given, self._chance = schedule, chance
@@ -123,7 +130,11 @@ class Trial:
                     option = self._find(schedule[len(self.taken)], options)
                 elif chance is not None and self.steps < len(schedule) + limit:
                     option = options[chance(options)]
-                elif len(alone := self._alone(options)) == 1 and self.steps < len(schedule) + limit:
+                elif (
+                    len(alone := self._alone(options)) == 1
+                    and self.steps < len(schedule) + limit
+                    and not (halt is not None and halt(self))
+                ):
                     option = alone[0]
                 else:
                     break
@@ -144,9 +155,8 @@ class Trial:
         self.taken.append(option)
         self.steps += 1
         self.simulator.take(option)
-        local = self.locals[option.task - 1]
-        if local.entry is not None and not local.entry.result:
-            local.entry.result = "waits"
+        for entry in self.locals[option.task - 1].entries:
+            entry.result = entry.result or "waits"
 
     def _find(self, wanted: Option, options: Sequence[Option]) -> Option:
         if wanted not in options:
@@ -183,7 +193,18 @@ class Trial:
         if size is not None and self._settings.resize is not None:
             self._settings.resize(pool, size)
         if self._settings.faults:
-            pool.inject(self.simulator.fails)
+            pool.inject(self._fails)
+
+    def _fails(self) -> bool:
+        """Whether an allocator fails now. What comes next depends on it, so the state says it."""
+        task = self.simulator.current
+        if task is None:
+            return False
+        failed = self.simulator.fails()
+        local = self.locals[task.number - 1]
+        if local.doing:
+            local.asked.append(failed)
+        return failed
 
     def _start(self, body: Any, name: str) -> Task:
         parent = self.simulator.current
@@ -226,39 +247,42 @@ class Trial:
         if task is None:
             return
         local, index = self.locals[task.number - 1], self._index(event.pool)
-        op = {"request": "alloc", "release": "free"}.get(event.kind, event.kind)
-        if event.kind in ("request", "release"):
-            local.pending = (op, index, event.count)
-            if event.kind == "request":
-                held = local.held[index]
-                local.most[index] = max(local.most[index], held)
-                local.need[index] = max(local.need[index], held + event.count)
-            self.runtime.point(f"{op} {event.pool.name}")
-        if event.kind == "grant":
-            return self._granted(task, local, index, event)
-        entry = Entry(task.name, op, event.pool.name, event.count, "", self.steps)
-        self.trace.append(entry)
         if event.kind == "request":
-            local.entry = entry
-            return None
-        entry.result = "done"
-        local.pending = None
-        local.history.append((op, index, event.count))
-        self._moved(index, event)
-        return None
+            self._request(task, local, index, event)
+        elif event.kind == "grant":
+            self._granted(task, local, index, event)
+        elif event.kind == "release":
+            local.doing.append(("free", index, event.count))
+            self.runtime.point(f"free {event.pool.name}")
+            local.doing.pop()
+            self._gone(task, local, index, event, "free")
+        elif event.kind in ("hand_over", "transfer"):
+            self._gone(task, local, index, event, event.kind)
+
+    def _request(self, task: Task, local: Local, index: int, event: Any) -> None:
+        local.doing.append(("alloc", index, event.count))
+        held = local.held[index]
+        local.most[index] = max(local.most[index], held)
+        local.need[index] = max(local.need[index], held + event.count)
+        self.runtime.point(f"alloc {event.pool.name}")
+        entry = Entry(task.name, "alloc", event.pool.name, event.count, "", self.steps)
+        self.trace.append(entry)
+        local.entries.append(entry)
 
     def _granted(self, task: Task, local: Local, index: int, event: Any) -> None:
-        entry = local.entry
-        if entry is not None and entry.result == "waits":
-            entry = Entry(task.name, entry.op, entry.pool, entry.n, "", self.steps)
+        entry = local.entries[-1] if local.entries else None
+        if entry is None or entry.result == "waits":
+            entry = Entry(task.name, "alloc", event.pool.name, event.count, "", self.steps)
             self.trace.append(entry)
-        if entry is not None:
-            entry.result = "granted"
-        local.entry = entry
+            local.entries[-1:] = [entry] if local.entries else []
+        entry.result = "granted"
         local.held[index] += event.count
-        elements = event.element if isinstance(event.element, list) else [event.element]
-        for element in elements:
-            self._holders.setdefault((index, id(element)), []).append(task.number)
+        self._holders.setdefault((index, id(event.element)), []).append(task.number)
+
+    def _gone(self, task: Task, local: Local, index: int, event: Any, op: str) -> None:
+        self.trace.append(Entry(task.name, op, event.pool.name, event.count, "done", self.steps))
+        local.history.append((op, index, event.count))
+        self._moved(index, event)
 
     def _moved(self, index: int, event: Any) -> None:
         """An element left whoever held it: freed, in flight, or another's now."""
@@ -285,14 +309,16 @@ class Trial:
         if task is None:
             return
         local = self.locals[task.number - 1]
-        if local.pending is None:
-            return
-        outcome = type(result).__name__ if isinstance(result, BaseException) else ""
-        if local.entry is not None and local.entry.result != "granted":
-            local.entry.result = outcome or "none"
-        got = local.entry.result if local.entry is not None else outcome
-        local.history.append((*local.pending, got))
-        local.pending = local.entry = None
+        if not local.entries:
+            return  # a plan that is no allocation
+        entry, op = local.entries.pop(), local.doing.pop()
+        if isinstance(result, BaseException):
+            entry.result = type(result).__name__
+        elif entry.result != "granted":
+            entry.result = "none"
+        local.history.append((*op, entry.result))
+        if not local.doing:
+            local.asked.clear()
 
     def _index(self, pool: Any) -> int:
         return next(index for index, known in enumerate(self.pools) if known is pool)
@@ -321,12 +347,13 @@ class Trial:
         if task.done:
             return (local.identity, "done", task.failure is None)
         left_s = None if task.deadline is None else task.deadline - self.simulator.clock_s
-        return (local.identity, tuple(local.history), task.steps > 0, rank, left_s)
+        asked = tuple(local.asked)
+        return (local.identity, tuple(local.history), asked, task.steps > 0, rank, left_s)
 
     def pending(self) -> Counter[Any]:
         """What each task is about to do: it must be the same in states of one key."""
         return Counter(
-            (self._state(task, local, None), local.pending)
+            (self._state(task, local, None), tuple(local.doing))
             for task, local in zip(self.simulator.tasks, self.locals, strict=True)
         )
 
@@ -348,5 +375,5 @@ class Trial:
             task, local = self.simulator.tasks[option.task - 1], self.locals[option.task - 1]
             state = self._state(task, local, rank.get(option.task))
             woken = option.kind is Kind.STEP or task.ticket is None
-            found.setdefault((state, local.pending, option.kind, woken), option)
+            found.setdefault((state, tuple(local.doing), option.kind, woken), option)
         return list(found.values())

@@ -265,7 +265,7 @@ class Simulator:
                 request = task.body.throw(error) if error is not None else task.body.send(answer)
             except StopIteration as end:
                 return self._end(task, end.value, None)
-            except (Exception, Cancelled) as failure:
+            except (Exception, Cancelled, SystemExit) as failure:
                 return self._end(task, None, failure)
             error = None
             if isinstance(request, Park):
