@@ -50,7 +50,11 @@ def test_the_output_shown_is_the_demo_s(demo: list[str]) -> None:
 
 
 def test_the_example_runs_and_is_ten_lines() -> None:
-    code = block("import headway", "python") if "```python\nimport" not in README else block("", "python")
+    code = (
+        block("import headway", "python")
+        if "```python\nimport" not in README
+        else block("", "python")
+    )
     assert len(code.splitlines()) <= 10
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
