@@ -170,7 +170,9 @@ def _drop(element: object) -> None:
 
 
 def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that takes no argument (``open_socket``) stand where one that takes a mask does.
+    """Let a function that can do without an argument (``open_socket``) stand where one takes a mask.
+
+    It is given the mask if it needs an argument, or has one of the name ``gfp``.
 
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
@@ -179,9 +181,12 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
             f"{function!r} is a coroutine function; a pool's allocator is a plain function"
         )
     try:
-        inspect.signature(function).bind(None)
+        signature = inspect.signature(function)
+        if "gfp" in signature.parameters:
+            return function
+        signature.bind()
     except TypeError:
-        return lambda gfp: function()
+        return function  # it cannot be called without an argument
     except ValueError:
-        pass  # a builtin without a signature: take it at its word
-    return function
+        pass  # a builtin without a signature: dict, bytearray
+    return lambda gfp: function()
