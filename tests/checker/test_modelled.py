@@ -3,8 +3,8 @@
 import pytest
 
 from headway.checker import modelled
-from headway.checker.capacities import sizes
 from headway.checker.model import parse
+from headway.checker.modelled import sizes
 from headway.errors import UsageError
 
 

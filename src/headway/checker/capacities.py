@@ -14,56 +14,27 @@ Source: T3 of the theory of reserves, the reserve anomaly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from headway.checker.counts import MAX_STATES, Search
 from headway.checker.locals import Locals
 from headway.checker.model import Model
 from headway.checker.sums import is_plain, unsafe_sizes
-from headway.errors import HeadwayError, UsageError
+from headway.errors import HeadwayError
 
-_MOST = 1_000_000
+_MOST_STATES = 10 * MAX_STATES
 
 Progress = Callable[[str, int, int], None]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The capacities 1 to N of a pool, told apart; `smallest` is where only safe ones follow, at any size."""
+class Meter:
+    """How many states may still be opened, of `all`, by searches that share it."""
 
-    smallest: int | None
-    safe: tuple[int, ...]
-    unsafe: tuple[int, ...]
-    law: dict[str, Any] | None = None
+    __slots__ = ("all", "left")
 
-    def json(self) -> dict[str, Any]:
-        return {
-            "smallest": self.smallest,
-            "safe": list(self.safe),
-            "unsafe": list(self.unsafe),
-            "law": self.law,
-        }
-
-
-def sizes(
-    model: Model, pool: str, most: int | None = None, progress: Progress | None = None
-) -> Sizes:
-    """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
-
-    Raises: UsageError if there is no such pool; HeadwayError if a capacity has too many states to see all.
-    """
-    index = model.index(pool)
-    if most is None:
-        most = max(1, 2 * model.taken(index))
-    if most > _MOST:
-        raise UsageError(f"pool {pool}: {most} sizes are to be listed; give --max, at most {_MOST}")
-    is_safe = judged(Locals(model), model, index, progress)
-    last = len(is_safe) - 1  # from here on all are alike
-    safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
-    unsafe = tuple(n for n in range(1, most + 1) if not is_safe[min(n, last)])
-    return Sizes(first_of_safe(is_safe), safe, unsafe)
+    def __init__(self, states: int) -> None:
+        self.all = self.left = states
 
 
 def judged(
@@ -71,19 +42,22 @@ def judged(
     model: Model,
     pool: int,
     progress: Progress | None = None,
-    max_states: int = MAX_STATES,
+    meter: Meter | None = None,
 ) -> list[bool]:
     """Whether each capacity from 1 on is safe, up to one from which on all are alike; at 0 stands False."""
     enough = max(1, locals_.enough()[pool])
     if is_plain(locals_):
         unsafe = unsafe_sizes(locals_)
         return [size > 0 and not unsafe >> size & 1 for size in range(enough + 1)]
+    meter = meter or Meter(_MOST_STATES)
     verdicts = [False]
     for size in range(1, enough + 1):
-        found = Search(locals_, model.at(pool, size).capacities, max_states).run(shortest=False)
+        capacities = model.at(pool, size).capacities
+        found = Search(locals_, capacities, meter.left).run(shortest=False)
+        meter.left -= found.states
         if not found.dead and not found.complete:
             raise HeadwayError(
-                f"size {size} of pool {model.pools[pool]}: over {max_states} states, not all seen; "
+                f"size {size} of pool {model.pools[pool]}: {meter.all} states, and not all seen; "
                 "lower the counts of the actors, or the steps"
             )
         verdicts.append(not found.dead)

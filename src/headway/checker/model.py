@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -159,6 +159,23 @@ def _actor(name: str, table: object, pools: tuple[str, ...]) -> Actor:
     return actor
 
 
+def is_sound(actor: Actor) -> bool:
+    """Whether its steps take or give back something each, and nothing that is not held."""
+    if not all(min(act.amounts) >= 0 < max(act.amounts) for s in actor.steps for act in s):
+        return False
+    try:
+        _walk(actor, tuple(map(str, actor.steps[0][0].amounts)))
+    except UsageError:
+        return False
+    return True
+
+
+def amounts_text(model: Model, amounts: Sequence[int], more: str = "") -> str:
+    """What is not zero, in words: ``2 of a and 1 of b``."""
+    parts = [f"{n} {more}of {p}" for n, p in zip(amounts, model.pools, strict=True) if n]
+    return " and ".join(parts)
+
+
 def _step(text: object, pools: tuple[str, ...], where: str) -> Step:
     if not isinstance(text, str):
         raise UsageError(f'{where} is {text!r}; write a string, as in "+bio 2"')
@@ -193,6 +210,7 @@ def _walk(actor: Actor, pools: tuple[str, ...]) -> None:
     """Go through the steps with every choice, and refuse to give back more than is held."""
     holdings: dict[Amounts, None] = {(0,) * len(pools): None}
     for number, step in enumerate(actor.steps, 1):
+        text = f" ({actor.texts[number - 1]!r})" if number <= len(actor.texts) else ""
         after: dict[Amounts, None] = {}
         for held in holdings:
             for act in step:
@@ -201,7 +219,7 @@ def _walk(actor: Actor, pools: tuple[str, ...]) -> None:
                 for pool, rest, has, n in zip(pools, left, held, act.amounts, strict=True):
                     if rest < 0:
                         raise UsageError(
-                            f"actor {actor.name}, step {number} ({actor.texts[number - 1]!r}) "
+                            f"actor {actor.name}, step {number}{text} "
                             f"gives back {n} of {pool}, and holds {has} there"
                         )
                 after[left] = None

@@ -8,17 +8,40 @@ The smallest safe size of each pool takes the others as they are; if none is saf
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any, final
 
 from headway.checker import play as playing
-from headway.checker.capacities import first_of_safe, judged
+from headway.checker.capacities import Meter, Progress, first_of_safe, judged
 from headway.checker.counts import MAX_STATES, Found, Search
+from headway.checker.law import law
 from headway.checker.locals import Locals
-from headway.checker.model import FIFO, Actor, Amounts, Model
+from headway.checker.model import FIFO, Actor, Amounts, Model, amounts_text
 from headway.checker.play import Play
 from headway.checker.report import Report
 from headway.errors import HeadwayError, UsageError
+
+_MOST_SIZES = 1_000_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The capacities 1 to N of a pool, told apart; `smallest` is where only safe ones follow, at any size."""
+
+    smallest: int | None
+    safe: tuple[int, ...]
+    unsafe: tuple[int, ...]
+    law: dict[str, Any] | None
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "smallest": self.smallest,
+            "safe": list(self.safe),
+            "unsafe": list(self.unsafe),
+            "law": self.law,
+        }
 
 
 def check(
@@ -51,6 +74,27 @@ def replay(model: Model, schedule: str, *, target: str = "") -> Report:
     return replace(_judged(playing.follow(model, schedule), target), states=1)
 
 
+def sizes(
+    model: Model, pool: str, most: int | None = None, progress: Progress | None = None
+) -> Sizes:
+    """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
+
+    Raises: UsageError if there is no such pool; HeadwayError if a capacity has too many states to see all.
+    """
+    index = model.index(pool)
+    if most is None:
+        most = max(1, 2 * model.taken(index))
+    if most > _MOST_SIZES:
+        raise UsageError(
+            f"pool {pool}: {most} sizes are to be listed; give --max, at most {_MOST_SIZES}"
+        )
+    is_safe = judged(Locals(model), model, index, progress)
+    last = len(is_safe) - 1  # from here on all are alike
+    safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
+    unsafe = tuple(n for n in range(1, most + 1) if not is_safe[min(n, last)])
+    return Sizes(first_of_safe(is_safe), safe, unsafe, law(model, index))
+
+
 def _judged(play: Play, target: str) -> Report:
     """What the state is that a run came to."""
     model = play.model
@@ -65,7 +109,7 @@ def _judged(play: Play, target: str) -> Report:
         return replace(report, verdict="deadlock", reason=reason, stuck=names, release=release)
     if not play.over():
         return report
-    kept = _list(model, [n - f for n, f in zip(model.capacities, play.free, strict=True)])
+    kept = amounts_text(model, [n - f for n, f in zip(model.capacities, play.free, strict=True)])
     if not kept:
         return replace(report, reason="this schedule ends well")
     who = ", ".join(name for name, held in zip(play.names, play.held, strict=True) if any(held))
@@ -95,7 +139,7 @@ def _deadlock(play: Play, stuck: list[int]) -> str:
 
 def _describe(play: Play, task: int) -> str:
     model, wants = play.model, play.waiting[task].amounts
-    held = _list(model, play.held[task])
+    held = amounts_text(model, play.held[task])
     for pool, n, size in zip(model.pools, wants, model.capacities, strict=True):
         if n > size:
             return f"{_holds(held)}waits for {n} of {pool}, which is larger than the pool: it has {size}"
@@ -103,16 +147,11 @@ def _describe(play: Play, task: int) -> str:
     if model.wake == FIFO and all(n <= f for n, f in zip(wants, play.free, strict=True)):
         behind = ", which would fit, behind a request that does not"
     more = "more " if any(h and n for h, n in zip(play.held[task], wants, strict=True)) else ""
-    return f"{_holds(held)}waits for {_list(model, wants, more)}{behind}"
+    return f"{_holds(held)}waits for {amounts_text(model, wants, more)}{behind}"
 
 
 def _holds(held: str) -> str:
     return f"holds {held} and " if held else ""
-
-
-def _list(model: Model, amounts: list[int] | Amounts, more: str = "") -> str:
-    parts = [f"{n} {more}of {p}" for n, p in zip(amounts, model.pools, strict=True) if n]
-    return " and ".join(parts)
 
 
 def _releases(play: Play, stuck: list[int]) -> tuple[str, ...]:
@@ -179,7 +218,7 @@ def _least(locals_: Locals, model: Model, max_states: int) -> dict[str, int | No
         found[name] = None
         for those in dict.fromkeys((model, roomy)):
             try:
-                found[name] = first_of_safe(judged(locals_, those, pool, max_states=max_states))
+                found[name] = first_of_safe(judged(locals_, those, pool, meter=Meter(max_states)))
             except HeadwayError:
                 break
             if found[name] is not None:

@@ -30,11 +30,11 @@ def command(
 
     SMALLEST is the size from which every larger one is safe too. Exit status: 0 done, 2 misuse.
     """
-    from headway.checker import capacities
+    from headway.checker import modelled
     from headway.checker.model import load
 
     with console.counting() as progress:
-        found = capacities.sizes(load(model), pool, most, progress)
+        found = modelled.sizes(load(model), pool, most, progress)
     if as_json:
         console.print_json(found.json())
         return 0
