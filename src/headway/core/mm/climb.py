@@ -14,16 +14,20 @@ Source: Linux ``mm/mempool.c``, ``mempool_alloc`` and its bulk form; masks as th
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.ladder import RETRY_S, Step
+from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.plan import Plan, Ticket, call, now, offload, park
+from headway.core.plan import Plan, Ticket, call, offload, park
 from headway.errors import PoolTimeout, UsageError
 
 E = TypeVar("E")
+
+KERNEL: Final = Gfp.KERNEL  # plain names: see `headway.core.mm.ladder`
+DIRECT_RECLAIM: Final = int(Gfp.DIRECT_RECLAIM)
+MAY_PARK: Final = int(Gfp.DIRECT_RECLAIM | Gfp.NORETRY)  # the first, without the second
 
 
 def alloc(
@@ -37,19 +41,22 @@ def alloc(
 ) -> Plan[list[E] | None]:
     """Take `count` elements, or None where the mask forbids waiting.
 
-    Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
+    Asks: Call (light try, unplug), Offload (heavy try), Park.
     """
-    _check(pool, gfp, timeout_s)
+    if gfp is not KERNEL or timeout_s is not None:
+        _check(pool, gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
     pool.tell("request", count, owner=who)
-    mask = masks.restrict(gfp, scope)
-    steps = tuple(step for step in pool.ladder.first if not (light_tried and step is Step.LIGHT))
+    mask = masks.restrict(gfp, scope) if scope else gfp
+    steps = pool.first
+    if light_tried:
+        steps = tuple(step for step in steps if step is not LIGHT)
     made: list[E] = []
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
-            if not mask.may_park or mask & Gfp.NORETRY:
+            if int(mask) & MAY_PARK != DIRECT_RECLAIM:
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)
                 return None
@@ -62,7 +69,7 @@ def alloc(
 
 
 def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
-    if gfp is not Gfp.KERNEL:
+    if gfp is not KERNEL:
         for oddity in masks.check_for_pool(gfp):
             pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
     if timeout_s is not None:
@@ -82,13 +89,15 @@ def _climb(
     """Add to `made` what the steps give. An allocator that raises is heard after the reserve was tried."""
     failure: Exception | None = None
     for step in steps:
-        if step is Step.LIGHT:
+        if step is LIGHT:
             while pool.light_door is not None and len(made) < count and not pool.fails():
                 element = yield from call(pool.light_door, masks.light(mask), scope=scope)
                 if element is None:
                     break
                 made.append(element)
-        elif step is Step.HEAVY:
+        elif step is HEAVY:
+            if pool.heavy_door is None or not mask.may_park:
+                continue
             try:
                 yield from _try_hard(pool, mask, scope, made, count)
             except Exception as error:
@@ -106,9 +115,7 @@ def _climb(
 
 
 def _try_hard(pool: Mempool[E], mask: Gfp, scope: int, made: list[E], count: int) -> Plan[None]:
-    if not mask.may_park:
-        return
-    while pool.heavy_door is not None and len(made) < count and not pool.fails():
+    while len(made) < count and not pool.fails():
         element = yield from offload(
             pool.heavy_door, masks.heavy(mask, scope), scope=scope, undo=pool.undo_alloc
         )
@@ -127,7 +134,8 @@ def _wait(
     timeout_s: float | None,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
-    start_s = yield from now()
+    clock = pool.runtime.now
+    start_s = clock()
     if pool.unplug is not None:
         yield from call(pool.unplug, scope=scope)
     ticket = _enter(pool, who, made, count)
@@ -136,19 +144,19 @@ def _wait(
         while True:
             left_s = None
             if timeout_s is not None:
-                left_s = max(0.0, start_s + timeout_s - (yield from now()))
+                left_s = max(0.0, start_s + timeout_s - clock())
             retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
             woken = yield from park(ticket, RETRY_S if retry else left_s)
             if not woken and not retry:
                 pool.add_gift(made, pool.leave(ticket))
                 if len(made) < count:
-                    raise _timeout(pool, count, (yield from now()) - start_s)
+                    raise _timeout(pool, count, clock() - start_s)
             pool.add_gift(made, ticket.take_gift())
             if len(made) == count:
                 return
             if pool.closed:
                 raise pool.closed_error()
-            yield from _climb(pool, mask, scope, pool.ladder.again, made, count)
+            yield from _climb(pool, mask, scope, pool.again, made, count)
             if len(made) == count:  # the next in line may be as lucky
                 _put_back(pool, pool.leave(ticket) or [])
                 if pool.wake.hands_over:
@@ -166,12 +174,12 @@ def _wait(
         raise
     finally:
         pool.waits += 1
-        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+        pool.longest_wait_s = max(pool.longest_wait_s, clock() - start_s)
 
 
 def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
     """A ticket for what is missing; what was made goes back first, where the reserve can serve it all."""
-    if count <= pool.min_count:
+    if made and count <= pool.min_count:
         _put_back(pool, made)
     return Ticket(who, count - len(made))
 

@@ -75,6 +75,8 @@ def _gfp(bits: int) -> Gfp:
 
 def restrict(gfp: Gfp, scope: int) -> Gfp:
     """The mask with what the scope's NOIO and NOFS take away; NORECLAIM is left to `for_allocator`."""
+    if not scope & 3:
+        return gfp
     return _gfp(int(gfp) & ~_TAKEN_AWAY[scope & 3])
 
 
@@ -126,12 +128,19 @@ def check_for_pool(gfp: Gfp) -> tuple[str, ...]:
 
     Raises: GfpConflict also for ZERO: elements of the reserve are not zeroed.
     """
+    known = _odd.get(int(gfp))
+    if known is not None:
+        return known
     if gfp & Gfp.ZERO:
         raise GfpConflict(
             ("ZERO", "a mempool"),
             "elements of the reserve are not zeroed; clear the element yourself",
         )
-    return check(gfp)
+    known = _odd[int(gfp)] = check(gfp)
+    return known
+
+
+_odd: dict[int, tuple[str, ...]] = {}  # a cache: the same answer for ever
 
 
 def _name(flag: Gfp) -> str:

@@ -24,7 +24,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, overload
 from headway.core.mm.composite import Backend
 from headway.core.mm.faults import Fault
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.ladder import ANY_FIT, FIFO, Ladder, Wake
 from headway.core.mm.lease import Lease
 from headway.core.mm.observed import CLOSED, FAULTS, POISON, TRACED, WAITERS, WATCHED, ObservedPool
 from headway.core.plan import Plan, Runtime, Ticket
@@ -41,7 +41,7 @@ _NOTED: Final = WATCHED | TRACED | POISON
 class Mempool(ObservedPool[E], Generic[E]):
     """What all pools share; `headway.core.mm.pools` has the two kinds, with their fast paths."""
 
-    __slots__ = ("_backend", "_fault", "_light", "ladder", "unplug", "wake")
+    __slots__ = ("_backend", "_fault", "_light", "again", "first", "ladder", "unplug", "wake")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Mempool(ObservedPool[E], Generic[E]):
     ) -> None:
         super().__init__(runtime, name, min_count, trace=trace, poison=poison)
         self.ladder = ladder
+        self.first, self.again = ladder.first, ladder.again
         self.wake = wake
         self.unplug = unplug
         self._wanted = NOBODY
@@ -193,22 +194,32 @@ class Mempool(ObservedPool[E], Generic[E]):
                 paired = self._pair()
             finally:
                 self._guard.release()
-            self.wake_all(paired)
+            for ticket in paired:
+                if not ticket.wake():
+                    self._hand_on(ticket)
 
     def _pair(self) -> list[Ticket]:
         """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""
         paired: list[Ticket] = []
         queue, reserve = self._queue, self._reserve
-        if self.wake.hands_over:
+        if self.wake is FIFO:
+            while (head := queue.first()) is not None and len(reserve) >= head.need:
+                gift = self._pop(head.need)
+                if gift is None:
+                    break  # a late newcomer on the fast path took one
+                queue.give(head, gift)
+                if not head.claim():
+                    paired.append(head)
+            self._look_at(head)
+            return paired
+        elif self.wake is ANY_FIT:
             for ticket in list(queue):
                 if len(reserve) >= ticket.need:
                     gift = self._pop(ticket.need)
                     if gift is None:
-                        break  # a late newcomer on the fast path took one
+                        break
                     queue.give(ticket, gift)
                     paired.append(ticket)
-                elif self.wake is Wake.FIFO:
-                    break
         else:
             count = len(reserve) if self.wake is Wake.EXCLUSIVE else len(queue)
             for ticket in list(queue)[:count]:
@@ -221,6 +232,8 @@ class Mempool(ObservedPool[E], Generic[E]):
         """`count` elements of the reserve, last freed first, or None and the reserve as it was."""
         popped: list[E] = []
         try:
+            if count == 1:
+                return [self._reserve.pop()]
             for _ in range(count):
                 popped.append(self._reserve.pop())
         except IndexError:
@@ -230,15 +243,16 @@ class Mempool(ObservedPool[E], Generic[E]):
 
     def set_gate(self) -> None:
         """Under the guard: say in the gate, and in `_wanted`, whom the next `free` has to look for."""
-        if not len(self._queue):
+        self._look_at(self._queue.first())
+
+    def _look_at(self, head: Ticket | None) -> None:
+        if head is None:
             self._wanted = NOBODY
             self._gate &= ~WAITERS
             return
-        if self.wake is Wake.FIFO:
-            head = self._queue.first()
-            assert head is not None
+        if self.wake is FIFO:
             self._wanted = head.need
-        elif self.wake is Wake.ANY_FIT:
+        elif self.wake is ANY_FIT:
             self._wanted = min(ticket.need for ticket in self._queue)
         else:  # one wake for each free: those in the reserve have had theirs
             self._wanted = len(self._reserve) + 1
@@ -250,8 +264,9 @@ class Mempool(ObservedPool[E], Generic[E]):
             if self._gate & CLOSED:
                 raise self.closed_error()
             self._queue.join(ticket)
-            self.set_gate()
-            if not self.wake.hands_over:
+            if self._wanted == NOBODY or self.wake is not FIFO:
+                self.set_gate()
+            if self.wake is not FIFO and not self.wake.hands_over:
                 self._wanted = 1
         self._settle()
 
@@ -269,7 +284,7 @@ class Mempool(ObservedPool[E], Generic[E]):
         with self._guard:
             gift = self._queue.leave(ticket)
             self.set_gate()
-            if len(self._queue) and not self.wake.hands_over:
+            if self.wake is not FIFO and len(self._queue) and not self.wake.hands_over:
                 self._wanted = 1  # a wake-up that was received and not used is handed on
         self._settle()
         self.trim()
@@ -295,13 +310,16 @@ class Mempool(ObservedPool[E], Generic[E]):
         """Wake claimed tickets; what was handed to one that cannot be reached any more goes on."""
         for ticket in tickets:
             if not ticket.wake():
-                for element in self.leave(ticket) or ():
-                    self.put_back(element)
+                self._hand_on(ticket)
+
+    def _hand_on(self, ticket: Ticket) -> None:
+        for element in self.leave(ticket) or ():
+            self.put_back(element)
 
     def take_reserve(self, count: int) -> list[E] | None:
         """`count` elements from the reserve if nobody has an older claim to them, else None."""
         with self._guard:
-            queued = self._wanted != NOBODY and self.wake is Wake.FIFO
+            queued = self._wanted != NOBODY and self.wake is FIFO
             taken = None if queued or len(self._reserve) < count else self._pop(count)
         self._settle()
         if taken is not None:
