@@ -14,6 +14,7 @@ page: a stride of a page puts all stores into one set of the cache and would mea
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import resource
 import statistics
@@ -43,9 +44,7 @@ def _ways(pool: Mempool[memoryview]) -> dict[str, Way]:
     ways = {
         "touch alone": Way(lambda: kept, None),
         OURS: Way(pool.alloc, pool.free),
-        "mmap": Way(
-            lambda: mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), None
-        ),
+        "mmap": Way(lambda: mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), None),
     }
     try:
         import numpy
@@ -54,8 +53,7 @@ def _ways(pool: Mempool[memoryview]) -> dict[str, Way]:
     except ImportError:
         pass
     try:
-        import pyarrow
-
+        pyarrow = importlib.import_module("pyarrow")  # it has no types
         backend = pyarrow.default_memory_pool().backend_name
         ways[f"pyarrow {backend}"] = Way(lambda: pyarrow.allocate_buffer(SIZE), None)
     except ImportError:

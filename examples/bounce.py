@@ -74,11 +74,14 @@ def submitting_first() -> None:
     """Remedy D: the first is in flight before the second is asked for; its completion frees it."""
     pool = hw.Mempool.of(range(2), name="bounce")
 
+    def complete(element: int) -> None:  # what the device calls when it is done
+        pool.free(element)
+
     def map_and_submit() -> None:
         for _ in range(2):
             element = pool.alloc()
             pool.hand_over(element)
-            hw.spawn(pool.free, element)  # the device's completion
+            hw.spawn(complete, element)
 
     for _ in range(2):
         hw.spawn(map_and_submit)

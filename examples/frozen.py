@@ -39,7 +39,9 @@ def main() -> None:
         while frame.f_code is not map_request.__code__:
             assert frame.f_back is not None
             frame = frame.f_back
-        print(f"  {thread.name} waits in {frame.f_code.co_name}, line {frame.f_lineno}: second = take()")
+        print(
+            f"  {thread.name} waits in {frame.f_code.co_name}, line {frame.f_lineno}: second = take()"
+        )
     sys.stdout.flush()
     os._exit(3)  # the threads will never end by themselves
 

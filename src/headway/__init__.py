@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone
+from headway.threaded import Mempool, Zone, spawn
 
 __version__ = "0.1.0"
 
@@ -42,4 +42,5 @@ __all__ = [
     "nofs",
     "noio",
     "noreclaim",
+    "spawn",
 ]

@@ -77,7 +77,8 @@ def copy(
     `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
-    too small for one request); BlockError, with the offset if known, if a device fails.
+    too small for one request); NoMemory if others hold so much of `zone` that two requests do not
+    fit beside them now; BlockError, with the offset if known, if a device fails.
     Waits: for frames and devices; an exception in this thread (KeyboardInterrupt) ends it cleanly.
     """
     started_s = time.monotonic()
@@ -157,23 +158,33 @@ class _Job:
         try:
             used = own if zone is None else zone
             assert used is not None
-            backend = Capped(used.buffers(self._request_size), self._sizing.in_flight)
-            frames: Mempool[memoryview] = Mempool(
-                backend, min_count=self._sizing.reserve, name="copy frames"
-            )
+            buffers = used.buffers(self._request_size, name="copy")
             try:
-                if starve:
-                    frames.inject(lambda: True)
-                peak, digest = self._passes(frames, starve)
-                return frames.stats(), peak, digest
+                return self._with_frames(buffers, starve)
             finally:
-                frames.close()
+                buffers.close()
         finally:
             if own is not None:
                 own.close()
 
+    def _with_frames(self, buffers: Any, starve: bool) -> tuple[Any, int, str | None]:
+        frames: Mempool[memoryview] = Mempool(
+            Capped(buffers, self._sizing.in_flight),
+            min_count=self._sizing.reserve,
+            name="copy frames",
+        )
+        try:
+            buffers.on_room(frames.kick)  # others in a shared zone have given back
+            if starve:
+                frames.inject(lambda: True)
+            peak, digest = self._passes(frames, starve)
+            return frames.stats(), peak, digest
+        finally:
+            buffers.on_room(None)
+            frames.close()
+
     def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
-        size = {"request_size": self._request_size, "in_flight": self._sizing.in_flight}
+        request_size, sizing = self._request_size, self._sizing
         moved = engine.Moved(None, 0)
         if self._hashing or starve or not self._cloned():
             moved = engine.transfer(
@@ -182,16 +193,31 @@ class _Job:
                 frames,
                 hashing=self._hashing,
                 progress=self._stage("copy"),
-                **size,
+                request_size=request_size,
+                sizing=sizing,
             )
         if not self._verify:
             return moved.peak, moved.digest
         self._target.flush()
         stage = self._stage("verify")
         if not self._hashing:
-            again = engine.compare(self._source, self._target, frames, progress=stage, **size)
+            again = engine.compare(
+                self._source,
+                self._target,
+                frames,
+                request_size=request_size,
+                sizing=sizing,
+                progress=stage,
+            )
             return max(moved.peak, again.peak), None
-        again = engine.digest_of(self._target, self._source.size, frames, progress=stage, **size)
+        again = engine.digest_of(
+            self._target,
+            self._source.size,
+            frames,
+            progress=stage,
+            request_size=request_size,
+            sizing=sizing,
+        )
         if again.digest != moved.digest:
             raise BlockError(
                 5,

@@ -78,6 +78,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
+        _show(self)
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
@@ -104,6 +105,7 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
+        _show(self)
 
 
 class Zone(edge.Zone):
@@ -141,12 +143,36 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _show(pool: core.Mempool[Any]) -> None:
+    """Let a runtime that watches its pools (the checker's) know of a new one."""
+    adopt = getattr(pool.runtime, "adopt", None)
+    if adopt is not None:
+        adopt(pool)
+
+
+def spawn(fn: Callable[..., Any], *args: Any) -> None:
+    """Start ``fn(*args)`` as a task, in code under ``headway check``; a coroutine function too.
+
+    Raises: UsageError outside a check: there, start a thread or a task of your own.
+    """
+    start = getattr(ambient(), "spawn", None)
+    if start is None:
+        name = getattr(fn, "__name__", repr(fn))
+        raise UsageError(
+            f"hw.spawn({name}) was called outside a check: run it with headway check FILE.py:FUNCTION, "
+            "or start a thread or a task of your own"
+        )
+    start(fn, *args)
+
+
 def _drop(element: object) -> None:
     """The `free` of a pool that was given none: the element is left to the garbage collector."""
 
 
 def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that takes no argument (``open_socket``) stand where one that takes a mask does.
+    """Let a function that can do without an argument (``open_socket``) stand where one takes a mask.
+
+    It is given the mask if it needs an argument, or has one of the name ``gfp``.
 
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
@@ -155,9 +181,12 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
             f"{function!r} is a coroutine function; a pool's allocator is a plain function"
         )
     try:
-        inspect.signature(function).bind(None)
+        signature = inspect.signature(function)
+        if "gfp" in signature.parameters:
+            return function
+        signature.bind()
     except TypeError:
-        return lambda gfp: function()
+        return function  # it cannot be called without an argument
     except ValueError:
-        pass  # a builtin without a signature: take it at its word
-    return function
+        pass  # a builtin without a signature: dict, bytearray
+    return lambda gfp: function()

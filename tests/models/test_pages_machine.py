@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -93,5 +92,4 @@ class PagesMachine(RuleBasedStateMachine):
             assert self.pages.free_pages == self.model.used.count(False)
 
 
-PagesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestPages = PagesMachine.TestCase

@@ -23,7 +23,7 @@ import typer
 
 from headway.errors import HeadwayError, UsageError
 
-_COMMANDS = ("copy",)
+_COMMANDS = ("copy", "check", "replay")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[

@@ -20,7 +20,7 @@ def print_json(report: Any) -> None:
 def bytes_text(size: float) -> str:
     """Binary units, three digits: ``1.50 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000 or unit == "GiB" and size < 1024000:
+        if size < 1000 or (unit == "GiB" and size < 1024000):
             break
         size /= 1024
     else:
@@ -33,7 +33,7 @@ def bytes_text(size: float) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on standard error, if that is a terminal; what it yields is called with (stage, done, size)."""
+    """A bar on standard error, if that is a terminal; what it yields takes (stage, done, size)."""
     if not sys.stderr.isatty():
         yield None
         return

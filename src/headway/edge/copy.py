@@ -19,11 +19,12 @@ import errno
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias, final
 
-from headway.core.block.copier import Line, Piece, Sequence, Shares, mover_count
+from headway.core.block.copier import Line, Piece, Sequence, Shares, Sizing, mover_count
 from headway.core.block.device import Device
 from headway.errors import BlockError
 
@@ -34,6 +35,7 @@ _Queued: TypeAlias = "tuple[Piece, memoryview, Shares] | tuple[Piece, None, None
 
 _ZEROS = bytes(1 << 16)
 _PROGRESS_S = 0.1
+_ENDING_S = 0.02  # between looks, only after an exception: it bounds how late the end is seen
 
 
 class Frames(Protocol):
@@ -58,7 +60,7 @@ def transfer(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     hashing: bool,
     progress: Progress | None = None,
 ) -> Moved:
@@ -80,11 +82,11 @@ def transfer(
         drain=write,
         keep_holes=target.starts_zeroed,
         request_size=request_size,
-        frame_size=request_size,
+        frame_size=sizing.frame_size,
         movers=mover_count(
             hashing=hashing,
             direct=source.alignment > 1 or target.alignment > 1,
-            in_flight=in_flight,
+            in_flight=sizing.in_flight,
         ),
         hashing=hashing,
         progress=progress,
@@ -97,7 +99,7 @@ def digest_of(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
     """Read the first `size` bytes of `device` and hash them."""
@@ -109,8 +111,8 @@ def digest_of(
         drain=None,
         keep_holes=True,
         request_size=request_size,
-        frame_size=request_size,
-        movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=in_flight),
+        frame_size=sizing.frame_size,
+        movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=sizing.in_flight),
         hashing=True,
         progress=progress,
     ).run()
@@ -122,7 +124,7 @@ def compare(
     frames: Frames,
     *,
     request_size: int,
-    in_flight: int,
+    sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
     """Read both and compare. Raises: BlockError with the offset of the first piece that differs.
@@ -152,8 +154,8 @@ def compare(
         drain=None,
         keep_holes=False,
         request_size=half,
-        frame_size=request_size,
-        movers=mover_count(hashing=False, direct=True, in_flight=in_flight),
+        frame_size=sizing.frame_size,
+        movers=mover_count(hashing=False, direct=True, in_flight=sizing.in_flight),
         hashing=False,
         progress=progress,
     ).run()
@@ -212,33 +214,32 @@ class _Run:
         self._peak = 0
         self._failure: BaseException | None = None
         self._done = 0  # bytes
+        self._running = 0  # workers that signed in and not out
+        self._closed = False  # no worker may sign in any more
         # Queues have their own locks:
         self._hash_queue: SimpleQueue[_Queued | None] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> Moved:
-        movers = [
+        workers = [
             threading.Thread(target=self._work, args=(self._move,), name=f"headway-mover-{n}")
             for n in range(self._movers)
         ]
-        hasher = threading.Thread(target=self._work, args=(self._hash,), name="headway-hasher")
-        started = []
+        if self._sha is not None:
+            hasher = threading.Thread(target=self._work, args=(self._hash,), name="headway-hasher")
+            workers.append(hasher)
         try:
-            for thread in [*movers, hasher] if self._sha is not None else movers:
+            for thread in workers:
                 thread.start()
-                started.append(thread)
-            for _ in movers:
+            for _ in range(self._movers):
                 self._wait_for_one()
-            self._hash_queue.put(None)
-            if self._sha is not None:
+                if self._stopping:
+                    break
+            if self._sha is not None and not self._stopping:
+                self._hash_queue.put(None)
                 self._wait_for_one()
         finally:
-            self._stopping = True
-            for thread in started:
-                if thread is hasher:
-                    self._hash_queue.put(None)
-                thread.join()
-            self._bring_home()
+            self._end()
         if self._failure is not None:
             raise self._failure
         if self._progress is not None:
@@ -256,7 +257,32 @@ class _Run:
             except Empty:
                 self._progress(self._done, self._size)
 
+    def _end(self) -> None:
+        """Return when no worker runs or ever will, with all frames home; at once after a good run.
+
+        An exception may have come while a thread was being started: then nobody knows whether it
+        runs, and `join` cannot tell. So workers sign in, and one that comes too late goes away.
+        Frames that wait for a hasher that is not there are taken from the line here, since a mover
+        may be waiting for one.
+        """
+        self._stopping = True
+        while True:
+            with self._lock:
+                self._closed = True
+                running = self._running
+                left = self._line.drain()
+            self._bring_home(left)
+            if not running:
+                return
+            self._hash_queue.put(None)
+            with suppress(Empty):
+                self._ended.get(timeout=_ENDING_S)
+
     def _work(self, loop: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._running += 1
         try:
             loop()
         except BaseException as error:
@@ -265,6 +291,8 @@ class _Run:
                     self._failure = error
             self._stopping = True
         finally:
+            with self._lock:
+                self._running -= 1
             self._ended.put(None)
 
     def _move(self) -> None:
@@ -323,7 +351,7 @@ class _Run:
             try:
                 if frame is None:
                     self._hash_zeros(piece.length)
-                elif not self._stopping or self._failure is None:
+                elif not self._stopping:
                     with frame[: piece.length] as view:
                         self._sha.update(view)
             finally:
@@ -337,9 +365,8 @@ class _Run:
             self._sha.update(_ZEROS if part == len(_ZEROS) else _ZEROS[:part])
             length -= part
 
-    def _bring_home(self) -> None:
-        """After the last thread: give back what nobody will hash any more."""
-        left = self._line.drain()
+    def _bring_home(self, left: list[_Queued]) -> None:
+        """Give back what nobody will hash any more."""
         while True:
             try:
                 item = self._hash_queue.get_nowait()

@@ -55,7 +55,8 @@ class Lending:
     def take_back(self, offset: int) -> None:
         """Release the view and fill its memory.
 
-        Raises: UsageError if something still uses it; it is lent as before then.
+        Raises: UsageError if something made from it is in use; then its memory is still lent, and
+        this is to be called again when that is gone.
         """
         inner, view, size_bytes = self._lent[offset]
         try:

@@ -111,7 +111,7 @@ def _on_descriptor(
     bounce: Bounce | None,
 ) -> FileDevice:
     block = stat.S_ISBLK(found.st_mode)
-    size = os.lseek(fd, 0, os.SEEK_END)
+    size = os.lseek(fd, 0, os.SEEK_END) if block else found.st_size
     if size == 0 and not block and os.pread(fd, 1, 0):
         raise UsageError(
             f"{path} says it has 0 bytes but can be read: the kernel makes it up as it is read, "

@@ -120,6 +120,11 @@ class Zone:
         self._findings += 1
         self._runtime.report(f"zone {self.name!r}: memory was {what}")
 
+    @property
+    def size(self) -> int:
+        """Bytes of the arena."""
+        return self._arena.size_bytes
+
     def stats(self) -> ZoneStats:
         pages, arena = self._core.stats(), self._arena
         marks = pages.watermarks

@@ -158,35 +158,42 @@ class Capped:
 @final
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """At most `in_flight` frames, of which `reserve` are kept for this copy alone."""
+    """At most `in_flight` frames of `frame_size` bytes, `reserve` of them for this copy alone."""
 
     in_flight: int
     reserve: int
+    frame_size: int
 
 
 def size_frames(memory: int, request_size: int, in_flight: int | None) -> Sizing:
     """How many frames fit, or why none does. Units: bytes; `memory` is the hard limit.
 
-    Raises: UsageError if the request size is impossible or the limit is below one request.
+    A zone lends runs of a power of two, so a request of 3 MiB takes a frame of 4 MiB.
+
+    Raises: UsageError if the request size is impossible or the limit is below one frame.
     """
     if request_size < PAGE or request_size % PAGE:
         up = max(PAGE, -(-request_size // PAGE) * PAGE)
         raise UsageError(
             f"request size {request_size} is not a multiple of {PAGE} bytes: use {up} instead"
         )
-    if memory < request_size:
+    frame_size = 1 << (request_size - 1).bit_length()
+    if memory < frame_size:
         raise UsageError(
             f"a memory limit of {memory} bytes holds no request of {request_size} bytes: the least "
-            f"that works is {request_size}, or a request size of at most {memory // PAGE * PAGE}"
-            if memory >= PAGE
-            else f"a memory limit of {memory} bytes is below the least that works: {PAGE} bytes "
-            f"with a request size of {PAGE}, or {request_size} as asked"
+            f"that works is {frame_size}, or {_smaller(memory)}"
         )
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in-flight is {in_flight}: at least 1 request must be allowed")
-    room = memory // request_size
+    room = memory // frame_size
     count = min(room, MOST_IN_FLIGHT if in_flight is None else in_flight)
-    return Sizing(count, min(RESERVE, count))
+    return Sizing(count, min(RESERVE, count), frame_size)
+
+
+def _smaller(memory: int) -> str:
+    if memory < PAGE:
+        return f"{PAGE} with a request size of {PAGE}"
+    return f"a request size of at most {1 << (memory.bit_length() - 1)}"
 
 
 def mover_count(*, hashing: bool, direct: bool, in_flight: int) -> int:

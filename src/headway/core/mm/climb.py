@@ -27,7 +27,7 @@ E = TypeVar("E")
 
 KERNEL: Final = Gfp.KERNEL  # plain names: see `headway.core.mm.ladder`
 DIRECT_RECLAIM: Final = int(Gfp.DIRECT_RECLAIM)
-MAY_PARK: Final = int(Gfp.DIRECT_RECLAIM | Gfp.NORETRY)  # the first, without the second
+MAY_WAIT: Final = int(Gfp.DIRECT_RECLAIM | Gfp.NORETRY)  # the first, without the second
 
 
 def alloc(
@@ -48,23 +48,30 @@ def alloc(
     if pool.closed:
         raise pool.closed_error()
     pool.tell("request", count, owner=who)
-    mask = masks.restrict(gfp, scope) if scope else gfp
+    mask = masks.restrict(gfp, scope)
     steps = pool.first
     if light_tried:
         steps = tuple(step for step in steps if step is not LIGHT)
     made: list[E] = []
+    news = pool.news
+    wide = count > pool.min_count
+    if wide:
+        pool.announce(1)
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
-            if int(mask) & MAY_PARK != DIRECT_RECLAIM:
+            if int(mask) & MAY_WAIT != DIRECT_RECLAIM:
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)
                 return None
-            yield from _wait(pool, mask, scope, who, made, count, timeout_s)
+            yield from _wait(pool, mask, scope, who, made, count, timeout_s, news)
     except BaseException:
         _put_back(pool, made)
         pool.tell("give_up", count, owner=who)
         raise
+    finally:
+        if wide:
+            pool.announce(-1)
     return pool.granted(made, who)
 
 
@@ -96,8 +103,6 @@ def _climb(
                     break
                 made.append(element)
         elif step is HEAVY:
-            if pool.heavy_door is None or not mask.may_park:
-                continue
             try:
                 yield from _try_hard(pool, mask, scope, made, count)
             except Exception as error:
@@ -115,7 +120,9 @@ def _climb(
 
 
 def _try_hard(pool: Mempool[E], mask: Gfp, scope: int, made: list[E], count: int) -> Plan[None]:
-    while len(made) < count and not pool.fails():
+    if not mask.may_park:
+        return
+    while pool.heavy_door is not None and len(made) < count and not pool.fails():
         element = yield from offload(
             pool.heavy_door, masks.heavy(mask, scope), scope=scope, undo=pool.undo_alloc
         )
@@ -132,6 +139,7 @@ def _wait(
     made: list[E],
     count: int,
     timeout_s: float | None,
+    news: object,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
     clock = pool.runtime.now
@@ -142,20 +150,22 @@ def _wait(
     pool.join(ticket)
     try:
         while True:
-            left_s = None
-            if timeout_s is not None:
-                left_s = max(0.0, start_s + timeout_s - clock())
-            retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
-            woken = yield from park(ticket, RETRY_S if retry else left_s)
-            if not woken and not retry:
-                pool.add_gift(made, pool.leave(ticket))
-                if len(made) < count:
-                    raise _timeout(pool, count, clock() - start_s)
+            if news is pool.news:  # else somebody kicked since the backend was asked: ask again
+                left_s = None
+                if timeout_s is not None:
+                    left_s = max(0.0, start_s + timeout_s - clock())
+                retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
+                woken = yield from park(ticket, RETRY_S if retry else left_s)
+                if not woken and not retry:
+                    pool.add_gift(made, pool.leave(ticket))
+                    if len(made) < count:
+                        raise _timeout(pool, count, clock() - start_s)
             pool.add_gift(made, ticket.take_gift())
             if len(made) == count:
                 return
             if pool.closed:
                 raise pool.closed_error()
+            news = pool.news
             yield from _climb(pool, mask, scope, pool.again, made, count)
             if len(made) == count:  # the next in line may be as lucky
                 _put_back(pool, pool.leave(ticket) or [])
@@ -166,6 +176,7 @@ def _wait(
             if not pool.renew(ticket, fresh):
                 if ticket.gift is not None:  # handed over while the allocator was asked
                     pool.add_gift(made, ticket.take_gift())
+                    _put_back(pool, made, keep=count)
                     return
                 pool.join(fresh)
             ticket = fresh
@@ -179,13 +190,13 @@ def _wait(
 
 def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
     """A ticket for what is missing; what was made goes back first, where the reserve can serve it all."""
-    if made and count <= pool.min_count:
+    if count <= pool.min_count:
         _put_back(pool, made)
     return Ticket(who, count - len(made))
 
 
-def _put_back(pool: Mempool[E], elements: list[E]) -> None:
-    while elements:
+def _put_back(pool: Mempool[E], elements: list[E], keep: int = 0) -> None:
+    while len(elements) > keep:
         pool.put_back(elements.pop())
 
 

@@ -74,6 +74,7 @@ class Wake(Enum):
 
 FIFO: Final = Wake.FIFO
 ANY_FIT: Final = Wake.ANY_FIT
+EXCLUSIVE: Final = Wake.EXCLUSIVE
 
 
 RETRY_S = 5.0  # the timed retry of EXCLUSIVE and WAKE_ALL; Linux has had it since 2.6.18
