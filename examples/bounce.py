@@ -4,7 +4,7 @@ Each task takes its first element and asks for the second while it holds the fir
 two elements in all, each may end up with one, and both wait for ever. `map_request` is the function;
 below it stand the broken program and the four remedies of the thread, as ``headway check`` targets:
 
-    headway check examples/bounce.py:broken
+    headway check examples/bounce.py:two_mappers
     headway check examples/bounce.py:sized
 """
 
@@ -24,7 +24,7 @@ def map_request(take: Callable[[], Any], give: Callable[[Any], object]) -> None:
     give(first)
 
 
-def broken() -> None:
+def two_mappers() -> None:
     pool = hw.Mempool.of(range(2), name="bounce")
     for _ in range(2):
         hw.spawn(map_request, pool.alloc, pool.free)

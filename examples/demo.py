@@ -46,8 +46,8 @@ def show_the_hang() -> None:
 
 
 def show_why_and_the_cure() -> None:
-    title("why: the same function on a headway pool (headway check examples/bounce.py:broken)")
-    report = headway("check", "examples/bounce.py:broken")
+    title("why: the same function on a headway pool (headway check examples/bounce.py:two_mappers)")
+    report = headway("check", "examples/bounce.py:two_mappers")
     print(f"{report['verdict']}: {report['reason']}")
     for number, entry in enumerate(report["trace"], 1):
         print(

@@ -21,7 +21,7 @@ BUGS = [
     ("leak", "leak", "1 of bio; last held by forgets-1", 1, {}),
     ("leak_of_what_is_in_flight", "leak", "handed over, and never completed", 2, {}),
     ("shares_a_list", "leak", "last held by appends", 5, {}),
-    ("double_free", "error", "freed twice", 3, {}),
+    ("double_free", "error", "freed twice", 2, {}),
     ("raises", "error", "raises raised KeyError: 'gone' at line", 0, {}),
 ]  # fmt: skip
 
