@@ -64,9 +64,7 @@ def surroundings() -> dict[str, Any]:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=HERE, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown" if words[0] == "rev-parse" else ""
     return done.stdout.strip()

@@ -75,7 +75,11 @@ def page_table(paths: Sequence[Path]) -> str:
     for place, file in enumerate(files):
         for kept in file["rows"]:
             row = Row(**{name: value for name, value in kept.items() if name != "met"})
-            key = (row.subject, row.case, row.peer.replace(" (best unfair)", "").replace(" (fair)", ""))
+            key = (
+                row.subject,
+                row.case,
+                row.peer.replace(" (best unfair)", "").replace(" (fair)", ""),
+            )
             found.setdefault(key, {})[place] = row
     lines = [
         f"| case | beside | goal | {' | '.join(pythons)} |",

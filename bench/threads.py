@@ -12,14 +12,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from statistics import fmean, median
+from importlib.util import find_spec
+from statistics import fmean
 from typing import Any
 
-from bench.measure import Row, alone, compared
-
 import headway
+from bench.measure import Row, alone, compared
 
 ELEMENTS = 4
 HOLD_S = 50e-6
@@ -92,14 +92,16 @@ def doors() -> dict[str, Door]:
     """The pool, and beside it what a program would use instead; each gives out `ELEMENTS` at a time."""
     pool: headway.Mempool[int] = headway.Mempool.of(range(ELEMENTS))
     semaphore = threading.Semaphore(ELEMENTS)
-    return {
+    ways: dict[str, Door] = {
         "headway": pool.lease,
         "threading.Semaphore": lambda: semaphore,
         "queue.LifoQueue": _queue(queue.LifoQueue()),
         "queue.SimpleQueue": _queue(queue.SimpleQueue()),
         "Condition and list": _condition(),
-        "SQLAlchemy QueuePool": _sqlalchemy(),
     }
+    if find_spec("sqlalchemy") is not None:
+        ways["SQLAlchemy QueuePool"] = _sqlalchemy()
+    return ways
 
 
 def _queue(elements: Any) -> Door:
@@ -145,8 +147,6 @@ class Connection:
 
 
 def _sqlalchemy() -> Door:
-    from contextlib import closing
-
     from sqlalchemy.pool import QueuePool
 
     pool = QueuePool(
@@ -156,7 +156,9 @@ def _sqlalchemy() -> Door:
 
 
 OURS = "headway"
-WORSE = "a hold of 50 us is the worst case for handing over; with longer holds the difference goes away"
+WORSE = (
+    "a hold of 50 us is the worst case for handing over; with longer holds the difference goes away"
+)
 
 
 def run(quick: bool) -> list[Row]:
