@@ -1,4 +1,4 @@
-"""How the documentation is built: Markdown by MyST, docstrings by autodoc, every warning an error."""
+"""How the documentation is built: Markdown by MyST, docstrings by autodoc, strictly."""
 
 from __future__ import annotations
 

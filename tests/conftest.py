@@ -1,4 +1,4 @@
-"""How much Hypothesis tries: a little at every run, the same on the build machine, much on request."""
+"""How much Hypothesis tries: a little each run, the same each time in CI, much on request."""
 
 from __future__ import annotations
 

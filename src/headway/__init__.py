@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool
+from headway.threaded import Mempool, Zone, open_device, spawn
 
 __version__ = "0.1.0"
 
@@ -36,9 +36,12 @@ __all__ = [
     "PoolTimeout",
     "UsageError",
     "Wake",
+    "Zone",
     "carry",
     "effective",
     "nofs",
     "noio",
     "noreclaim",
+    "open_device",
+    "spawn",
 ]

@@ -27,10 +27,21 @@ __all__ = ["Lease", "Mempool"]
 class Mempool(Generic[E]):
     """A pool whose waits suspend the task: `headway.Mempool` with ``await`` where it may wait."""
 
-    __slots__ = ("alloc_preallocated", "free", "free_bulk", "hand_over", "kick", "pool", "transfer", "try_alloc")
+    __slots__ = (
+        "alloc_preallocated",
+        "free",
+        "free_bulk",
+        "hand_over",
+        "kick",
+        "pool",
+        "transfer",
+        "try_alloc",
+    )
 
     def __init__(self, pool: Any = None, **options: Any) -> None:
-        self.pool: core.Mempool[E] = pool if isinstance(pool, core.Mempool) else threaded.Mempool(pool, **options)
+        self.pool: core.Mempool[E] = (
+            pool if isinstance(pool, core.Mempool) else threaded.Mempool(pool, **options)
+        )
         # What never waits is the pool's own method.
         self.try_alloc = self.pool.try_alloc
         self.alloc_preallocated = self.pool.alloc_preallocated
@@ -54,7 +65,9 @@ class Mempool(Generic[E]):
             element = self.pool.take_now()
             if element is not None:
                 return element
-        taken = await tasks.run(self.pool.alloc_plan(gfp, scopes.current(), scopes.owner(), 1, timeout_s))
+        taken = await tasks.run(
+            self.pool.alloc_plan(gfp, scopes.current(), scopes.owner(), 1, timeout_s)
+        )
         return taken[0] if taken else None
 
     async def alloc_bulk(self, count: int, timeout_s: float | None = None) -> list[E]:
@@ -62,7 +75,9 @@ class Mempool(Generic[E]):
         self.pool.check_count(count)
         if count == 0:
             return []
-        taken = await tasks.run(self.pool.alloc_plan(KERNEL, scopes.current(), scopes.owner(), count, timeout_s))
+        taken = await tasks.run(
+            self.pool.alloc_plan(KERNEL, scopes.current(), scopes.owner(), count, timeout_s)
+        )
         assert taken is not None
         return taken
 
@@ -103,10 +118,13 @@ class Lease(Generic[E]):
                 self.element: E | None = element
                 return element
         self.element = element = await self._pool.alloc(self._gfp, self._timeout_s)
-        return element  # type: ignore[return-value]
+        return element  # type: ignore[no-any-return]  # the pool's own element type
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         element, self.element = self.element, None
         if element is not None:

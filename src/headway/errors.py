@@ -45,7 +45,9 @@ class NoMemory(HeadwayError, MemoryError):
 class PoolTimeout(HeadwayError, TimeoutError):
     """A wait for a pool's element ended at its time limit; ``holders`` says who has them, if traced."""
 
-    def __init__(self, message: str, *, pool: str, waited_s: float, holders: tuple[object, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, pool: str, waited_s: float, holders: tuple[object, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.pool = pool
         self.waited_s = waited_s
@@ -59,7 +61,9 @@ class PoolClosed(HeadwayError):
 class PoolBusy(HeadwayError):
     """A pool was closed while elements were out; ``count`` of them, ``holders`` names who if traced."""
 
-    def __init__(self, message: str, *, pool: str, count: int, holders: tuple[object, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, pool: str, count: int, holders: tuple[object, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.pool = pool
         self.count = count

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from headway.core.block.device import Device
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
+from headway.edge import opening
+from headway.edge import zone as edge
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
@@ -77,6 +82,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
+        _show(self)
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
@@ -94,11 +100,76 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
     ) -> None:
         if backend is None:
             if alloc is None:
-                raise UsageError("a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither")
-            backend = Callables(_with_mask(alloc), free or _drop, None if light is None else _with_mask(light))
+                raise UsageError(
+                    "a mempool needs a backend, or alloc= and free=; Mempool.of(elements) needs neither"
+                )
+            backend = Callables(
+                _with_mask(alloc), free or _drop, None if light is None else _with_mask(light)
+            )
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
+        _show(self)
+
+
+class Zone(edge.Zone):
+    """One arena of `size`, shared by any number of users: a hard limit, and memory that is there.
+
+    `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
+    nothing back. `lock` keeps the arena from being swapped out; `huge` asks for huge pages; `debug`
+    catches use after free. A size that is no whole number of pages is rounded down.
+
+    >>> zone = Zone("1MiB", min_free=0)
+    >>> frames = Mempool(zone.buffers("256KiB"), min_count=4, name="frames")
+    >>> with frames.lease() as frame:
+    ...     len(frame)
+    262144
+
+    Raises: UsageError if the size or `min_free` make no zone; NoMemory if the memory cannot be had
+    now, or cannot be locked.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, size: int | str, *, runtime: Runtime | None = None, name: str = "zone", **options: Any
+    ) -> None:
+        super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
+
+
+def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
+    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+
+    `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
+    through a bounce buffer from a pool of the device's own, made when first needed.
+
+    >>> device = open_device("memory:64KiB", writable=True)
+    >>> device.size
+    65536
+
+    Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
+    Waits: never on a FIFO or socket, which are refused.
+    """
+    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+
+
+class _OwnBounce:
+    """Bounce buffers for one device: two, so that one can be filled while the other is written."""
+
+    __slots__ = ("_making", "_pool", "_spec")
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        self._making = threading.Lock()
+        self._pool: Mempool[memoryview] | None = None
+
+    def lease(self) -> AbstractContextManager[memoryview]:
+        with self._making:
+            if self._pool is None:
+                name = f"bounce of {self._spec}"
+                zone = Zone("512KiB", name=name, min_free=0, huge=False)
+                self._pool = Mempool(zone.buffers("256KiB"), min_count=2, name=name)
+        return self._pool.lease()
 
 
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
@@ -111,21 +182,50 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _show(pool: core.Mempool[Any]) -> None:
+    """Let a runtime that watches its pools (the checker's) know of a new one."""
+    adopt = getattr(pool.runtime, "adopt", None)
+    if adopt is not None:
+        adopt(pool)
+
+
+def spawn(fn: Callable[..., Any], *args: Any) -> None:
+    """Start ``fn(*args)`` as a task, in code under ``headway check``; a coroutine function too.
+
+    Raises: UsageError outside a check: there, start a thread or a task of your own.
+    """
+    start = getattr(ambient(), "spawn", None)
+    if start is None:
+        name = getattr(fn, "__name__", repr(fn))
+        raise UsageError(
+            f"hw.spawn({name}) was called outside a check: run it with headway check FILE.py:FUNCTION, "
+            "or start a thread or a task of your own"
+        )
+    start(fn, *args)
+
+
 def _drop(element: object) -> None:
     """The `free` of a pool that was given none: the element is left to the garbage collector."""
 
 
 def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that takes no argument (``open_socket``) stand where one that takes a mask does.
+    """Let a function that can do without an argument (``open_socket``) stand where one takes a mask.
+
+    It is given the mask if it needs an argument, or has one of the name ``gfp``.
 
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
     if inspect.iscoroutinefunction(function):
-        raise UsageError(f"{function!r} is a coroutine function; a pool's allocator is a plain function")
+        raise UsageError(
+            f"{function!r} is a coroutine function; a pool's allocator is a plain function"
+        )
     try:
-        inspect.signature(function).bind(None)
+        signature = inspect.signature(function)
+        if "gfp" in signature.parameters:
+            return function
+        signature.bind()
     except TypeError:
-        return lambda gfp: function()
+        return function  # it cannot be called without an argument
     except ValueError:
-        pass  # a builtin without a signature: take it at its word
-    return function
+        pass  # a builtin without a signature: dict, bytearray
+    return lambda gfp: function()

@@ -11,8 +11,8 @@ ALONE = """
 import sys
 sys.path.insert(0, {src!r})
 import headway
-strange = {{name.split(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names) - {{"headway"}}
-print(sorted(name for name in strange if not name.startswith("__")))
+tops = {{name.split(".")[0] for name in sys.modules}} - {{"headway"}}
+print(sorted(t for t in tops - set(sys.stdlib_module_names) if not t.startswith("__")))
 """
 
 ELSEWHERE = """
@@ -20,13 +20,14 @@ import asyncio, concurrent.futures, ctypes, importlib, logging, mmap, multiproce
 import socket, subprocess, sys, tempfile, threading
 for name in ("fcntl", "resource", "termios", "tty", "pwd", "grp"):
     sys.modules[name] = None
-LINUX = ("preadv", "pwritev", "pread", "pwrite", "posix_fadvise", "posix_fallocate", "copy_file_range",
-         "sendfile", "splice", "O_DIRECT", "O_TMPFILE", "SEEK_DATA", "SEEK_HOLE", "memfd_create",
-         "sched_getaffinity", "eventfd", "getuid", "geteuid", "fork", "register_at_fork")
+LINUX = ("preadv", "pwritev", "pread", "pwrite", "posix_fadvise", "posix_fallocate", "sendfile",
+         "copy_file_range", "splice", "O_DIRECT", "O_TMPFILE", "SEEK_DATA", "SEEK_HOLE", "eventfd",
+         "memfd_create", "sched_getaffinity", "getuid", "geteuid", "fork", "register_at_fork")
 for name in LINUX:
     if hasattr(os, name):
         delattr(os, name)
-for module, prefixes in ((mmap, ("MAP_", "PROT_", "MADV_")), (signal, ("SIGUSR", "SIGHUP", "pthread"))):
+PREFIXES = {{mmap: ("MAP_", "PROT_", "MADV_"), signal: ("SIGUSR", "SIGHUP", "pthread")}}
+for module, prefixes in PREFIXES.items():
     for name in [name for name in dir(module) if name.startswith(prefixes)]:
         delattr(module, name)
 if hasattr(socket, "AF_UNIX"):

@@ -1,7 +1,7 @@
-"""The core decides and does nothing else: what the import contracts cannot see is looked for in its syntax.
+"""The core decides and does nothing else: what import contracts cannot see is found in its syntax.
 
-Builtins that touch the world or the interpreter are refused, and so is walking a set: its order changes
-from run to run, and a decision that depends on it cannot be replayed.
+Builtins that touch the world or the interpreter are refused, and so is walking a set: its order
+changes from run to run, and a decision that depends on it cannot be replayed.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def test_the_core_is_pure() -> None:
         "for x in {1, 2}: pass",
         "s = set()\nfor x in s: pass",
         "def f(s: frozenset[int]): return [x for x in s]",
-        "class C:\n  def __init__(self): self.s: set[int] = set()\n  def f(self): return self.s.pop()",
+        "class C:\n  def __init__(s): s.own: set[int] = set()\n  def f(s): return s.own.pop()",
         "s = {1}\nfirst = next(iter(s))",
         "s = {1}\nf(*s)",
     ],

@@ -1,4 +1,4 @@
-"""Papers in order: decision records, machine paths, the commands in README, the changelog's fragments."""
+"""Papers in order: decision records, machine paths, commands of `./dev`, changelog fragments."""
 
 from __future__ import annotations
 

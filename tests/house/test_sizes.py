@@ -1,4 +1,4 @@
-"""A file reads in one sitting: ceilings as a ratchet. What is over one is listed, and the list only shrinks."""
+"""A file reads in one sitting: ceilings as a ratchet. The list of what is over only shrinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAVES = ("src/headway/core/block/layers/", "src/headway/audit/rules/")
 
 
 def oversized(path: str, text: str) -> dict[str, int]:
-    """What in this file is over its ceiling: the file, or ``file::function``, and how many lines it has."""
+    """What is over its ceiling: the file, or ``file::function``, and how many lines it has."""
     found = {}
     ceiling = LEAF_LINES if path.startswith(LEAVES) else FILE_LINES
     if (lines := len(text.splitlines())) > ceiling:
@@ -95,6 +95,6 @@ def test_every_module_says_what_it_decides_in_few_lines() -> None:
             )
         elif text and len(text.splitlines()) > DOCSTRING_LINES:
             said.append(
-                f"{tree.name(path)}: over {DOCSTRING_LINES} lines of docstring; move the rest to docs/"
+                f"{tree.name(path)}: docstring over {DOCSTRING_LINES} lines: move the rest to docs/"
             )
     assert not said, "\n".join(said)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, TypeAlias, TypeVar, final
 
 T = TypeVar("T")
@@ -34,13 +35,18 @@ class Ticket:
     def __init__(self, who: str, need: int = 1) -> None:
         self.who = who
         self.need = need  # how many elements are asked for
-        self.gift: list[Any] | None = None  # what was handed over; changed only under the object's guard
+        self.gift: list[Any] | None = (
+            None  # what was handed over; changed only under the object's guard
+        )
         self.woken = False
-        self._waker: Callable[[], bool] | None = None
+        self._waker: Callable[[], object] | None = None
         self._turns = [1, 0]  # 0 goes to the first to come, 1 to the second
 
-    def arm(self, waker: Callable[[], bool]) -> bool:
-        """Leave `waker` to be called by `wake`; False if the wake-up has come already."""
+    def arm(self, waker: Callable[[], object]) -> bool:
+        """Leave `waker` to be called by `wake`; False if the wake-up has come already.
+
+        `waker` returns False, and not just nothing, if it cannot reach whom it was to wake.
+        """
         self._waker = waker
         return self._turns.pop() == 0
 
@@ -51,7 +57,9 @@ class Ticket:
 
     def take_gift(self) -> list[Any] | None:
         """What was handed over, once."""
-        gift, self.gift = self.gift, None
+        gift = self.gift
+        if gift is not None:  # else it may come this moment: do not write over it
+            self.gift = None
         return gift
 
     def wake(self) -> bool:
@@ -60,11 +68,11 @@ class Ticket:
         if self._turns.pop() == 0:
             return True  # not parked yet: `arm` will see it
         assert self._waker is not None
-        return self._waker()
+        return self._waker() is not False
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Run a quick effect that does not block; its result, or what it raised, is the answer."""
 
@@ -74,7 +82,7 @@ class Call:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offload:
     """Run an effect that may block (in a worker thread under asyncio).
 
@@ -88,7 +96,7 @@ class Offload:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Park:
     """Wait until the ticket is woken (True) or the time is over (False). No limit if None."""
 
@@ -97,7 +105,7 @@ class Park:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unpark:
     """Wake a ticket's owner."""
 
@@ -105,13 +113,13 @@ class Unpark:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Now:
     """The driver's monotonic clock, in seconds."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spawn:
     """Start another plan beside this one, and do not wait for it."""
 
@@ -128,7 +136,9 @@ def call(effect: Callable[..., T], *args: Any, scope: int = 0) -> Plan[T]:
     return answer
 
 
-def offload(effect: Callable[..., T], *args: Any, scope: int = 0, undo: Callable[[T], object] | None = None) -> Plan[T]:
+def offload(
+    effect: Callable[..., T], *args: Any, scope: int = 0, undo: Callable[[T], object] | None = None
+) -> Plan[T]:
     answer: T = yield Offload(effect, args, scope, undo)
     return answer
 
@@ -157,7 +167,13 @@ class Guard(Protocol):
     def acquire(self, blocking: bool = True) -> bool: ...
     def release(self) -> None: ...
     def __enter__(self) -> Any: ...
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None: ...
 
 
 class Runtime(Protocol):

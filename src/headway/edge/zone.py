@@ -49,7 +49,6 @@ class ZoneStats:
     findings: int  # of debug mode: buffers written to after they were freed
 
 
-@final
 class Zone:
     """One arena of `size`, shared by any number of users: a hard limit, and memory that is there.
 
@@ -120,6 +119,11 @@ class Zone:
     def _found(self, what: str) -> None:
         self._findings += 1
         self._runtime.report(f"zone {self.name!r}: memory was {what}")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arena."""
+        return self._arena.size_bytes
 
     def stats(self) -> ZoneStats:
         pages, arena = self._core.stats(), self._arena

@@ -1,0 +1,46 @@
+"""Incidents of the kernel threads, replayed on the real pools: broken, and with each fix.
+
+>>> [incident.id for incident in INCIDENTS]
+['E-D0', 'E-D1', 'E-D2', 'E-D2b', 'E-003']
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headway.errors import UsageError
+from headway.incidents import e_003, e_d0, e_d1, e_d2
+from headway.incidents.stage import Incident
+
+INCIDENTS = (e_d0.INCIDENT, e_d1.INCIDENT, e_d2.D2, e_d2.D2B, e_003.INCIDENT)
+
+
+def find(name: str, fix: str | None = None) -> Incident:
+    """The incident of that id, in any case of letters.
+
+    Raises: UsageError if there is no such incident, or it has no such fix.
+    """
+    for incident in INCIDENTS:
+        if incident.id.lower() == name.lower():
+            break
+    else:
+        ids = ", ".join(incident.id for incident in INCIDENTS)
+        raise UsageError(f"incident {name!r} is not known; there are {ids}")
+    names = [its.name for its in incident.fixes]
+    if fix is not None and fix not in names:
+        raise UsageError(f"incident {incident.id} has no fix {fix!r}; it has {', '.join(names)}")
+    return incident
+
+
+def listing() -> dict[str, Any]:
+    """All incidents and their fixes, as the command prints them in JSON."""
+    return {
+        "incidents": [
+            {
+                "id": incident.id,
+                "title": incident.title,
+                "fixes": [{"name": its.name} for its in incident.fixes],
+            }
+            for incident in INCIDENTS
+        ]
+    }

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 
-from headway.core.mm.gfp import Gfp, Scope, for_allocator
+from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.plan import Runtime
 
 P = ParamSpec("P")
@@ -40,27 +40,27 @@ def current() -> int:
 
 
 class Opened(AbstractContextManager[None]):
-    """An open scope; a ``with`` block, or `close` where there is no block to end."""
+    """A scope for a ``with`` block; it may be entered again inside itself."""
 
-    __slots__ = ("_closed", "_index")
+    __slots__ = ("_depth", "_index")
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._closed = True
+        self._depth = 0
 
     def __enter__(self) -> None:
-        self._closed = False
+        self._depth += 1
         _add(self._index, 1)
 
     def __exit__(self, *exc: object) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._depth:
+            self._depth -= 1
             _add(self._index, -1)
 
 
 def _add(index: int, step: int) -> None:
     counts = list(_open.get())
-    counts[index] += step
+    counts[index] = max(0, counts[index] + step)  # never closes here what was opened elsewhere
     _open.set((counts[0], counts[1], counts[2]))
 
 
@@ -96,7 +96,9 @@ def applied(scope: int) -> Iterator[None]:
         yield
         return
     nofs_, noio_, noreclaim_ = _open.get()
-    token = _open.set((nofs_ + (scope & 1), noio_ + (scope >> 1 & 1), noreclaim_ + (scope >> 2 & 1)))
+    token = _open.set(
+        (nofs_ + (scope & 1), noio_ + (scope >> 1 & 1), noreclaim_ + (scope >> 2 & 1))
+    )
     try:
         yield
     finally:
@@ -139,10 +141,8 @@ def owner() -> str:
     """The name of the running task, else of the thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None  # no loop runs here
+        loop = asyncio._get_running_loop()  # does not raise where there is none: 1 us less
+        task = None if loop is None else asyncio.current_task(loop)
         if task is not None:
             return str(task.get_name())
     return threading.current_thread().name
@@ -166,6 +166,3 @@ def report(message: str, *, once: bool = False) -> None:
             return
         _said.add(message)
     log.warning("%s", message)
-
-
-__all__ = ["Opened", "Scope", "ambient", "applied", "carry", "current", "effective", "made_for", "nofs", "noio", "noreclaim"]

@@ -14,16 +14,20 @@ Source: Linux ``mm/mempool.c``, ``mempool_alloc`` and its bulk form; masks as th
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.ladder import RETRY_S, Step
+from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.plan import Plan, Ticket, call, now, offload, park
+from headway.core.plan import Plan, Ticket, call, offload, park
 from headway.errors import PoolTimeout, UsageError
 
 E = TypeVar("E")
+
+KERNEL: Final = Gfp.KERNEL  # plain names: see `headway.core.mm.ladder`
+DIRECT_RECLAIM: Final = int(Gfp.DIRECT_RECLAIM)
+MAY_WAIT: Final = int(Gfp.DIRECT_RECLAIM | Gfp.NORETRY)  # the first, without the second
 
 
 def alloc(
@@ -37,39 +41,53 @@ def alloc(
 ) -> Plan[list[E] | None]:
     """Take `count` elements, or None where the mask forbids waiting.
 
-    Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
+    Asks: Call (light try, unplug), Offload (heavy try), Park.
     """
-    _check(pool, gfp, timeout_s)
+    if gfp is not KERNEL or timeout_s is not None:
+        _check(pool, gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
     pool.tell("request", count, owner=who)
     mask = masks.restrict(gfp, scope)
-    steps = tuple(step for step in pool.ladder.first if not (light_tried and step is Step.LIGHT))
+    steps = pool.first
+    if light_tried:
+        steps = tuple(step for step in steps if step is not LIGHT)
     made: list[E] = []
+    news = pool.news
+    wide = count > pool.min_count
+    if wide:
+        pool.announce(1)
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
-            if not mask.may_park or mask & Gfp.NORETRY:
+            if int(mask) & MAY_WAIT != DIRECT_RECLAIM:
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)
                 return None
-            yield from _wait(pool, mask, scope, who, made, count, timeout_s)
+            yield from _wait(pool, mask, scope, who, made, count, timeout_s, news)
     except BaseException:
         _put_back(pool, made)
         pool.tell("give_up", count, owner=who)
         raise
+    finally:
+        if wide:
+            pool.announce(-1)
     return pool.granted(made, who)
 
 
 def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
-    if gfp is not Gfp.KERNEL:
+    if gfp is not KERNEL:
         for oddity in masks.check_for_pool(gfp):
             pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
     if timeout_s is not None:
         if timeout_s < 0:
-            raise UsageError(f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None")
+            raise UsageError(
+                f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None"
+            )
         if gfp & Gfp.NOFAIL:
-            raise UsageError(f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit")
+            raise UsageError(
+                f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit"
+            )
 
 
 def _climb(
@@ -78,13 +96,13 @@ def _climb(
     """Add to `made` what the steps give. An allocator that raises is heard after the reserve was tried."""
     failure: Exception | None = None
     for step in steps:
-        if step is Step.LIGHT:
+        if step is LIGHT:
             while pool.light_door is not None and len(made) < count and not pool.fails():
                 element = yield from call(pool.light_door, masks.light(mask), scope=scope)
                 if element is None:
                     break
                 made.append(element)
-        elif step is Step.HEAVY:
+        elif step is HEAVY:
             try:
                 yield from _try_hard(pool, mask, scope, made, count)
             except Exception as error:
@@ -114,31 +132,41 @@ def _try_hard(pool: Mempool[E], mask: Gfp, scope: int, made: list[E], count: int
 
 
 def _wait(
-    pool: Mempool[E], mask: Gfp, scope: int, who: str, made: list[E], count: int, timeout_s: float | None
+    pool: Mempool[E],
+    mask: Gfp,
+    scope: int,
+    who: str,
+    made: list[E],
+    count: int,
+    timeout_s: float | None,
+    news: object,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
-    start_s = yield from now()
+    clock = pool.runtime.now
+    start_s = clock()
     if pool.unplug is not None:
         yield from call(pool.unplug, scope=scope)
     ticket = _enter(pool, who, made, count)
     pool.join(ticket)
     try:
         while True:
-            left_s = None
-            if timeout_s is not None:
-                left_s = max(0.0, start_s + timeout_s - (yield from now()))
-            retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
-            woken = yield from park(ticket, RETRY_S if retry else left_s)
-            if not woken and not retry:
-                pool.add_gift(made, pool.leave(ticket))
-                if len(made) < count:
-                    raise _timeout(pool, count, (yield from now()) - start_s)
+            if news is pool.news:  # else somebody kicked since the backend was asked: ask again
+                left_s = None
+                if timeout_s is not None:
+                    left_s = max(0.0, start_s + timeout_s - clock())
+                retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
+                woken = yield from park(ticket, RETRY_S if retry else left_s)
+                if not woken and not retry:
+                    pool.add_gift(made, pool.leave(ticket))
+                    if len(made) < count:
+                        raise _timeout(pool, count, clock() - start_s)
             pool.add_gift(made, ticket.take_gift())
             if len(made) == count:
                 return
             if pool.closed:
                 raise pool.closed_error()
-            yield from _climb(pool, mask, scope, pool.ladder.again, made, count)
+            news = pool.news
+            yield from _climb(pool, mask, scope, pool.again, made, count)
             if len(made) == count:  # the next in line may be as lucky
                 _put_back(pool, pool.leave(ticket) or [])
                 if pool.wake.hands_over:
@@ -148,6 +176,7 @@ def _wait(
             if not pool.renew(ticket, fresh):
                 if ticket.gift is not None:  # handed over while the allocator was asked
                     pool.add_gift(made, ticket.take_gift())
+                    _put_back(pool, made, keep=count)
                     return
                 pool.join(fresh)
             ticket = fresh
@@ -156,7 +185,7 @@ def _wait(
         raise
     finally:
         pool.waits += 1
-        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+        pool.longest_wait_s = max(pool.longest_wait_s, clock() - start_s)
 
 
 def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
@@ -166,8 +195,8 @@ def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
     return Ticket(who, count - len(made))
 
 
-def _put_back(pool: Mempool[E], elements: list[E]) -> None:
-    while elements:
+def _put_back(pool: Mempool[E], elements: list[E], keep: int = 0) -> None:
+    while len(elements) > keep:
         pool.put_back(elements.pop())
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, final
 
+from headway.errors import UsageError
+
 Fault: TypeAlias = Callable[[], bool]
 
 
@@ -34,6 +36,10 @@ class FailAlloc:
         probability: float = 1.0,
         chance: Callable[[], float] | None = None,
     ) -> None:
+        if interval < 1:
+            raise UsageError(
+                f"FailAlloc: interval is {interval}; every how many-th fails? 1 or more"
+            )
         self.interval = interval
         self.space = space
         self.times = times
@@ -45,7 +51,11 @@ class FailAlloc:
     def __call__(self) -> bool:
         self.seen += 1
         past = self.seen - self.space
-        if past <= 0 or past % self.interval or (self.times is not None and self.hits >= self.times):
+        if (
+            past <= 0
+            or past % self.interval
+            or (self.times is not None and self.hits >= self.times)
+        ):
             return False
         if self.chance is not None and self.chance() >= self.probability:
             return False

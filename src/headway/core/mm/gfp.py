@@ -61,6 +61,7 @@ class Scope(IntFlag):
 DIRECT_RECLAIM = int(Gfp.DIRECT_RECLAIM)
 _IO, _FS = int(Gfp.IO), int(Gfp.FS)
 _POOL_BITS = int(Gfp.NOMEMALLOC | Gfp.NORETRY | Gfp.NOWARN)
+_POOL_EXCLUDES = int(Gfp.NOFAIL | Gfp.RETRY_MAYFAIL | Gfp.MEMALLOC)  # what those overrule
 _TAKEN_AWAY = (0, _FS, _IO | _FS, _IO | _FS)
 
 _members: dict[int, Gfp] = {}  # a cache of values, not state: the same answer for ever
@@ -75,6 +76,8 @@ def _gfp(bits: int) -> Gfp:
 
 def restrict(gfp: Gfp, scope: int) -> Gfp:
     """The mask with what the scope's NOIO and NOFS take away; NORECLAIM is left to `for_allocator`."""
+    if not scope & 3:
+        return gfp
     return _gfp(int(gfp) & ~_TAKEN_AWAY[scope & 3])
 
 
@@ -88,12 +91,15 @@ def for_allocator(gfp: Gfp, scope: int) -> Gfp:
 
 def light(gfp: Gfp) -> Gfp:
     """The mask of a pool's first, light try: it may not wait and may not start I/O."""
-    return _gfp((int(gfp) | _POOL_BITS) & ~(DIRECT_RECLAIM | _IO | _FS))
+    return _gfp((int(gfp) | _POOL_BITS) & ~(DIRECT_RECLAIM | _IO | _FS | _POOL_EXCLUDES))
 
 
 def heavy(gfp: Gfp, scope: int) -> Gfp:
-    """The mask of a pool's heavy try: all the caller may do, but no emergency memory and no loops."""
-    return _gfp(int(for_allocator(gfp, scope)) | _POOL_BITS)
+    """The mask of a pool's heavy try: all the caller may do, but no emergency memory and no loops.
+
+    NOFAIL and RETRY_MAYFAIL end here: the pool does the waiting, and its allocator gives up at once.
+    """
+    return _gfp((int(for_allocator(gfp, scope)) | _POOL_BITS) & ~_POOL_EXCLUDES)
 
 
 def check(gfp: Gfp) -> tuple[str, ...]:
@@ -107,7 +113,10 @@ def check(gfp: Gfp) -> tuple[str, ...]:
     if gfp & Gfp.NOFAIL and not gfp.may_park:
         raise GfpConflict(("NOFAIL", "no DIRECT_RECLAIM"), "it can neither wait nor fail")
     if gfp & Gfp.FS and not gfp & Gfp.IO:
-        raise GfpConflict(("FS", "no IO"), "whoever may not do I/O may not wait for code that does; drop FS or add IO")
+        raise GfpConflict(
+            ("FS", "no IO"),
+            "whoever may not do I/O may not wait for code that does; drop FS or add IO",
+        )
     odd = []
     if gfp & Gfp.MEMALLOC and gfp & Gfp.NOMEMALLOC:
         odd.append("MEMALLOC with NOMEMALLOC: NOMEMALLOC wins")
@@ -123,9 +132,22 @@ def check_for_pool(gfp: Gfp) -> tuple[str, ...]:
 
     Raises: GfpConflict also for ZERO: elements of the reserve are not zeroed.
     """
+    known = _oddities.get(int(gfp))
+    if known is not None:
+        return known
     if gfp & Gfp.ZERO:
-        raise GfpConflict(("ZERO", "a mempool"), "elements of the reserve are not zeroed; clear the element yourself")
-    return check(gfp)
+        raise GfpConflict(
+            ("ZERO", "a mempool"),
+            "elements of the reserve are not zeroed; clear the element yourself",
+        )
+    odd = check(gfp)
+    if int(gfp) & _POOL_BITS == _POOL_BITS:
+        odd = ()  # another pool made it so
+    _oddities[int(gfp)] = odd
+    return odd
+
+
+_oddities: dict[int, tuple[str, ...]] = {}  # a cache, as above: looking costs 6 us
 
 
 def _name(flag: Gfp) -> str:

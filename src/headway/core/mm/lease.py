@@ -30,7 +30,10 @@ class Lease(Generic[E]):
         return element  # type: ignore[no-any-return]  # the pool's own element type
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         element, self.element = self.element, None
         if element is not None:

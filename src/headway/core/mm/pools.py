@@ -16,11 +16,11 @@ from typing import Any, Final, Generic, TypeVar
 
 from headway.core.mm import climb
 from headway.core.mm.composite import Backend
-from headway.core.mm.gfp import Gfp
+from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
 from headway.core.mm.ladder import Step
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.observed import PoolStats
+from headway.core.mm.observed import WAITERS, PoolStats
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
 
@@ -36,7 +36,13 @@ class Climbing(Mempool[E], Generic[E]):
     __slots__ = ()
 
     def alloc_plan(
-        self, gfp: Gfp, scope: int, who: str, count: int, timeout_s: float | None, light_tried: bool = False
+        self,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        count: int,
+        timeout_s: float | None,
+        light_tried: bool = False,
     ) -> Plan[list[E] | None]:
         return climb.alloc(self, gfp, scope, who, count, timeout_s, light_tried)
 
@@ -50,11 +56,17 @@ class FixedMempool(Climbing[E], Generic[E]):
         reserve = list(elements)
         super().__init__(min_count=len(reserve), **options)
         if any(element is None for element in reserve):
-            raise UsageError(f"pool {self.name!r}: None cannot be an element: it says that there is none")
+            raise UsageError(
+                f"pool {self.name!r}: None cannot be an element: it says that there is none"
+            )
         if not reserve:
-            raise UsageError(f"pool {self.name!r} has no elements: every allocation would wait for ever")
+            raise UsageError(
+                f"pool {self.name!r} has no elements: every allocation would wait for ever"
+            )
         self._reserve = reserve
+        self._poison_reserve()
         self.capacity = len(reserve)
+        self.first = self.again = (Step.RESERVE,)  # there is nothing else to try
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
         if gfp is KERNEL and not self._gate:
@@ -81,13 +93,13 @@ class FixedMempool(Climbing[E], Generic[E]):
         return None
 
     def free(self, element: E) -> None:
-        if self._gate:
+        if self._gate and self._gate != WAITERS:
             self._free_slow(element)
             return
         self.free_count += 1
         self._reserve.append(element)
         if self._gate:
-            self._settle()
+            self._settle()  # raised by another thread since we looked
 
     @property
     def outstanding(self) -> int:
@@ -103,13 +115,19 @@ class FixedMempool(Climbing[E], Generic[E]):
     def check_count(self, count: int) -> None:
         super().check_count(count)
         if count > self.capacity:
-            raise UsageError(f"pool {self.name!r}: {count} elements were asked for at once; it has {self.capacity}")
+            raise UsageError(
+                f"pool {self.name!r}: {count} elements were asked for at once; it has {self.capacity}"
+            )
 
     def stats(self) -> PoolStats:
-        return replace(super().stats(), reserve_uses=self.alloc_count)  # there is nothing but the reserve
+        return replace(
+            super().stats(), reserve_uses=self.alloc_count
+        )  # there is nothing but the reserve
 
     def resize(self, count: int) -> int:
-        raise UsageError(f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized")
+        raise UsageError(
+            f"pool {self.name!r} has a fixed set of elements and no backend: it cannot be resized"
+        )
 
 
 class BackedMempool(Climbing[E], Generic[E]):
@@ -118,13 +136,14 @@ class BackedMempool(Climbing[E], Generic[E]):
     Raises: NoMemory if the backend cannot fill it (what was taken is given back first).
     """
 
-    __slots__ = ("_alloc_count", "_roomy")
+    __slots__ = ("_alloc_count", "_dispose", "_roomy")
 
     def __init__(self, backend: Backend, *, min_count: int, **options: Any) -> None:
         super().__init__(min_count=min_count, **options)
         if min_count < 0:
             raise UsageError(f"pool {self.name!r}: min_count is {min_count}; it must be 0 or more")
         self._backend = backend
+        self._dispose = backend.free
         self._light = getattr(backend, "light", None) or _nothing
         self._alloc_count = 0
         self._set_minimum(min_count)
@@ -156,9 +175,11 @@ class BackedMempool(Climbing[E], Generic[E]):
         if len(self._reserve) < self.min_count:
             self._reserve.append(element)
             if self._gate:
-                self._settle()
+                self._settle()  # type: ignore[unreachable]  # raised since we looked
         else:
-            self.put_back(element)
+            self._dispose(element)
+            if self._gate:
+                self.kick()  # type: ignore[unreachable]  # whoever waits since then asks the backend again
 
     @property
     def light_door(self) -> Any:
@@ -185,21 +206,27 @@ class BackedMempool(Climbing[E], Generic[E]):
 
         Shrinking gives the surplus to the backend. Growing asks the backend; if that has no more, the
         reserve is larger but under-filled, and the next elements freed fill it.
-        Waits: as long as the backend does. Raises: UsageError if `count` is below 1.
+        Waits: as long as the backend does. Raises: UsageError if `count` is below 1; PoolClosed.
         """
         if count < 1:
             raise UsageError(f"pool {self.name!r}: resized to {count}; the least is 1")
+        if self.closed:
+            raise self.closed_error()
         with self._guard:
             self._set_minimum(count)
         self._settle()
-        self.trim()
         self.runtime.run(self._top_up())
+        self.kick()  # a request that is asking the backend now may have counted on the old reserve
         return len(self._reserve)
 
     def _top_up(self) -> Plan[None]:
         assert self._backend is not None
-        while len(self._reserve) < self.min_count and not self.fails():
-            element = yield from offload(self._backend.alloc, KERNEL, scope=self.runtime.scope(), undo=self.put_back)
+        scope = self.runtime.scope()
+        mask = for_allocator(KERNEL, scope)
+        while not self.closed and len(self._reserve) < self.min_count and not self.fails():
+            element = yield from offload(
+                self._backend.alloc, mask, scope=scope, undo=self.undo_alloc
+            )
             if element is None:
                 return
             self.put_back(element)
@@ -211,15 +238,17 @@ class BackedMempool(Climbing[E], Generic[E]):
 
     def _fill(self) -> None:
         assert self._backend is not None
+        mask = for_allocator(KERNEL, self.runtime.scope())
         try:
             while len(self._reserve) < self.min_count:
-                element = self._backend.alloc(KERNEL)
+                element = self._backend.alloc(mask)
                 if element is None:
                     raise NoMemory(
                         f"pool {self.name!r}: {self.min_count} elements were asked for as its reserve, and the "
                         f"backend gave {len(self._reserve)}; ask for fewer, or give the backend more"
                     )
                 self._reserve.append(element)
+            self._poison_reserve()
         except BaseException:
             while self._reserve:
                 self._backend.free(self._reserve.pop())

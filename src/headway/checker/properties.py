@@ -1,0 +1,164 @@
+"""What can be wrong with a state: an error, a deadlock, a lost wake-up, a leak.
+
+It does not search and claims nothing about states it was not shown. Nothing is said of livelock and
+starvation: no verdict here means neither.
+
+A task is stuck *for certain* when nothing can happen any more. While others still run, tasks are
+suspects: those whose pools could not serve them even if everybody outside the circle gave back all it
+holds and all that is in flight came home. That is graph reduction, and it trusts that a unit is given
+back by whoever holds it; so a suspicion is confirmed by running the others to their end.
+
+Source: Banker's graph reduction (Dijkstra 1965; Holt 1972); partial deadlock as in Go's LeakProf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from headway.checker.raw import RawPrimitive
+from headway.checker.trial import Diverged, Local, Trial
+from headway.runtimes.simulator import Task
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict on one state; `release` names the single returns that would free somebody."""
+
+    verdict: str
+    reason: str
+    stuck: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+
+
+def judge(trial: Trial, ended: bool) -> Finding | None:
+    """What is wrong with the state of a trial; `ended` says that nothing can happen any more."""
+    for task in trial.simulator.tasks:
+        if task.failure is not None:
+            return _error(task, task.failure)
+    if not ended:
+        return None
+    if stuck := trial.simulator.stuck():
+        return deadlock(trial, stuck)
+    return _leak(trial)
+
+
+def _error(task: Task, failure: BaseException) -> Finding:
+    if isinstance(failure, RawPrimitive | Diverged):
+        return Finding("error", str(failure))
+    place = ""
+    trace = failure.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith("headway."):
+            place = f" at line {trace.tb_lineno} of {trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next
+    said = f": {failure}" if str(failure) else ""
+    return Finding("error", f"{task.name} raised {type(failure).__name__}{said}{place}")
+
+
+def _leak(trial: Trial) -> Finding | None:
+    out = []
+    for pool in trial.pools:
+        count = pool.stats().outstanding - sum(_stored(other, pool) for other in trial.pools)
+        if count > 0:
+            out.append(f"{count} of {pool.name}")
+    if not out:
+        return None
+    holders = [
+        task.name
+        for task, local in zip(trial.simulator.tasks, trial.locals, strict=True)
+        if any(count > 0 for count in local.held.values())
+    ]
+    who = (
+        f"; last held by {', '.join(holders)}" if holders else "; handed over, and never completed"
+    )
+    return Finding("leak", f"every task ended, and units never came home: {', '.join(out)}{who}")
+
+
+def _stored(pool: Any, below: Any) -> int:
+    """How many elements of the pool `below` lie in the reserve of a pool that stands on it."""
+    backend = getattr(pool, "_backend", None)
+    parts = getattr(backend, "parts", (backend,))
+    return sum(1 for part in parts if part is below) * int(pool.stats().reserve_count)
+
+
+def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
+    """Say who of `tasks` waits for what; `ended` if nobody else runs any more."""
+    stuck = [(task, trial.locals[task.number - 1]) for task in tasks]
+    stuck.sort(key=lambda pair: pair[0].parked_at)
+    names = tuple(task.name for task, _ in stuck)
+    for task, local in stuck:
+        if (lost := _lost(trial, local)) is not None:
+            return Finding(
+                "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
+            )
+    waits = "; ".join(_describe(trial, task, local) for task, local in stuck)
+    others = len(trial.simulator.tasks) - len(stuck)
+    rest = "" if ended else f"; {others} others run on, and hold nothing that would free them"
+    reason = f"{len(stuck)} tasks wait for ever: {waits}{rest}"
+    if len(stuck) == 1:
+        reason = f"1 task waits for ever: {waits}{rest}"
+    return Finding("deadlock", reason, names, _releases(trial, stuck))
+
+
+def _describe(trial: Trial, task: Task, local: Local) -> str:
+    held = [f"{n} of {trial.pools[i].name}" for i, n in sorted(local.held.items()) if n > 0]
+    holds = f"holds {', '.join(held)} and " if held else ""
+    if local.pending is None:
+        return f"{task.name} {holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
+    _, index, count = local.pending
+    size = trial.pools[index].stats().min_count
+    pool = trial.pools[index].name
+    return f"{task.name} {holds}waits for {count} more of {pool}" + (
+        f", which has only {size}" if count > size else ""
+    )
+
+
+def _lost(trial: Trial, local: Local) -> str | None:
+    """What lies ready for a task that waits at the head of its queue; None if it waits rightly."""
+    if local.pending is None:
+        return None
+    _, index, count = local.pending
+    first = next(
+        other for _, other in trial.parked() if other.pending and other.pending[1] == index
+    )
+    stats = trial.pools[index].stats()
+    if first is local and stats.reserve_count >= count:
+        return f"{stats.reserve_count} of {trial.pools[index].name} lie in the reserve"
+    return None
+
+
+def _releases(trial: Trial, stuck: list[tuple[Task, Local]]) -> tuple[str, ...]:
+    """Which single return would free a waiter: of a pool whose head asks for one more than is there."""
+    found: dict[int, str] = {}
+    for task, local in stuck:
+        if local.pending is None or local.pending[1] in found:
+            continue
+        _, index, count = local.pending  # the first met is the head: tasks are in order of arrival
+        pool = trial.pools[index]
+        holders = [other.name for other, its in stuck if its.held[index] > 0]
+        if holders and pool.stats().reserve_count + 1 >= count:
+            found[index] = f"one {pool.name} given back by {' or '.join(holders)} frees {task.name}"
+    return tuple(found.values())
+
+
+def suspects(trial: Trial) -> list[Task]:
+    """Tasks that only each other could free, as far as the holdings tell, while others still run."""
+    waiting = [(task, local) for task, local in trial.parked() if task.deadline is None]
+    circle = [(task, local) for task, local in waiting if local.pending is not None]
+    while True:
+        free = [pair for pair in circle if _could_be_served(trial, pair[1], circle)]
+        if not free:
+            return [task for task, _ in circle]
+        circle = [pair for pair in circle if pair not in free]
+
+
+def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]]) -> bool:
+    """Whether a request fits once everything outside the circle has come home."""
+    assert local.pending is not None
+    _, index, count = local.pending
+    stats = trial.pools[index].stats()
+    inside = sum(its.held[index] for _, its in circle)
+    return bool(stats.reserve_count + stats.outstanding - inside >= count)

@@ -1,0 +1,101 @@
+"""Threads, locks and sleeps in code under check: found as they are used, and the line named.
+
+The checker sees only what goes through pools and ``hw.spawn``; a raw lock would wait where nobody
+looks. While the code runs, the constructors are swapped for ones that ask who calls: code of the
+standard library and of headway gets the real thing, code under check gets `RawPrimitive`. What a
+module holds from an earlier import (``from threading import Lock``) is swapped in it as well.
+
+Source: loom's rule that primitives must be the checker's; departs: it refuses, and does not replace.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headway.errors import UsageError
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+_LIBRARY = (
+    str(Path(os.__file__).parent),  # the standard library, and site-packages below it
+    _PACKAGE,
+    "<frozen",
+)
+_INSTEAD = "under check use hw.spawn for tasks and a pool for what they share"
+
+# Functions and C types are swapped by name; classes keep their name and lose their constructor.
+_NAMES: tuple[tuple[Any, str], ...] = (
+    (threading, "Lock"),
+    (threading, "RLock"),
+    (time, "sleep"),
+    (queue, "SimpleQueue"),
+)
+_CLASSES: tuple[type, ...] = (
+    threading.Thread,
+    threading.Semaphore,
+    threading.Condition,
+    threading.Event,
+    threading.Barrier,
+    queue.Queue,
+    concurrent.futures.ThreadPoolExecutor,
+    concurrent.futures.ProcessPoolExecutor,
+    multiprocessing.Process,
+)
+
+
+class RawPrimitive(UsageError):
+    """A raw thread or lock in code under check."""
+
+
+def _refuse(what: str) -> None:
+    """Raise unless the library calls, seen from the swapped constructor's caller."""
+    frame = sys._getframe(2)
+    path = frame.f_code.co_filename
+    if path.startswith(_LIBRARY):
+        return
+    raise RawPrimitive(f"line {frame.f_lineno} of {Path(path).name} uses {what}: {_INSTEAD}")
+
+
+def _asking(real: Callable[..., Any], what: str) -> Callable[..., Any]:
+    def asks(*args: Any, **kwargs: Any) -> Any:
+        _refuse(what)
+        return real(*args, **kwargs)
+
+    return asks
+
+
+@contextmanager
+def refused(module: Any = None) -> Iterator[None]:
+    """Refuse raw primitives while the block runs; `module` is the one the code under check is in."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def swap(owner: Any, name: str, value: Any) -> None:
+        undo.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    asking: list[tuple[Any, Any]] = []
+    try:
+        for owner, name in _NAMES:
+            real = getattr(owner, name)
+            asking.append((real, _asking(real, f"{owner.__name__}.{name}")))
+            swap(owner, name, asking[-1][1])
+        for kind in _CLASSES:
+            what = f"{kind.__module__.removesuffix('.thread')}.{kind.__name__}"
+            swap(kind, "__init__", _asking(kind.__init__, what))  # type: ignore[misc]
+        for name, value in list(vars(module).items()) if module is not None else ():
+            for real, instead in asking:
+                if value is real:
+                    swap(module, name, instead)
+        yield
+    finally:
+        for owner, name, value in reversed(undo):
+            setattr(owner, name, value)

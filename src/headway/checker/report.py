@@ -1,0 +1,84 @@
+"""What a check says, for people and for machines: the finding, the evidence, and how to see it again.
+
+It does not search or judge. A trace has one line for each operation: who took what from which pool,
+who waits for what. The last line is the command that repeats the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from headway.checker.trial import Entry
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one check; `json` gives it in the shape the command prints."""
+
+    target: str
+    verdict: str
+    reason: str
+    stuck: tuple[str, ...] = ()
+    complete: bool = False
+    schedules: int = 0
+    states: int = 0
+    trace: tuple[Entry, ...] = ()
+    replay: str | None = None
+    min_reserve: dict[str, int | None] = field(default_factory=dict)
+    release: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "stuck": list(self.stuck),
+            "complete": self.complete,
+            "schedules": self.schedules,
+            "states": self.states,
+            "trace": [
+                {"task": e.task, "op": e.op, "pool": e.pool, "n": e.n, "result": e.result}
+                for e in self.trace
+            ],
+            "replay": self.replay,
+            "min_reserve": {name: n for name, n in self.min_reserve.items() if n is not None},
+        }
+
+    def text(self) -> str:
+        """The finding first, the evidence under it, the command that repeats it last."""
+        lines = [f"{self.verdict}: {self.reason}"]
+        width = max((len(entry.task) for entry in self.trace), default=0)
+        lines += [_line(number, entry, width) for number, entry in enumerate(self.trace, 1)]
+        lines += [f"  {release}" for release in self.release]
+        for name, size in self.min_reserve.items():
+            has = self.counts.get(name)
+            lines.append(
+                f"smallest safe size of {name}: {size} (it has {has})"
+                if size is not None
+                else f"smallest safe size of {name}: none found within the schedules allowed"
+            )
+        seen = "that is all of them" if self.complete else "not all of them"
+        if self.verdict != "ok":
+            seen = "the search ends with the first finding"
+        lines.append(f"{self.schedules} schedules run, {self.states} states seen; {seen}")
+        lines += [f"note: {note}" for note in self.notes]
+        if self.verdict != "ok" and self.replay is not None:
+            lines.append(f"again: headway check {self.target} --replay {self.replay}")
+        return "\n".join(lines)
+
+
+def _line(number: int, entry: Entry, width: int) -> str:
+    pool = f"{entry.n} of {entry.pool}"
+    acts = {
+        ("alloc", "granted"): f"takes {pool}",
+        ("alloc", "waits"): f"asks for {pool}, and waits",
+        ("alloc", "none"): f"asks for {pool}, and gets none",
+        ("free", "done"): f"gives back {pool}",
+        ("hand_over", "done"): f"puts {pool} in flight",
+        ("transfer", "done"): f"passes {pool} on",
+    }
+    act = acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")
+    return f"  {number:2}  {entry.task:<{width}}  {act}"

@@ -1,0 +1,148 @@
+"""What all subcommands share: errors as one line, exit status, `--debug`, `--version`, signals.
+
+A subcommand is a file beside this one with a function `command`, named in `_COMMANDS`. It parses,
+calls, prints through `headway.cli.console`, and imports what is heavy inside its function, so that
+`--help` and completion stay quick. It returns None or an exit status.
+
+Exit status: 0 done or clean, 1 failed or findings, 2 misuse. A signal that asks to end (INT, TERM,
+HUP) raises in the main thread, so that every `with` and `finally` runs; a second one ends at once.
+
+Source: the command lines of git and cp for one-line errors; sysexits(3) deliberately not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from headway.errors import HeadwayError, UsageError
+
+_COMMANDS = ("copy", "check", "replay")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object, and nothing else, on standard output."),
+]
+
+
+class Interrupted(BaseException):
+    """A signal asked to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit status."""
+    app = build()
+    debug = "--debug" in arguments
+    _catch_signals()
+    try:
+        status = app(args=arguments, prog_name="headway", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except BrokenPipeError:
+        # Nobody reads standard output any more: that is not our failure, but it is no success.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except (KeyboardInterrupt, Interrupted) as error:
+        return _fail(
+            f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
+        )
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else 1
+        return _explain(error, debug)
+
+
+def build() -> typer.Typer:
+    """The application with every subcommand."""
+    app = typer.Typer(
+        name="headway",
+        help="Moves data in a hard memory limit, and says which pool sizes are safe.",
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_front)
+    for name in _COMMANDS:
+        module = importlib.import_module(f"headway.cli.{name}")
+        app.command(name)(module.command)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print(f"headway {version('headway')}")
+    except PackageNotFoundError:
+        print("headway (not installed: run from its source)")
+    raise typer.Exit
+
+
+def _front(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        raise UsageError(f"no command given: choose from {', '.join(_COMMANDS)}, or see --help")
+
+
+def _explain(error: BaseException, debug: bool) -> int:
+    """One line for whatever was raised, and the exit status it means."""
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, typer.Abort):
+        return _fail("aborted", error, debug)
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None and hasattr(error, "exit_code"):  # what the parser raises
+        message = " ".join(str(format_message()).split())
+        message = message[:1].lower() + message[1:].rstrip(".")
+        return _fail(f"{message}; see headway --help", error, debug, 2)
+    if isinstance(error, UsageError):
+        return _fail(str(error), error, debug, 2)
+    if isinstance(error, OSError):
+        message = error.strerror or str(error)
+        if error.filename is not None:
+            message = f"{error.filename}: {message}"
+        return _fail(message, error, debug)
+    if isinstance(error, (HeadwayError, MemoryError)):
+        return _fail(str(error) or "out of memory", error, debug)
+    kind = type(error).__name__
+    return _fail(f"{kind}: {error} (this is a fault in headway; --debug shows where)", error, debug)
+
+
+def _fail(message: str, error: BaseException, debug: bool, status: int = 1) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    line = " ".join(message.splitlines())
+    print(f"headway: {line}", file=sys.stderr)
+    return status
+
+
+def _catch_signals() -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number: Any = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(number)

@@ -1,0 +1,68 @@
+"""How a subcommand shows things: JSON or text on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def print_json(report: Any) -> None:
+    """Print a frozen dataclass, or a mapping, as one JSON object on one line."""
+    is_value = dataclasses.is_dataclass(report) and not isinstance(report, type)
+    found = dataclasses.asdict(report) if is_value else report
+    print(json.dumps(found, ensure_ascii=False))
+
+
+def bytes_text(size: float) -> str:
+    """Binary units, three digits: ``1.50 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1000 or (unit == "GiB" and size < 1024000):
+            break
+        size /= 1024
+    else:
+        unit = "TiB"
+        size /= 1024
+    if unit == "B":
+        return f"{size:.0f} B"
+    return f"{size:.{2 if size < 10 else 1 if size < 100 else 0}f} {unit}"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on standard error, if that is a terminal; what it yields takes (stage, done, size)."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    stages: dict[str, TaskID] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+    ) as bar:
+
+        def show(stage: str, done: int, size: int) -> None:
+            task = stages.get(stage)
+            if task is None:
+                task = stages[stage] = bar.add_task(stage, total=size)
+            bar.update(task, completed=done, refresh=True)
+
+        yield show

@@ -1,0 +1,60 @@
+"""`headway replay`: the incidents of the kernel threads, broken or with a fix, event by event."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headway.cli import console
+from headway.cli.app import Debug, Json
+from headway.errors import UsageError
+
+
+def command(
+    incident: Annotated[
+        str | None, typer.Argument(metavar="[INCIDENT]", help="Which; without, all are listed.")
+    ] = None,
+    fix: Annotated[
+        str | None, typer.Option("--fix", metavar="NAME", help="Replay it with this fix.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Replay an incident on the real pools. Exit status: 0 if it ends as documented, 1 if not."""
+    from headway import incidents
+
+    if incident is None:
+        if fix is not None:
+            raise UsageError(f"--fix {fix} needs an incident: headway replay INCIDENT --fix {fix}")
+        return _list(as_json)
+    found = incidents.find(incident, fix)
+    events, ended = found.run(fix)
+    expected = found.documented(fix)
+    if as_json:
+        rows = [{"actor": e.actor, "action": e.action, "result": e.result} for e in events]
+        console.print_json(
+            {"id": found.id, "fix": fix, "events": rows, "ended": ended, "documented": expected}
+        )
+    else:
+        print(f"{found.id}, {'with ' + fix if fix else 'broken'}: {found.title}")
+        for number, event in enumerate(events, 1):
+            print(f"  {number:2}  {event}")
+        verdict = "as documented" if ended == expected else f"documented is: {expected}"
+        print(f"ends in: {ended} ({verdict})")
+        if fix is None:
+            print(f"fixes: {', '.join(its.name for its in found.fixes)}")
+    return 0 if ended == expected else 1
+
+
+def _list(as_json: bool) -> int:
+    from headway import incidents
+
+    if as_json:
+        console.print_json(incidents.listing())
+        return 0
+    for incident in incidents.INCIDENTS:
+        print(f"{incident.id:6} {incident.title}")
+        for fix in incident.fixes:
+            print(f"         --fix {fix.name:20} {fix.title}")
+    return 0

@@ -1,0 +1,243 @@
+"""Copies one device to another in a hard memory limit: the pieces below, joined.
+
+It decides nothing of its own. `headway.core.block.copier` says how many frames there are and what
+comes next, `headway.edge.copy` moves the bytes, `headway.edge.destination` makes the result appear;
+this module gives them a zone and a pool of frames, and sums up in a `CopyReport`. It stands beside
+`server`: both join a core object, the edge, and a face.
+
+The bound: at most `memory` bytes of frames exist, whatever the size of the source. What CPython
+needs for its own objects comes on top, and does not grow with the source.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from headway.core.block.copier import Capped, Sizing, size_frames
+from headway.core.block.device import Device, Kind
+from headway.core.units import parse_size
+from headway.edge import copy as engine
+from headway.edge import pagecache
+from headway.edge.destination import Destination, open_destination
+from headway.edge.files import FileDevice
+from headway.edge.opening import open_device
+from headway.errors import BlockError, UsageError
+from headway.threaded import Mempool, Zone
+
+__all__ = ["CopyReport", "copy"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What a copy did. Units: bytes and seconds, in the names or as said.
+
+    `memory_peak` is the most bytes of frames leased at once, counted, never above `memory_limit`;
+    `sha256` is None without hashing; `verified` is True if the destination was read back and is
+    equal, None if that was not asked for.
+    """
+
+    bytes: int
+    seconds: float
+    memory_limit: int
+    memory_peak: int
+    reserve_uses: int
+    waits: int
+    longest_wait_s: float
+    sha256: str | None
+    verified: bool | None
+
+
+def copy(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    memory: int | str | None = None,
+    in_flight: int | None = None,
+    request_size: int | str = "1MiB",
+    verify: bool = False,
+    hash: bool = True,
+    starve: bool = False,
+    preserve: bool = False,
+    zone: Zone | None = None,
+    progress: Progress | None = None,
+) -> CopyReport:
+    """Copy `src` to `dst`: paths, `memory:SIZE`, `zero:SIZE`, `null:`.
+
+    A destination file appears under its name only when complete and durable; after any failure the
+    old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
+    which several copies may share. `starve` makes every allocation beyond the reserve fail: slower,
+    never stuck. `verify` reads the destination back, in the same limit, before it appears.
+    `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
+
+    Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
+    too small for one request); NoMemory if others hold so much of `zone` that two requests do not
+    fit beside them now; BlockError, with the offset if known, if a device fails.
+    Waits: for frames and devices; an exception in this thread (KeyboardInterrupt) ends it cleanly.
+    """
+    started_s = time.monotonic()
+    request = parse_size(request_size, "request size")
+    limit = _limit(memory, zone)
+    sizing = size_frames(limit, request, in_flight)
+    source_spec, target_spec = os.fspath(src), os.fspath(dst)
+    source = open_device(source_spec)
+    try:
+        status = _status(source, source_spec, preserve)
+        destination = open_destination(target_spec, size=source.size, source=status)
+        try:
+            job = _Job(source, destination, request, sizing, hash, verify, progress)
+            stats, peak, digest = job.run(zone, limit, starve)
+            destination.commit(status if preserve else None)
+        except BaseException:
+            destination.discard()
+            raise
+    finally:
+        source.close()
+    return CopyReport(
+        bytes=source.size,
+        seconds=round(time.monotonic() - started_s, 6),
+        memory_limit=limit,
+        memory_peak=peak,
+        reserve_uses=stats.reserve_uses,
+        waits=stats.waits,
+        longest_wait_s=stats.longest_wait_s,
+        sha256=digest,
+        verified=True if verify else None,
+    )
+
+
+def _limit(memory: int | str | None, zone: Zone | None) -> int:
+    if memory is not None:
+        return parse_size(memory, "memory")
+    return parse_size("64MiB") if zone is None else zone.size
+
+
+def _status(source: Device, spec: str, preserve: bool) -> os.stat_result | None:
+    if source.kind is Kind.NULL:
+        raise UsageError("null: holds nothing to copy: use zero:SIZE for zeros")
+    if isinstance(source, FileDevice):
+        return os.fstat(source.fd)
+    if preserve:
+        raise UsageError(f"{spec} has no mode and times to preserve: leave --preserve out")
+    return None
+
+
+@final
+class _Job:
+    """One copy between open devices."""
+
+    def __init__(
+        self,
+        source: Device,
+        destination: Destination,
+        request_size: int,
+        sizing: Sizing,
+        hashing: bool,
+        verify: bool,
+        progress: Progress | None,
+    ) -> None:
+        if verify and destination.device.kind is Kind.NULL:
+            raise UsageError("null: keeps nothing that could be verified: leave --verify out")
+        self._source = source
+        self._target = destination.device
+        self._request_size = request_size
+        self._sizing = sizing
+        self._hashing = hashing
+        self._verify = verify
+        self._progress = progress
+
+    def run(self, zone: Zone | None, limit: int, starve: bool) -> tuple[Any, int, str | None]:
+        """The pool's statistics, the peak in bytes, and the digest."""
+        own = Zone(limit, name="copy", min_free=0) if zone is None else None
+        try:
+            used = own if zone is None else zone
+            assert used is not None
+            buffers = used.buffers(self._request_size, name="copy")
+            try:
+                return self._with_frames(buffers, starve)
+            finally:
+                buffers.close()
+        finally:
+            if own is not None:
+                own.close()
+
+    def _with_frames(self, buffers: Any, starve: bool) -> tuple[Any, int, str | None]:
+        frames: Mempool[memoryview] = Mempool(
+            Capped(buffers, self._sizing.in_flight),
+            min_count=self._sizing.reserve,
+            name="copy frames",
+        )
+        try:
+            buffers.on_room(frames.kick)  # others in a shared zone have given back
+            if starve:
+                frames.inject(lambda: True)
+            peak, digest = self._passes(frames, starve)
+            return frames.stats(), peak, digest
+        finally:
+            buffers.on_room(None)
+            frames.close()
+
+    def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
+        request_size, sizing = self._request_size, self._sizing
+        moved = engine.Moved(None, 0)
+        if self._hashing or starve or not self._cloned():
+            moved = engine.transfer(
+                self._source,
+                self._target,
+                frames,
+                hashing=self._hashing,
+                progress=self._stage("copy"),
+                request_size=request_size,
+                sizing=sizing,
+            )
+        if not self._verify:
+            return moved.peak, moved.digest
+        self._target.flush()
+        stage = self._stage("verify")
+        if not self._hashing:
+            again = engine.compare(
+                self._source,
+                self._target,
+                frames,
+                request_size=request_size,
+                sizing=sizing,
+                progress=stage,
+            )
+            return max(moved.peak, again.peak), None
+        again = engine.digest_of(
+            self._target,
+            self._source.size,
+            frames,
+            progress=stage,
+            request_size=request_size,
+            sizing=sizing,
+        )
+        if again.digest != moved.digest:
+            raise BlockError(
+                5,
+                f"{self._target.name} differs from {self._source.name}: read back it has "
+                f"sha256 {again.digest}, what was written had {moved.digest}",
+            )
+        return max(moved.peak, again.peak), moved.digest
+
+    def _cloned(self) -> bool:
+        """Share the blocks instead of moving bytes, where the file system can."""
+        source, target = self._source, self._target
+        return (
+            isinstance(source, FileDevice)
+            and isinstance(target, FileDevice)
+            and source.kind is target.kind is Kind.FILE
+            and pagecache.clone(source.fd, target.fd, source.size)
+        )
+
+    def _stage(self, name: str) -> engine.Progress | None:
+        progress = self._progress
+        if progress is None:
+            return None
+        return lambda done, size: progress(name, done, size)

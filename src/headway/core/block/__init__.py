@@ -1,0 +1,1 @@
+"""Block devices and what moves data between them: decisions only."""

@@ -1,0 +1,84 @@
+"""What a device is to everything above it: a size, an alignment, and bytes at offsets.
+
+It opens nothing and does no I/O: devices live in `headway.edge`. Offsets and lengths are bytes
+everywhere. `pread_into` and `pwrite` move the whole view or raise: short transfers are the device's
+business, so that no caller loops. A device may be used by several threads at once, at different
+offsets.
+
+A device tells its holes (`extent`), because a range that reads as zeros need not be moved to a
+destination that starts as zeros (`starts_zeroed`).
+
+Source: the block layer's queue limits; lseek(2) SEEK_DATA and SEEK_HOLE for extents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, final
+
+
+class Kind(Enum):
+    """What is behind a device."""
+
+    FILE = "file"
+    BLOCK = "block device"
+    MEMORY = "memory"
+    ZERO = "zero"
+    NULL = "null"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of one sort, from the offset asked for to `end` (bytes, exclusive)."""
+
+    end: int
+    hole: bool
+
+
+class Device(Protocol):
+    """Bytes at offsets. Errors are `BlockError` with the offset where it happened."""
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call it."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that can be read; fixed when the device is opened."""
+
+    @property
+    def capacity(self) -> int | None:
+        """Most bytes it can hold; None if writing makes it grow."""
+
+    @property
+    def alignment(self) -> int:
+        """What offsets, lengths and addresses should be multiples of; 1 if it is all the same."""
+
+    @property
+    def starts_zeroed(self) -> bool:
+        """True if whatever was not written since the device was opened reads as zeros."""
+
+    def extent(self, offset: int) -> Extent:
+        """Data or hole at `offset`, and how far; the end is at most `size`."""
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        """Fill the whole of `view` from `offset`. Raises: BlockError."""
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        """Write the whole of `view` at `offset`. Raises: BlockError."""
+
+    def flush(self) -> None:
+        """Return when all that was written is on stable storage. Raises: BlockError."""
+
+    def close(self) -> None: ...
+
+
+def check_range(device: Device, offset: int, length: int, limit: int | None) -> None:
+    """Assert that a request lies inside the device: who makes requests asks for the size."""
+    assert offset >= 0 and length >= 0, (device.name, offset, length)
+    assert limit is None or offset + length <= limit, (device.name, offset, length, limit)

@@ -1,0 +1,241 @@
+"""`headway copy` as a process: results, refusals, signals, and what it leaves behind."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("typer")
+
+COMMAND = [sys.executable, "-m", "headway"]
+KEYS = "bytes seconds memory_limit memory_peak reserve_uses waits longest_wait_s sha256 verified"
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def report_of(*arguments, **options):
+    done = run("copy", *arguments, "--json", **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    report = json.loads(done.stdout)
+    assert list(report) == KEYS.split()
+    assert report["memory_peak"] <= report["memory_limit"]
+    return report
+
+
+def refused(status, *arguments, says, **options):
+    done = run(*arguments, **options)
+    assert done.returncode == status, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("headway: ") and done.stderr.count("\n") == 1, done.stderr
+    assert says in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source"
+    path.write_bytes(random.Random(1).randbytes((5 << 20) + 777))
+    return path
+
+
+@pytest.mark.parametrize("memory", ["1MiB", "2MiB", "8MiB"])
+@pytest.mark.parametrize("starve", [(), ("--starve",)])
+@pytest.mark.parametrize("verify", [(), ("--verify",), ("--verify", "--no-hash")])
+def test_copies_within_the_limit(source, memory, starve, verify):
+    target = source.with_name("target")
+    report = report_of(source, target, "--memory", memory, *starve, *verify)
+    data = source.read_bytes()
+    assert target.read_bytes() == data
+    hashed = "--no-hash" not in verify
+    assert report["sha256"] == (hashlib.sha256(data).hexdigest() if hashed else None)
+    assert report["bytes"] == len(data)
+    assert report["verified"] is (True if verify else None)
+    if starve:
+        assert report["reserve_uses"] > 0 and report["memory_peak"] <= 2 << 20
+    assert sorted(os.listdir(source.parent)) == ["source", "target"]
+
+
+def test_text_goes_to_standard_output_and_nothing_to_standard_error(source):
+    done = run("copy", source, "null:")
+    assert done.returncode == 0 and done.stderr == ""
+    assert hashlib.sha256(source.read_bytes()).hexdigest() in done.stdout
+    assert "copied 5.00 MiB" in done.stdout
+
+
+def test_holes_stay_holes_and_small_files_are_copied(tmp_path):
+    sparse = tmp_path / "sparse"
+    with open(sparse, "wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(b"data")
+    report = report_of(sparse, tmp_path / "copy", "--verify")
+    assert (tmp_path / "copy").stat().st_blocks <= sparse.stat().st_blocks
+    assert report["sha256"] == hashlib.sha256(sparse.read_bytes()).hexdigest()
+    (tmp_path / "empty").write_bytes(b"")
+    assert report_of(tmp_path / "empty", tmp_path / "copy")["bytes"] == 0
+    assert (tmp_path / "copy").read_bytes() == b""
+
+
+def test_preserve(source):
+    source.chmod(0o640)
+    os.utime(source, ns=(10**18, 10**18 + 5))
+    target = source.with_name("target")
+    report_of(source, target, "--preserve")
+    found = target.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (0o640, 10**18 + 5)
+
+
+def test_misuse_is_one_line_and_two(source, tmp_path):
+    refused(2, says="no command given")
+    refused(2, "copy", says="missing argument 'SRC'")
+    refused(2, "nonsense", says="no such command 'nonsense'")
+    refused(2, "copy", source, "null:", "--nonsense", says="no such option: --nonsense")
+    refused(2, "copy", source, "null:", "--memory", "5MB", says="5MB")
+    refused(2, "copy", source, "null:", "--memory", "64KiB", says="the least that works")
+    refused(2, "copy", source, "null:", "--in-flight", "0", says="at least 1")
+    refused(2, "copy", source, "null:", "--in-flight", "x", says="in-flight")
+    refused(2, "copy", source, "null:", "--verify", says="leave --verify out")
+    refused(2, "copy", "null:", source, says="holds nothing to copy")
+    refused(2, "copy", "zero:1", source, "--preserve", says="leave --preserve out")
+    refused(2, "copy", source, source, says="is the source itself")
+    refused(2, "copy", tmp_path, "null:", says="is a directory")
+    assert len(source.read_bytes()) == (5 << 20) + 777
+
+
+def test_debug_adds_the_traceback(source):
+    done = run("copy", source, source, "--debug")
+    assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def test_a_fifo_or_socket_is_refused_and_not_waited_on(source, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+    refused(2, "copy", tmp_path / "fifo", "null:", says="is a FIFO")
+    refused(2, "copy", source, tmp_path / "fifo", says="is a FIFO")
+    refused(2, "copy", tmp_path / "socket", "null:", says="is a socket")
+    refused(2, "copy", source, tmp_path / "socket", says="is a socket")
+
+
+def test_missing_and_unreadable_sources_fail(tmp_path):
+    target = tmp_path / "target"
+    refused(1, "copy", tmp_path / "none", target, says="No such file or directory")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x")
+    secret.chmod(0)
+    if not os.access(secret, os.R_OK):
+        refused(1, "copy", secret, target, says="Permission denied")
+    assert not target.exists()
+
+
+def test_a_file_too_large_for_the_limit_leaves_the_old_destination(source):
+    """RLIMIT_FSIZE: the file cannot even be given its size."""
+    target = source.with_name("target")
+    target.write_bytes(b"old")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    refused(1, "copy", source, target, says="File too large", preexec_fn=limit)
+    assert target.read_bytes() == b"old"
+    assert sorted(os.listdir(source.parent)) == ["source", "target"]
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A file system of 2 MiB, if this process may mount one."""
+    place = tmp_path / "full"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("requires root, to mount a small file system")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "none", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("requires the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_no_space_left_names_the_offset_and_leaves_the_old_destination(source, full):
+    (full / "target").write_bytes(b"old")
+    said = refused(1, "copy", source, full / "target", says="No space left on device")
+    assert "at offset" in said
+    assert (full / "target").read_bytes() == b"old"
+    assert os.listdir(full) == ["target"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_old_destination_and_no_debris(tmp_path, number):
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    # Endless for a test: a terabyte of zeros.
+    copying = subprocess.Popen(
+        [*COMMAND, "copy", "zero:1TiB", str(target)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until_it_writes(copying)
+        copying.send_signal(number)
+        out, err = copying.communicate(timeout=60)
+    finally:
+        copying.kill()
+        copying.wait()
+    assert copying.returncode == 1
+    assert out == "" and err.count("\n") == 1
+    assert f"interrupted by {number.name}" in err
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["target"]
+
+
+def wait_until_it_writes(process):
+    """Watch the kernel's count of bytes written; no guess about how long that takes."""
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/io") as counts:
+            written = next(line for line in counts if line.startswith("wchar"))
+        if int(written.split()[1]) > 1 << 20:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_block_device_is_written_in_place(source, tmp_path):
+    image = tmp_path / "image"
+    image.write_bytes(b"\xff" * (8 << 20))
+    if os.geteuid() != 0:
+        pytest.skip("requires root, to make a loop device")
+    made = subprocess.run(
+        ["losetup", "--find", "--show", str(image)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip("requires a loop device")
+    loop = made.stdout.strip()
+    try:
+        report = report_of(source, loop, "--verify")
+        assert stat.S_ISBLK(os.stat(loop).st_mode)
+        data = source.read_bytes()
+        assert report["sha256"] == hashlib.sha256(data).hexdigest()
+        back = tmp_path / "back"
+        report_of(loop, back, "--no-hash")
+        assert back.read_bytes() == data + b"\xff" * ((8 << 20) - len(data))
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def test_without_the_extra_one_line_names_it(tmp_path):
+    (tmp_path / "typer.py").write_text("raise ImportError")
+    done = run("copy", "zero:1", "null:", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "headway[cli]" in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,67 @@
+"""Each incident ends as documented: broken, and with each of its fixes."""
+
+from __future__ import annotations
+
+import pytest
+
+from headway.errors import UsageError
+from headway.incidents import INCIDENTS, find, listing
+from headway.incidents.stage import CLEAN_ERROR, DONE
+
+RUNS = [
+    (incident.id, fix)
+    for incident in INCIDENTS
+    for fix in (None, *(its.name for its in incident.fixes))
+]
+
+
+@pytest.mark.parametrize(("name", "fix"), RUNS)
+def test_an_incident_ends_as_documented(name: str, fix: str | None) -> None:
+    incident = find(name, fix)
+    events, ended = incident.run(fix)
+    assert ended == incident.documented(fix)
+    assert (ended in (DONE, CLEAN_ERROR)) is (fix is not None)
+    assert events
+
+
+@pytest.mark.parametrize(("name", "fix"), RUNS)
+def test_a_replay_is_the_same_each_time(name: str, fix: str | None) -> None:
+    assert find(name).run(fix) == find(name).run(fix)
+
+
+def lines(name: str, fix: str | None = None) -> list[str]:
+    return [str(event) for event in find(name).run(fix)[0]]
+
+
+def test_d0_the_allocator_is_never_entered_twice_once_io_is_stripped() -> None:
+    assert any("with IO, depth 6" in line for line in lines("E-D0"))
+    assert not any("depth 2" in line for line in lines("E-D0", "strip-io"))
+
+
+def test_d1_the_reserve_goes_from_four_to_three() -> None:
+    assert "IRQ: drops its completion work -> 4 elements lie idle" in lines("E-D1")
+    assert "IRQ: alloc (ATOMIC) from P -> an element, 3 left" in lines(
+        "E-D1", "reserve-before-null"
+    )
+
+
+def test_d2_the_waiter_sleeps_beside_an_element() -> None:
+    assert lines("E-D2")[-1].startswith("P: has elements in its reserve")
+
+
+def test_003_the_single_task_holds_what_it_waits_for() -> None:
+    assert lines("E-003").count("T1: bounce #1 from P -> an element, 1 left") == 2
+    assert "T1: waits -> for ever" in lines("E-003")
+    assert "T2: waits -> for ever" in lines("E-003")
+
+
+def test_names_are_found_in_any_case_and_wrong_ones_are_told() -> None:
+    assert find("e-d2B").id == "E-D2b"
+    with pytest.raises(UsageError, match="not known; there are E-D0, E-D1, E-D2, E-D2b, E-003"):
+        find("E-9")
+    with pytest.raises(UsageError, match="no fix 'x'; it has capacity, unwind, private, submit"):
+        find("E-003", "x")
+
+
+def test_the_listing_has_every_incident() -> None:
+    assert [row["id"] for row in listing()["incidents"]] == [i.id for i in INCIDENTS]
