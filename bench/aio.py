@@ -19,7 +19,6 @@ from statistics import median
 from typing import Any, Final
 
 from bench.measure import Loop, Row, alone, compared, pairs_ns
-
 from headway import aio
 
 TASKS, ELEMENTS = 1000, 10

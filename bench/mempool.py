@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from bench.measure import Loop, Row, compared, pairs_ns
-
 import headway
+from bench.measure import Loop, Row, compared, pairs_ns
 from headway import Gfp
 
 NOTE = "no other thread: says nothing about waiting, or about what the backend itself costs"
@@ -49,7 +48,9 @@ def run(quick: bool) -> list[Row]:
         return compared(case, took[ours], "ns", peer, took[peer], goal=goal, note=note)
 
     rows = [row("pair, fixed elements", "fixed", peer, goal) for peer, goal in PEERS.items()]
-    rows += [row("pair, over a backend", "backend", peer, goal) for peer, goal in OVER_BACKEND.items()]
+    rows += [
+        row("pair, over a backend", "backend", peer, goal) for peer, goal in OVER_BACKEND.items()
+    ]
     rows += [
         row("pair, backend fails, from the reserve", "reserve", "queue.LifoQueue", None),
         row("with lease()", "lease", "with Semaphore", 0.4),
@@ -177,8 +178,9 @@ def _semaphores() -> dict[str, Loop]:
 
 
 def _sqlalchemy_loop() -> Loop:
-    from bench.threads import Connection
     from sqlalchemy.pool import QueuePool
+
+    from bench.threads import Connection
 
     pool = QueuePool(Connection, pool_size=4, max_overflow=0, reset_on_return=None)  # type: ignore
 

@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
-
-from bench.measure import Row, alone, compared, ratios
 
 import headway
 

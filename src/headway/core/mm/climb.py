@@ -20,7 +20,7 @@ from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.plan import Plan, Ticket, call, offload, park
+from headway.core.plan import Plan, Ticket, call, now, offload, park
 from headway.errors import PoolTimeout, UsageError
 
 E = TypeVar("E")
@@ -41,7 +41,7 @@ def alloc(
 ) -> Plan[list[E] | None]:
     """Take `count` elements, or None where the mask forbids waiting.
 
-    Asks: Call (light try, unplug), Offload (heavy try), Park.
+    Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
     """
     if gfp is not KERNEL or timeout_s is not None:
         _check(pool, gfp, timeout_s)
@@ -142,8 +142,7 @@ def _wait(
     news: object,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
-    clock = pool.runtime.now
-    start_s = clock()
+    start_s = yield from now()
     if pool.unplug is not None:
         yield from call(pool.unplug, scope=scope)
     ticket = _enter(pool, who, made, count)
@@ -153,13 +152,13 @@ def _wait(
             if news is pool.news:  # else somebody kicked since the backend was asked: ask again
                 left_s = None
                 if timeout_s is not None:
-                    left_s = max(0.0, start_s + timeout_s - clock())
+                    left_s = max(0.0, start_s + timeout_s - (yield from now()))
                 retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
                 woken = yield from park(ticket, RETRY_S if retry else left_s)
                 if not woken and not retry:
                     pool.add_gift(made, pool.leave(ticket))
                     if len(made) < count:
-                        raise _timeout(pool, count, clock() - start_s)
+                        raise _timeout(pool, count, (yield from now()) - start_s)
             pool.add_gift(made, ticket.take_gift())
             if len(made) == count:
                 return
@@ -185,7 +184,7 @@ def _wait(
         raise
     finally:
         pool.waits += 1
-        pool.longest_wait_s = max(pool.longest_wait_s, clock() - start_s)
+        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
 
 
 def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
