@@ -4,7 +4,7 @@ Each task takes its first element and asks for the second while it holds the fir
 two elements in all, each may end up with one, and both wait for ever. `map_request` is the function;
 below it stand the broken program and the four remedies of the thread, as ``headway check`` targets:
 
-    headway check examples/bounce.py:broken
+    headway check examples/bounce.py:two_mappers
     headway check examples/bounce.py:sized
 """
 
@@ -24,7 +24,7 @@ def map_request(take: Callable[[], Any], give: Callable[[Any], object]) -> None:
     give(first)
 
 
-def broken() -> None:
+def two_mappers() -> None:
     pool = hw.Mempool.of(range(2), name="bounce")
     for _ in range(2):
         hw.spawn(map_request, pool.alloc, pool.free)
@@ -74,11 +74,14 @@ def submitting_first() -> None:
     """Remedy D: the first is in flight before the second is asked for; its completion frees it."""
     pool = hw.Mempool.of(range(2), name="bounce")
 
+    def complete(element: int) -> None:  # what the device calls when it is done
+        pool.free(element)
+
     def map_and_submit() -> None:
         for _ in range(2):
             element = pool.alloc()
             pool.hand_over(element)
-            hw.spawn(pool.free, element)  # the device's completion
+            hw.spawn(complete, element)
 
     for _ in range(2):
         hw.spawn(map_and_submit)

@@ -21,7 +21,7 @@ from headway.copying import CopyReport, copy
 from headway.core.units import format_size
 
 HERE = Path(__file__).resolve().parent
-SIZE = 24 << 20  # bytes of each file; the zone all copies share has 8 MiB
+SIZE = 24 << 20  # bytes of each file; the zone all copies share has 8MiB
 COPIES = 3
 
 
@@ -46,8 +46,8 @@ def show_the_hang() -> None:
 
 
 def show_why_and_the_cure() -> None:
-    title("why: the same function on a headway pool (headway check examples/bounce.py:broken)")
-    report = headway("check", "examples/bounce.py:broken")
+    title("why: the same function on a headway pool (headway check examples/bounce.py:two_mappers)")
+    report = headway("check", "examples/bounce.py:two_mappers")
     print(f"{report['verdict']}: {report['reason']}")
     for number, entry in enumerate(report["trace"], 1):
         print(
@@ -67,7 +67,7 @@ def show_why_and_the_cure() -> None:
 
 def show_the_job(folder: Path) -> bool:
     title(
-        f"job: {COPIES} copies of {format_size(SIZE)} share one zone of 8 MiB, "
+        f"job: {COPIES} copies of {format_size(SIZE)} share one zone of 8MiB, "
         "and every allocation beyond the reserves fails"
     )
     zone = hw.Zone("8MiB", name="demo", min_free=0)
@@ -115,7 +115,7 @@ def main() -> int:
     show_why_and_the_cure()
     with tempfile.TemporaryDirectory() as folder:
         good = show_the_job(Path(folder))
-    print("\nnothing was lost" if good else "\nsomething is wrong")
+    print("\nall digests right, nothing lost" if good else "\nsomething is wrong: see above")
     return 0 if good else 1
 
 

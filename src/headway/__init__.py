@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, spawn
+from headway.threaded import Mempool, Zone, open_device, spawn
 
 __version__ = "0.1.0"
 
@@ -42,5 +42,6 @@ __all__ = [
     "nofs",
     "noio",
     "noreclaim",
+    "open_device",
     "spawn",
 ]

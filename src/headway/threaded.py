@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from headway.core.block.device import Device
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
+from headway.edge import opening
 from headway.edge import zone as edge
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient
@@ -133,6 +137,41 @@ class Zone(edge.Zone):
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
+def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
+    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+
+    `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
+    through a bounce buffer from a pool of the device's own, made when first needed.
+
+    >>> device = open_device("memory:64KiB", writable=True)
+    >>> device.size
+    65536
+
+    Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
+    Waits: never on a FIFO or socket, which are refused.
+    """
+    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+
+
+class _OwnBounce:
+    """Bounce buffers for one device: two, so that one can be filled while the other is written."""
+
+    __slots__ = ("_making", "_pool", "_spec")
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        self._making = threading.Lock()
+        self._pool: Mempool[memoryview] | None = None
+
+    def lease(self) -> AbstractContextManager[memoryview]:
+        with self._making:
+            if self._pool is None:
+                name = f"bounce of {self._spec}"
+                zone = Zone("512KiB", name=name, min_free=0, huge=False)
+                self._pool = Mempool(zone.buffers("256KiB"), min_count=2, name=name)
+        return self._pool.lease()
+
+
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("runtime") is None:
         options["runtime"] = ambient() or THREADS
@@ -170,7 +209,9 @@ def _drop(element: object) -> None:
 
 
 def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that takes no argument (``open_socket``) stand where one that takes a mask does.
+    """Let a function that can do without an argument (``open_socket``) stand where one takes a mask.
+
+    It is given the mask if it needs an argument, or has one of the name ``gfp``.
 
     Raises: UsageError for a coroutine function: it would give a coroutine, not an element.
     """
@@ -179,9 +220,12 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
             f"{function!r} is a coroutine function; a pool's allocator is a plain function"
         )
     try:
-        inspect.signature(function).bind(None)
+        signature = inspect.signature(function)
+        if "gfp" in signature.parameters:
+            return function
+        signature.bind()
     except TypeError:
-        return lambda gfp: function()
+        return function  # it cannot be called without an argument
     except ValueError:
-        pass  # a builtin without a signature: take it at its word
-    return function
+        pass  # a builtin without a signature: dict, bytearray
+    return lambda gfp: function()

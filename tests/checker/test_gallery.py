@@ -29,7 +29,7 @@ BUGS = [
     ("timeout_that_nobody_catches", "error", "times_out-1 raised PoolTimeout: ", 3, {}),
     ("stuck_and_then_raises", "deadlock", "cleans_up_with_an_error-1 waits for 1 more of bio", 3,
      {}),
-    ("double_free", "error", "freed twice", 3, {}),
+    ("double_free", "error", "freed twice", 2, {}),
     ("raises", "error", "raises raised KeyError: 'gone' at line", 0, {}),
 ]  # fmt: skip
 

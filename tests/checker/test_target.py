@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,13 @@ def command(*arguments: str) -> int:
     pytest.importorskip("typer")
     from headway.cli.app import run
 
-    return run(list(arguments))
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # the command takes them over for good
+    before = [signal.getsignal(number) for number in ends]
+    try:
+        return run(list(arguments))
+    finally:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_check_prints_the_designs_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,9 @@ class Ticket:
 
     def take_gift(self) -> list[Any] | None:
         """What was handed over, once."""
-        gift, self.gift = self.gift, None
+        gift = self.gift
+        if gift is not None:  # else it may come this moment: do not write over it
+            self.gift = None
         return gift
 
     def wake(self) -> bool:

@@ -40,27 +40,27 @@ def current() -> int:
 
 
 class Opened(AbstractContextManager[None]):
-    """An open scope; a ``with`` block, or `close` where there is no block to end."""
+    """A scope for a ``with`` block; it may be entered again inside itself."""
 
-    __slots__ = ("_closed", "_index")
+    __slots__ = ("_depth", "_index")
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._closed = True
+        self._depth = 0
 
     def __enter__(self) -> None:
-        self._closed = False
+        self._depth += 1
         _add(self._index, 1)
 
     def __exit__(self, *exc: object) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._depth:
+            self._depth -= 1
             _add(self._index, -1)
 
 
 def _add(index: int, step: int) -> None:
     counts = list(_open.get())
-    counts[index] += step
+    counts[index] = max(0, counts[index] + step)  # never closes here what was opened elsewhere
     _open.set((counts[0], counts[1], counts[2]))
 
 

@@ -16,6 +16,7 @@ import asyncio
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
@@ -29,12 +30,11 @@ T = TypeVar("T")
 class Inbox:
     """The wake-ups of one loop that wait for its next turn."""
 
-    __slots__ = ("_loop", "_pending", "_scheduled", "_thread")
+    __slots__ = ("_loop", "_pending", "_scheduled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self._thread = threading.get_ident()
-        self._pending: list[asyncio.Future[bool]] = []
+        self._pending: deque[asyncio.Future[bool]] = deque()  # one object for ever: posts may race
         self._scheduled = False
 
     def post(self, future: asyncio.Future[bool]) -> bool:
@@ -43,11 +43,11 @@ class Inbox:
         if loop is None or loop.is_closed():
             return False
         self._pending.append(future)
-        if self._scheduled:  # set after the list was last emptied: `_deliver` will see our append
+        if self._scheduled:  # not taken back since: `_deliver` will see our append
             return True
         self._scheduled = True
         try:
-            if threading.get_ident() == self._thread:
+            if asyncio._get_running_loop() is loop:  # not a thread's number: a loop may move
                 loop.call_soon(self._deliver)
             else:
                 loop.call_soon_threadsafe(self._deliver)
@@ -58,8 +58,8 @@ class Inbox:
 
     def _deliver(self) -> None:
         self._scheduled = False
-        pending, self._pending = self._pending, []
-        for future in pending:
+        for _ in range(len(self._pending)):  # what is posted from now on schedules another turn
+            future = self._pending.popleft()
             if not future.done():
                 future.set_result(True)
 
@@ -136,17 +136,16 @@ def _expire(future: asyncio.Future[bool]) -> None:
 async def _offload(request: Offload) -> Any:
     """Run the effect on a thread of its own; if we are cancelled first, its result is undone."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    handing = threading.Lock()  # held to decide who takes the result: the task, or undo
+    done: asyncio.Future[None] = loop.create_future()
+    handing = threading.Lock()  # held to decide who takes the outcome: the task, or undo
+    outcome: list[
+        tuple[Any, BaseException | None]
+    ] = []  # here, not in the future: a loop may be closed
     abandoned = False
 
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            _undo(request, result, error)
-        elif error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+    def settle() -> None:
+        if not done.done():
+            done.set_result(None)
 
     def work() -> None:
         result, error = None, None
@@ -157,24 +156,29 @@ async def _offload(request: Offload) -> Any:
             error = raised
         with handing:
             if not abandoned:
+                outcome.append((result, error))
                 try:
-                    loop.call_soon_threadsafe(settle, result, error)
+                    loop.call_soon_threadsafe(settle)
                     return
-                except RuntimeError:
-                    pass  # the loop is closed
+                except RuntimeError:  # the loop is closed: nobody comes for it
+                    outcome.clear()
         _undo(request, result, error)
 
     threading.Thread(
         target=scopes.in_copied_context(work), name="headway-offload", daemon=True
     ).start()
     try:
-        return await future
+        await done
     except BaseException:
         with handing:
             abandoned = True
-        if future.done() and not future.cancelled() and future.exception() is None:
-            _undo(request, future.result(), None)
+        for late, failure in outcome:
+            _undo(request, late, failure)
         raise
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
 
 
 async def in_worker(effect: Callable[..., T], *args: Any) -> T:

@@ -46,6 +46,10 @@ def alloc(
     mask = masks.restrict(gfp, scope)
     steps = tuple(step for step in pool.ladder.first if not (light_tried and step is Step.LIGHT))
     made: list[E] = []
+    news = pool.news
+    wide = count > pool.min_count
+    if wide:
+        pool.announce(1)
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
@@ -53,11 +57,14 @@ def alloc(
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)
                 return None
-            yield from _wait(pool, mask, scope, who, made, count, timeout_s)
+            yield from _wait(pool, mask, scope, who, made, count, timeout_s, news)
     except BaseException:
         _put_back(pool, made)
         pool.tell("give_up", count, owner=who)
         raise
+    finally:
+        if wide:
+            pool.announce(-1)
     return pool.granted(made, who)
 
 
@@ -125,6 +132,7 @@ def _wait(
     made: list[E],
     count: int,
     timeout_s: float | None,
+    news: object,
 ) -> Plan[None]:
     """Park until `made` is complete. Nothing is held meanwhile that the reserve alone could serve."""
     start_s = yield from now()
@@ -134,20 +142,22 @@ def _wait(
     pool.join(ticket)
     try:
         while True:
-            left_s = None
-            if timeout_s is not None:
-                left_s = max(0.0, start_s + timeout_s - (yield from now()))
-            retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
-            woken = yield from park(ticket, RETRY_S if retry else left_s)
-            if not woken and not retry:
-                pool.add_gift(made, pool.leave(ticket))
-                if len(made) < count:
-                    raise _timeout(pool, count, (yield from now()) - start_s)
+            if news is pool.news:  # else somebody kicked since the backend was asked: ask again
+                left_s = None
+                if timeout_s is not None:
+                    left_s = max(0.0, start_s + timeout_s - (yield from now()))
+                retry = not pool.wake.hands_over and (left_s is None or left_s > RETRY_S)
+                woken = yield from park(ticket, RETRY_S if retry else left_s)
+                if not woken and not retry:
+                    pool.add_gift(made, pool.leave(ticket))
+                    if len(made) < count:
+                        raise _timeout(pool, count, (yield from now()) - start_s)
             pool.add_gift(made, ticket.take_gift())
             if len(made) == count:
                 return
             if pool.closed:
                 raise pool.closed_error()
+            news = pool.news
             yield from _climb(pool, mask, scope, pool.ladder.again, made, count)
             if len(made) == count:  # the next in line may be as lucky
                 _put_back(pool, pool.leave(ticket) or [])
@@ -158,6 +168,7 @@ def _wait(
             if not pool.renew(ticket, fresh):
                 if ticket.gift is not None:  # handed over while the allocator was asked
                     pool.add_gift(made, ticket.take_gift())
+                    _put_back(pool, made, keep=count)
                     return
                 pool.join(fresh)
             ticket = fresh
@@ -176,8 +187,8 @@ def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
     return Ticket(who, count - len(made))
 
 
-def _put_back(pool: Mempool[E], elements: list[E]) -> None:
-    while elements:
+def _put_back(pool: Mempool[E], elements: list[E], keep: int = 0) -> None:
+    while len(elements) > keep:
         pool.put_back(elements.pop())
 
 

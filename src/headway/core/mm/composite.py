@@ -63,8 +63,7 @@ class Composite:
         return self._build(gfp, "light")
 
     def free(self, element: tuple[Any, ...]) -> None:
-        for part, item in zip(reversed(self.parts), reversed(element), strict=True):
-            part.free(item)
+        _free(list(zip(self.parts, element, strict=True)))
 
     def _build(self, gfp: Gfp, door: str) -> tuple[Any, ...] | None:
         taken: list[Any] = []
@@ -79,5 +78,15 @@ class Composite:
             return tuple(taken)
         finally:  # also when a part raised: what was taken goes back first
             if not whole:
-                for part, item in reversed(list(zip(self.parts, taken, strict=False))):
-                    part.free(item)
+                _free(list(zip(self.parts, taken, strict=False)))
+
+
+def _free(pairs: list[tuple[Backend, Any]]) -> None:
+    """In reverse order, and each of them, even if one raises."""
+    while pairs:
+        part, item = pairs.pop()
+        try:
+            part.free(item)
+        except BaseException:
+            _free(pairs)
+            raise

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, final
 
+from headway.errors import UsageError
+
 Fault: TypeAlias = Callable[[], bool]
 
 
@@ -34,6 +36,10 @@ class FailAlloc:
         probability: float = 1.0,
         chance: Callable[[], float] | None = None,
     ) -> None:
+        if interval < 1:
+            raise UsageError(
+                f"FailAlloc: interval is {interval}; every how many-th fails? 1 or more"
+            )
         self.interval = interval
         self.space = space
         self.times = times

@@ -61,6 +61,7 @@ class Scope(IntFlag):
 DIRECT_RECLAIM = int(Gfp.DIRECT_RECLAIM)
 _IO, _FS = int(Gfp.IO), int(Gfp.FS)
 _POOL_BITS = int(Gfp.NOMEMALLOC | Gfp.NORETRY | Gfp.NOWARN)
+_POOL_EXCLUDES = int(Gfp.NOFAIL | Gfp.RETRY_MAYFAIL | Gfp.MEMALLOC)  # what those overrule
 _TAKEN_AWAY = (0, _FS, _IO | _FS, _IO | _FS)
 
 _members: dict[int, Gfp] = {}  # a cache of values, not state: the same answer for ever
@@ -88,12 +89,15 @@ def for_allocator(gfp: Gfp, scope: int) -> Gfp:
 
 def light(gfp: Gfp) -> Gfp:
     """The mask of a pool's first, light try: it may not wait and may not start I/O."""
-    return _gfp((int(gfp) | _POOL_BITS) & ~(DIRECT_RECLAIM | _IO | _FS))
+    return _gfp((int(gfp) | _POOL_BITS) & ~(DIRECT_RECLAIM | _IO | _FS | _POOL_EXCLUDES))
 
 
 def heavy(gfp: Gfp, scope: int) -> Gfp:
-    """The mask of a pool's heavy try: all the caller may do, but no emergency memory and no loops."""
-    return _gfp(int(for_allocator(gfp, scope)) | _POOL_BITS)
+    """The mask of a pool's heavy try: all the caller may do, but no emergency memory and no loops.
+
+    NOFAIL and RETRY_MAYFAIL end here: the pool does the waiting, and its allocator gives up at once.
+    """
+    return _gfp((int(for_allocator(gfp, scope)) | _POOL_BITS) & ~_POOL_EXCLUDES)
 
 
 def check(gfp: Gfp) -> tuple[str, ...]:
@@ -131,7 +135,8 @@ def check_for_pool(gfp: Gfp) -> tuple[str, ...]:
             ("ZERO", "a mempool"),
             "elements of the reserve are not zeroed; clear the element yourself",
         )
-    return check(gfp)
+    odd = check(gfp)
+    return () if int(gfp) & _POOL_BITS == _POOL_BITS else odd  # odd, if another pool made it so
 
 
 def _name(flag: Gfp) -> str:

@@ -6,11 +6,8 @@ that nobody waits for a second element while holding an unsubmitted first (R3), 
 in FIFO order, after at most as many returns as there are elements asked for in front of it.
 
 The fast path is one test of one integer and one list operation, outside the guard; everything that
-is off costs nothing. So *no step may assume that the reserve is as it was at its last look*. No
-wake-up is lost because both sides store, then look: the freer appends, then reads the gate; the
-waiter enters the queue and raises the gate, then settles. `_settle` never blocks on the guard: if
-someone holds it, that one looks again after letting go. So `free` may be called from a finaliser or a
-signal handler that interrupted the holder.
+is off costs nothing. So *no step may assume that the reserve is as it was at its last look*; why no
+wake-up is lost all the same is in `headway.core.mm.handover`.
 
 Source: Linux ``mm/mempool.c`` (2.5.1 and 6.12). Departures: a returned element is handed over to its
 waiter, not raced for; FIFO waiting has no timed retry (an allocator that recovers calls `kick`).
@@ -21,27 +18,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
-from headway.core.mm.composite import Backend
 from headway.core.mm.faults import Fault
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.handover import HandOver
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.lease import Lease
-from headway.core.mm.observed import CLOSED, FAULTS, POISON, TRACED, WAITERS, WATCHED, ObservedPool
-from headway.core.plan import Plan, Runtime, Ticket
-from headway.errors import PoolBusy, PoolClosed, UsageError
+from headway.core.mm.observed import CLOSED, FAULTS, TRACED, WATCHED
+from headway.core.plan import Plan, Runtime
+from headway.errors import PoolBusy, UsageError
 
 E = TypeVar("E")
 
 KERNEL: Final = Gfp.KERNEL
 NOWAIT: Final = Gfp.NOWAIT
-NOBODY: Final = 1 << 62  # `_wanted` when nobody waits
-_NOTED: Final = WATCHED | TRACED | POISON
+_NOTED: Final = WATCHED | TRACED
 
 
-class Mempool(ObservedPool[E], Generic[E]):
+class Mempool(HandOver[E], Generic[E]):
     """What all pools share; `headway.core.mm.pools` has the two kinds, with their fast paths."""
 
-    __slots__ = ("_backend", "_fault", "_light", "ladder", "unplug", "wake")
+    __slots__ = ("_fault", "_light", "ladder", "unplug")
 
     def __init__(
         self,
@@ -57,10 +53,8 @@ class Mempool(ObservedPool[E], Generic[E]):
     ) -> None:
         super().__init__(runtime, name, min_count, trace=trace, poison=poison)
         self.ladder = ladder
-        self.wake = wake
+        self._prepare(wake)
         self.unplug = unplug
-        self._wanted = NOBODY
-        self._backend: Backend | None = None
         self._light: Any = None
         self._fault: Fault | None = None
 
@@ -90,8 +84,8 @@ class Mempool(ObservedPool[E], Generic[E]):
         return None
 
     def light(self, gfp: Gfp) -> E | None:
-        """The first try of a pool that stands on this one: never waits."""
-        return self.try_alloc()
+        """The first try of a pool that stands on this one: never waits, never raises."""
+        return None if self._gate & CLOSED else self.try_alloc()
 
     def alloc_preallocated(self) -> E | None:
         """Take from the reserve alone, or None: the backend is not asked, nothing is waited for."""
@@ -172,151 +166,7 @@ class Mempool(ObservedPool[E], Generic[E]):
         self.free_count += 1
         self.put_back(element)
 
-    def put_back(self, element: E) -> None:
-        """Return an element to the circuit without counting it as freed."""
-        if self._backend is not None and (
-            self._gate & CLOSED or (self._wanted == NOBODY and len(self._reserve) >= self.min_count)
-        ):
-            self._backend.free(element)
-        else:
-            self._reserve.append(element)
-            self._settle()
-
-    # -- the one place where elements and waiters meet -------------------------------------------------
-
-    def _settle(self) -> None:
-        """Pair what is in the reserve with who waits for it; wake them after the guard is dropped."""
-        while len(self._reserve) >= self._wanted:
-            if not self._guard.acquire(False):
-                return  # whoever holds it settles after letting go
-            try:
-                paired = self._pair()
-            finally:
-                self._guard.release()
-            self.wake_all(paired)
-
-    def _pair(self) -> list[Ticket]:
-        """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""
-        paired: list[Ticket] = []
-        queue, reserve = self._queue, self._reserve
-        if self.wake.hands_over:
-            for ticket in list(queue):
-                if len(reserve) >= ticket.need:
-                    gift = self._pop(ticket.need)
-                    if gift is None:
-                        break  # a late newcomer on the fast path took one
-                    queue.give(ticket, gift)
-                    paired.append(ticket)
-                elif self.wake is Wake.FIFO:
-                    break
-        else:
-            count = len(reserve) if self.wake is Wake.EXCLUSIVE else len(queue)
-            for ticket in list(queue)[:count]:
-                queue.leave(ticket)
-                paired.append(ticket)
-        self.set_gate()
-        return [ticket for ticket in paired if not ticket.claim()]
-
-    def _pop(self, count: int) -> list[E] | None:
-        """`count` elements of the reserve, last freed first, or None and the reserve as it was."""
-        popped: list[E] = []
-        try:
-            for _ in range(count):
-                popped.append(self._reserve.pop())
-        except IndexError:
-            self._reserve.extend(reversed(popped))
-            return None
-        return popped
-
-    def set_gate(self) -> None:
-        """Under the guard: say in the gate, and in `_wanted`, whom the next `free` has to look for."""
-        if not len(self._queue):
-            self._wanted = NOBODY
-            self._gate &= ~WAITERS
-            return
-        if self.wake is Wake.FIFO:
-            head = self._queue.first()
-            assert head is not None
-            self._wanted = head.need
-        elif self.wake is Wake.ANY_FIT:
-            self._wanted = min(ticket.need for ticket in self._queue)
-        else:  # one wake for each free: those in the reserve have had theirs
-            self._wanted = len(self._reserve) + 1
-        self._gate |= WAITERS
-
-    def join(self, ticket: Ticket) -> None:
-        """Enter the queue, then look once more: an element may have come in between."""
-        with self._guard:
-            if self._gate & CLOSED:
-                raise self.closed_error()
-            self._queue.join(ticket)
-            self.set_gate()
-            if not self.wake.hands_over:
-                self._wanted = 1
-        self._settle()
-
-    def renew(self, old: Ticket, new: Ticket) -> bool:
-        """Keep the place in the queue with a fresh ticket; False if `old` is not queued any more."""
-        with self._guard:
-            queued = old in self._queue
-            if queued:
-                self._queue.renew(old, new)
-        self._settle()
-        return queued
-
-    def leave(self, ticket: Ticket) -> list[E] | None:
-        """Stop waiting: what had been handed over already, or None."""
-        with self._guard:
-            gift = self._queue.leave(ticket)
-            self.set_gate()
-            if len(self._queue) and not self.wake.hands_over:
-                self._wanted = 1  # a wake-up that was received and not used is handed on
-        self._settle()
-        self.trim()
-        return gift
-
-    def trim(self) -> None:
-        """Give the backend what the reserve holds beyond its minimum while nobody waits for it."""
-        while (
-            self._backend is not None
-            and self._wanted == NOBODY
-            and len(self._reserve) > self.min_count
-        ):
-            for element in self._pop(1) or ():
-                self._backend.free(element)
-
-    def add_gift(self, made: list[E], gift: list[E] | None) -> None:
-        """What was handed over came from the reserve."""
-        if gift:
-            made.extend(gift)
-            self.reserve_uses += len(gift)
-
-    def wake_all(self, tickets: Iterable[Ticket]) -> None:
-        """Wake claimed tickets; what was handed to one that cannot be reached any more goes on."""
-        for ticket in tickets:
-            if not ticket.wake():
-                for element in self.leave(ticket) or ():
-                    self.put_back(element)
-
-    def take_reserve(self, count: int) -> list[E] | None:
-        """`count` elements from the reserve if nobody has an older claim to them, else None."""
-        with self._guard:
-            queued = self._wanted != NOBODY and self.wake is Wake.FIFO
-            taken = None if queued or len(self._reserve) < count else self._pop(count)
-        self._settle()
-        if taken is not None:
-            self.reserve_uses += count
-        return taken
-
     # -- what the owner of the pool may ask -------------------------------------------------------------
-
-    def kick(self) -> None:
-        """Say that the backend may have recovered: the first waiter asks it again, then the next."""
-        with self._guard:
-            head = self._queue.first()
-            kicked = [head] if head is not None and not head.claim() else []
-        self.wake_all(kicked)
-        self._settle()
 
     def resize(self, count: int) -> int:
         """Change `min_count`; gives the number of elements now in the reserve."""
@@ -365,9 +215,7 @@ class Mempool(ObservedPool[E], Generic[E]):
             self.set_gate()
             unclaimed = [ticket for ticket in waiting if not ticket.claim()]
         self.wake_all(unclaimed)
-        while self._backend is not None and self._reserve:
-            for element in self._pop(1) or ():
-                self._backend.free(element)
+        self.trim()
         out = self.outstanding
         if out > 0:
             message = f"pool {self.name!r}: closed with {out} elements out; {self.say_holders()}"
@@ -383,18 +231,5 @@ class Mempool(ObservedPool[E], Generic[E]):
             if kind is None:  # never hide the error that ended the block
                 raise
 
-    def closed_error(self) -> PoolClosed:
-        return PoolClosed(f"pool {self.name!r} is closed: nothing can be allocated from it")
-
     def _count_alloc(self, count: int) -> None:
         raise NotImplementedError
-
-    def check_invariants(self) -> None:
-        """For tests and the simulator: after every step."""
-        self._queue.check_invariants()
-        assert bool(len(self._queue)) == bool(self._gate & WAITERS), (
-            "the gate and the queue disagree"
-        )
-        head = self._queue.first()
-        if self.wake is Wake.FIFO and head is not None:
-            assert len(self._reserve) < head.need, "the head of the queue was not served"

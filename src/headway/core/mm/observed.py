@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, final
 
-from headway.core.mm import poison as poisoning
 from headway.core.mm.ownership import Event, Holding, Hook, Record
 from headway.core.plan import Guard, Runtime
 from headway.core.waitqueue import WaitQueue
@@ -26,6 +25,7 @@ FAULTS: Final = 8
 TRACED: Final = 16
 LOCKED: Final = 32
 POISON: Final = 64
+WIDE: Final = 128  # a request is under way that the reserve alone could not serve
 
 _TRACE_HINT = "who holds them is not traced: make the pool with trace=True or set HEADWAY_TRACE=1"
 
@@ -182,13 +182,7 @@ class ObservedPool(Generic[E]):
         )
 
     def _note_grant(self, elements: Sequence[E], who: str) -> None:
-        """An allocation is complete: look at the poison, record the holder, tell the hooks."""
-        if self._gate & POISON:
-            for element in elements:
-                wrong = poisoning.inspect(element)
-                if wrong is not None:
-                    self.poison_hits += 1
-                    self.runtime.report(f"pool {self.name!r}: an element was {wrong}")
+        """An allocation is complete: record the holder, tell the hooks."""
         record = self._record
         if record is not None:
             since_s, where = self.runtime.now(), self.runtime.where()
@@ -198,23 +192,21 @@ class ObservedPool(Generic[E]):
 
     def _note_release(self, element: E) -> None:
         """An element comes back: before anybody else can have it."""
-        self.tell("release", element=element)
         if self._record is not None:
-            self._record.gave(self.runtime.key(element))
-        if self._gate & POISON:
-            poisoning.fill(element)
+            self._record.gave(self.runtime.key(element))  # refused here, nobody hears of it
+        self.tell("release", element=element)
 
     def hand_over(self, element: E) -> None:
         """Say that the element is in flight: its completion gives it back, not the one who took it."""
-        self.tell("hand_over", element=element)
         if self._record is not None:
             self._record.moved(self.runtime.key(element), in_flight=True)
+        self.tell("hand_over", element=element)
 
     def transfer(self, element: E, to: str) -> None:
         """Say that another owner (a task's or a thread's name) holds the element now."""
-        self.tell("transfer", element=element, to=to)
         if self._record is not None:
             self._record.moved(self.runtime.key(element), owner=to)
+        self.tell("transfer", element=element, to=to)
 
     def _settle(self) -> None:
         raise NotImplementedError

@@ -57,18 +57,25 @@ class Record:
     Each change is one atomic operation on a dictionary, so no guard is needed, and `free` may interrupt.
     """
 
-    __slots__ = ("_complete", "_holdings", "_pool")
+    __slots__ = ("_complete", "_holdings", "_pool", "_twins")
 
     def __init__(self, pool: str, complete: bool) -> None:
         self._pool = pool
         self._complete = complete  # tracing from birth: whatever is not in here is not out
         self._holdings: dict[int, Holding] = {}
+        self._twins: list[tuple[int, Holding]] = []  # an element that is in the pool more than once
 
     def took(self, key: int, owner: str, since_s: float, where: tuple[str, ...]) -> None:
-        self._holdings[key] = Holding(self._pool, owner, since_s, where)
+        holding = Holding(self._pool, owner, since_s, where)
+        if self._holdings.setdefault(key, holding) is not holding:
+            self._twins.append((key, holding))
 
     def gave(self, key: int) -> None:
         """Raises: UsageError if the element is not out (freed twice, or not of this pool)."""
+        for twin in self._twins:
+            if twin[0] == key:
+                self._twins.remove(twin)
+                return
         if self._holdings.pop(key, None) is None and self._complete:
             raise UsageError(
                 f"pool {self._pool!r}: an element was freed that is not out: freed twice, or of another pool"
@@ -85,4 +92,5 @@ class Record:
 
     def holdings(self) -> tuple[Holding, ...]:
         """Oldest first."""
-        return tuple(sorted(self._holdings.values(), key=lambda holding: holding.since_s))
+        out = [*self._holdings.values(), *(holding for _, holding in self._twins)]
+        return tuple(sorted(out, key=lambda holding: holding.since_s))

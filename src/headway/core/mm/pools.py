@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from headway.core.mm import climb
 from headway.core.mm.composite import Backend
-from headway.core.mm.gfp import Gfp
+from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
 from headway.core.mm.ladder import Step
 from headway.core.mm.mempool import Mempool
@@ -64,6 +64,7 @@ class FixedMempool(Climbing[E], Generic[E]):
                 f"pool {self.name!r} has no elements: every allocation would wait for ever"
             )
         self._reserve = reserve
+        self._poison_reserve()
         self.capacity = len(reserve)
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
@@ -201,22 +202,26 @@ class BackedMempool(Climbing[E], Generic[E]):
 
         Shrinking gives the surplus to the backend. Growing asks the backend; if that has no more, the
         reserve is larger but under-filled, and the next elements freed fill it.
-        Waits: as long as the backend does. Raises: UsageError if `count` is below 1.
+        Waits: as long as the backend does. Raises: UsageError if `count` is below 1; PoolClosed.
         """
         if count < 1:
             raise UsageError(f"pool {self.name!r}: resized to {count}; the least is 1")
+        if self.closed:
+            raise self.closed_error()
         with self._guard:
             self._set_minimum(count)
         self._settle()
-        self.trim()
         self.runtime.run(self._top_up())
+        self.kick()  # a request that is asking the backend now may have counted on the old reserve
         return len(self._reserve)
 
     def _top_up(self) -> Plan[None]:
         assert self._backend is not None
-        while len(self._reserve) < self.min_count and not self.fails():
+        scope = self.runtime.scope()
+        mask = for_allocator(KERNEL, scope)
+        while not self.closed and len(self._reserve) < self.min_count and not self.fails():
             element = yield from offload(
-                self._backend.alloc, KERNEL, scope=self.runtime.scope(), undo=self.put_back
+                self._backend.alloc, mask, scope=scope, undo=self.undo_alloc
             )
             if element is None:
                 return
@@ -229,15 +234,17 @@ class BackedMempool(Climbing[E], Generic[E]):
 
     def _fill(self) -> None:
         assert self._backend is not None
+        mask = for_allocator(KERNEL, self.runtime.scope())
         try:
             while len(self._reserve) < self.min_count:
-                element = self._backend.alloc(KERNEL)
+                element = self._backend.alloc(mask)
                 if element is None:
                     raise NoMemory(
                         f"pool {self.name!r}: {self.min_count} elements were asked for as its reserve, and the "
                         f"backend gave {len(self._reserve)}; ask for fewer, or give the backend more"
                     )
                 self._reserve.append(element)
+            self._poison_reserve()
         except BaseException:
             while self._reserve:
                 self._backend.free(self._reserve.pop())
