@@ -16,6 +16,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
@@ -43,23 +45,23 @@ def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
     app = build()
     debug = "--debug" in arguments
-    _catch_signals()
-    try:
-        status = app(args=arguments, prog_name="headway", standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except BrokenPipeError:
-        # Nobody reads standard output any more: that is not our failure, but it is no success.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except (KeyboardInterrupt, Interrupted) as error:
-        return _fail(
-            f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
-        )
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else 1
-        return _explain(error, debug)
+    with _caught_signals():
+        try:
+            status = app(args=arguments, prog_name="headway", standalone_mode=False)
+            sys.stdout.flush()
+            return status if isinstance(status, int) else 0
+        except BrokenPipeError:
+            # Nobody reads standard output any more: that is not our failure, but it is no success.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except (KeyboardInterrupt, Interrupted) as error:
+            return _fail(
+                f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
+            )
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                return error.code if isinstance(error.code, int) else 1
+            return _explain(error, debug)
 
 
 def build() -> typer.Typer:
@@ -136,11 +138,19 @@ def _fail(message: str, error: BaseException, debug: bool, status: int = 1) -> i
     return status
 
 
-def _catch_signals() -> None:
+@contextmanager
+def _caught_signals() -> Iterator[None]:
+    """Signals that ask to end raise `Interrupted`; afterwards they mean what they did before."""
+    before: dict[int, Any] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number: Any = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
