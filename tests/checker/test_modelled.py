@@ -165,7 +165,11 @@ def test_no_size_is_safe_if_another_pool_hangs():
 def test_not_all_seen_is_said():
     report = modelled.check(mappers(8, 3, 17), max_states=10)
     assert (report.verdict, report.complete, report.states) == ("ok", False, 10)
-    assert (report.min_reserve, report.json()["min_reserve"]) == ({"bio": None}, {})
+    assert report.min_reserve == {"bio": 17}  # added up, not searched
+    gated = model({"bio": 9, "gate": 4}, mapper=(8, "+gate", "+bio", "+bio", "-bio 2", "-gate"))
+    report = modelled.check(gated, max_states=3)
+    assert (report.complete, report.min_reserve) == (False, {"bio": None, "gate": None})
+    assert report.json()["min_reserve"] == {}
     with pytest.raises(UsageError, match="least is 1"):
         modelled.check(mappers(2, 2, 2), max_states=0)
     with pytest.raises(UsageError, match="no pool 'disk'"):

@@ -15,6 +15,7 @@ from tests.checker.brute import Brute
 
 SIZES = 5
 POOLS = ("a", "b", "c")
+COUNTS = [(2,), (1, 1), (1, 1, 1), (2, 1), (1, 2), (3,), (1,), (2, 2), (3, 1), (4,), (1, 1, 2)]
 
 
 @st.composite
@@ -59,11 +60,11 @@ def steps(draw, pools, length):
 @st.composite
 def models(draw):
     pools = draw(st.integers(1, 3))
-    kinds = draw(st.integers(1, 3))
-    counts = [draw(st.integers(1, 2 if kinds > 1 else 4)) for _ in range(kinds)]
-    length = 5 if sum(counts) <= 2 else 3 if sum(counts) == 3 else 2
+    counts = draw(st.sampled_from(COUNTS))
+    length = {1: 5, 2: 5, 3: 3, 4: 1}[sum(counts)]
     actors = {
-        f"t{i}": {"count": counts[i], "steps": draw(steps(pools, length))} for i in range(kinds)
+        f"t{i}": {"count": counts[i], "steps": draw(steps(pools, length))}
+        for i in range(len(counts))
     }
     rest = {name: draw(st.integers(1, 4)) for name in POOLS[1:pools]}
     return {"pools": {"a": 1, **rest}, "actors": actors}

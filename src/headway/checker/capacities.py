@@ -1,8 +1,9 @@
 """Which capacities of one pool are safe: every one of them, for sizes can have holes.
 
 Two tasks that take two and then one, served as they fit, hang on four units and not on three; so there
-is no bisection here: each capacity is searched. From the sum of the most that each task holds and
-asks for, nobody ever waits for the pool, and all larger ones behave alike: the search ends there.
+is no bisection here: each capacity is searched or, in the plain case, added up (`sums`). From the sum of
+the most that each task holds and asks for, nobody ever waits for the pool, and all larger ones behave
+alike: the search ends there.
 
 *Safe* is: no schedule ends in a deadlock. Units that are never given back do not make a size unsafe;
 ``headway check`` calls that a leak, and no size cures it.
@@ -19,7 +20,10 @@ from typing import Any, final
 from headway.checker.counts import MAX_STATES, Search
 from headway.checker.locals import Locals
 from headway.checker.model import Model
-from headway.errors import HeadwayError
+from headway.checker.sums import is_plain, unsafe_sizes
+from headway.errors import HeadwayError, UsageError
+
+_MOST = 1_000_000
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,6 +57,8 @@ def sizes(
     index = model.index(pool)
     if most is None:
         most = max(1, 2 * model.taken(index))
+    if most > _MOST:
+        raise UsageError(f"pool {pool}: {most} sizes are to be listed; give --max, at most {_MOST}")
     is_safe = judged(Locals(model), model, index, progress)
     last = len(is_safe) - 1  # from here on all are alike
     safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
@@ -69,6 +75,9 @@ def judged(
 ) -> list[bool]:
     """Whether each capacity from 1 on is safe, up to one from which on all are alike; at 0 stands False."""
     enough = max(1, locals_.enough()[pool])
+    if is_plain(locals_):
+        unsafe = unsafe_sizes(locals_)
+        return [size > 0 and not unsafe >> size & 1 for size in range(enough + 1)]
     verdicts = [False]
     for size in range(1, enough + 1):
         found = Search(locals_, model.at(pool, size).capacities, max_states).run(shortest=False)
