@@ -51,5 +51,5 @@ def command(
     if as_json:
         console.print_json(report.json())
     else:
-        print(report.text())
+        console.say(report.text())
     return 0 if report.verdict == "ok" else 1
