@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,36 @@ def test_a_coroutine_that_needs_a_loop_is_an_error_that_names_its_line(files: Pa
     assert report.reason.startswith("line 4 of loop.py uses asyncio.sleep")
 
 
+OUTSIDE = [
+    (
+        "guard = threading.Lock()",
+        "with guard: pass",
+        "line 8 of raw.py: main uses guard, a raw lock",
+    ),
+    ("done = threading.Event()", "done.wait()", "line 8 of raw.py: main uses done, a raw Event"),
+]
+
+
+@pytest.mark.parametrize(("made", "used", "words"), OUTSIDE)
+def test_a_raw_primitive_made_earlier_is_an_error_too(
+    files: Path, made: str, used: str, words: str
+) -> None:
+    (files / "raw.py").write_text(
+        f"import threading\n{made}\ndef task():\n    pass\n\n\n\ndef main():\n    {used}\n"
+    )
+    with pytest.raises(UsageError, match=words):
+        check(load("raw.py:main"), ambient=made_for)
+
+
+def test_a_pool_made_outside_the_function_is_told(files: Path) -> None:
+    (files / "out.py").write_text(
+        "import headway as hw\npool = hw.Mempool.of(range(1), name='early')\n"
+        "def main(): pool.alloc()\n"
+    )
+    with pytest.raises(UsageError, match="pool 'early' was made outside the function under check"):
+        check(load("out.py:main"), ambient=made_for)
+
+
 def test_primitives_are_restored_after_a_check(files: Path) -> None:
     (files / "raw.py").write_text(HEAD + "Lock()\n")
     check(load("raw.py:main"), ambient=made_for)
@@ -147,7 +178,13 @@ def command(*arguments: str) -> int:
     pytest.importorskip("typer")
     from headway.cli.app import run
 
-    return run(list(arguments))
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # the command takes them over for good
+    before = [signal.getsignal(number) for number in ends]
+    try:
+        return run(list(arguments))
+    finally:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_check_prints_the_designs_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,19 @@ class RawPrimitive(UsageError):
     """A raw thread or lock in code under check."""
 
 
+_KINDS = (*_CLASSES, type(threading.Lock()), type(threading.RLock()), queue.SimpleQueue)
+
+
+def vet(fn: Any, name: str, value: Any) -> None:
+    """Refuse a lock or thread that was made earlier, and that a function takes from outside."""
+    if isinstance(value, _KINDS):
+        code, kind = fn.__code__, type(value).__name__.removeprefix("_")
+        raise RawPrimitive(
+            f"line {code.co_firstlineno} of {Path(code.co_filename).name}: {fn.__name__} uses "
+            f"{name}, a raw {kind}: {_INSTEAD}"
+        )
+
+
 def _refuse(what: str) -> None:
     """Raise unless the library calls, seen from the swapped constructor's caller."""
     frame = sys._getframe(2)

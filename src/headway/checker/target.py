@@ -123,9 +123,9 @@ def check(
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
     again = replay(program, render(result.schedule), target=target, ambient=ambient)
-    if again.verdict == "ok" and not finding.stuck:
+    if (again.verdict, again.stuck) != (finding.verdict, finding.stuck):
         return replace(
-            again, verdict="error", reason=f"{finding.reason}; it does not repeat itself"
+            again, verdict="error", reason=f"the function does not repeat itself: {finding.reason}"
         )
     return replace(
         _report(result, target),
@@ -154,7 +154,7 @@ def replay(
     except Diverged as error:
         raise UsageError(str(error)) from error
     finally:
-        trace = tuple(trial.trace)
+        trace = tuple(trial.ledger.trace)
         taken = render(trial.taken)
         trial.close()
     report = Report(

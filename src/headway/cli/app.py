@@ -16,6 +16,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ import typer
 from headway.cli.console import say
 from headway.errors import HeadwayError, UsageError
 
-_COMMANDS = ("copy", "check", "replay")
+_COMMANDS = ("copy", "check", "size", "replay")
 
 FLAG = ""  # the metavar of an option that takes nothing: typer would show one all the same
 
@@ -51,21 +53,21 @@ def run(arguments: list[str]) -> int:
     _open_standard_streams()
     app = build()
     debug = "--debug" in arguments
-    _catch_signals()
-    try:
-        status = app(args=arguments, prog_name="headway", standalone_mode=False)
-        say()
-        return status if isinstance(status, int) else 0
-    except BrokenPipeError:
-        # Nobody reads standard output any more: that is not our failure, but it is no success.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except (KeyboardInterrupt, Interrupted) as error:
-        return _fail(f"interrupted by {error or 'SIGINT'}", error, debug)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else 1
-        return _explain(error, debug)
+    with _caught_signals():
+        try:
+            status = app(args=arguments, prog_name="headway", standalone_mode=False)
+            say()
+            return status if isinstance(status, int) else 0
+        except BrokenPipeError:
+            # Nobody reads standard output any more: that is not our failure, but it is no success.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except (KeyboardInterrupt, Interrupted) as error:
+            return _fail(f"interrupted by {error or 'SIGINT'}", error, debug)
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                return error.code if isinstance(error.code, int) else 1
+            return _explain(error, debug)
 
 
 def build() -> typer.Typer:
@@ -156,11 +158,19 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
 
 
-def _catch_signals() -> None:
+@contextmanager
+def _caught_signals() -> Iterator[None]:
+    """Signals that ask to end raise `Interrupted`; afterwards they mean what they did before."""
+    before: dict[int, Any] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number: Any = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
