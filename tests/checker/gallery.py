@@ -242,3 +242,95 @@ def shares_a_list():
     pool = hw.Mempool.of(range(2), name="bio")
     hw.spawn(appends, pool, order)
     hw.spawn(appends, pool, order)
+
+
+def keeps_if_it_is_the_first(pool, gate):
+    element = pool.alloc()
+    gate.free(gate.alloc())
+    if element != 0:
+        pool.free(element)
+
+
+def depends_on_the_element():
+    pool = hw.Mempool.of(range(2), name="bio")
+    gate = hw.Mempool.of(range(1), name="gate")
+    hw.spawn(keeps_if_it_is_the_first, pool, gate)
+    hw.spawn(returns, pool)
+
+
+def two_pools_of_one_name():
+    hw.spawn(takes_both, hw.Mempool.of(range(1)), hw.Mempool.of(range(1)))
+
+
+def gives_up_untidily(pool, other):
+    element = other.alloc()
+    try:
+        pool.free(pool.alloc(timeout_s=5.0))
+    except hw.PoolTimeout:
+        return
+    other.free(element)
+
+
+def leak_on_timeout():
+    pool = hw.Mempool.of(range(1), name="bio")
+    other = hw.Mempool.of(range(1), name="other")
+    hw.spawn(gives_up_untidily, pool, other)
+    hw.spawn(returns, pool)
+
+
+def times_out(pool):
+    pool.free(pool.alloc(timeout_s=5.0))
+
+
+def timeout_that_nobody_catches():
+    pool = hw.Mempool.of(range(1), name="bio")
+    pool.hand_over(pool.alloc())
+    hw.spawn(times_out, pool)
+
+
+def timeout_as_a_watchdog():
+    pool = hw.Mempool.of(range(1), name="bio")
+    hw.spawn(times_out, pool)
+    hw.spawn(returns, pool)
+
+
+def looks_first(pool):
+    if pool.reserve_count > 1:
+        pool.free(pool.alloc())
+    else:
+        pool.alloc()
+
+
+def looks_before_it_takes():
+    pool = hw.Mempool.of(range(2), name="bio")
+    hw.spawn(looks_first, pool)
+    hw.spawn(returns, pool)
+
+
+def spawns_methods():
+    pool = hw.Mempool.of(range(2), name="bio")
+    for element in pool.alloc_bulk(2):
+        pool.hand_over(element)
+        hw.spawn(pool.free, element)
+
+
+def cleans_up_with_an_error(pool):
+    try:
+        pool.alloc()
+    finally:
+        raise ValueError("on the way out")
+
+
+def stuck_and_then_raises():
+    pool = hw.Mempool.of(range(1), name="bio")
+    pool.hand_over(pool.alloc())
+    hw.spawn(cleans_up_with_an_error, pool)
+
+
+_chance = __import__("random").Random(1)
+
+
+def by_chance():
+    pool = hw.Mempool.of(range(2), name="bio")
+    for _ in range(3):
+        hw.spawn(takes_two if _chance.random() < 0.5 else returns, pool)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from headway.checker.explore import Search
 from headway.checker.report import Report
 from headway.checker.target import check, replay
+from headway.checker.trial import Settings
 from headway.runtimes.scopes import made_for
 from tests.checker import gallery
 
@@ -21,6 +23,12 @@ BUGS = [
     ("leak", "leak", "1 of bio; last held by forgets-1", 1, {}),
     ("leak_of_what_is_in_flight", "leak", "handed over, and never completed", 2, {}),
     ("shares_a_list", "leak", "last held by appends", 5, {}),
+    ("depends_on_the_element", "leak", "last held by keeps_if_it_is_the_first-1", 5, {}),
+    ("leak_on_timeout", "leak", "1 of other; last held by gives_up_untidily-1", 4, {}),
+    ("looks_before_it_takes", "leak", "last held by looks_first-1", 3, {}),
+    ("timeout_that_nobody_catches", "error", "times_out-1 raised PoolTimeout: ", 3, {}),
+    ("stuck_and_then_raises", "deadlock", "cleans_up_with_an_error-1 waits for 1 more of bio", 3,
+     {}),
     ("double_free", "error", "freed twice", 2, {}),
     ("raises", "error", "raises raised KeyError: 'gone' at line", 0, {}),
 ]  # fmt: skip
@@ -37,6 +45,9 @@ TWINS = [
     ("over_an_allocator_sized", {"bio": 3}),
     ("pool_over_pool", {"inner": 1, "outer": 1}),
     ("timed_wait", {"bio": 1}),
+    ("timeout_as_a_watchdog", {"bio": 1}),
+    ("two_pools_of_one_name", {"pool": 1, "pool-2": 1}),
+    ("spawns_methods", {"bio": 2}),
     ("async_loop_of_2009_sized", {"bio": 3}),
 ]
 
@@ -53,7 +64,7 @@ def test_a_known_bug_is_found(
     assert report.verdict == verdict
     assert words in report.reason
     assert len(report.trace) == operations
-    assert report.min_reserve == sizes
+    assert report.json()["min_reserve"] == sizes
     assert not report.complete
 
 
@@ -98,19 +109,37 @@ def test_a_partial_deadlock_is_found_beside_a_task_that_never_ends() -> None:
     assert len(report.trace) == 4
 
 
-def test_shared_state_is_seen_and_said() -> None:
-    assert "not merged: appends is given an object" in checked("shares_a_list").notes[0]
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("shares_a_list", "appends is given an object that others may have too"),
+        ("depends_on_the_element", "two states with the same history went on to different ends"),
+        ("looks_before_it_takes", "looks_first looks at reserve_count at line"),
+    ],
+)
+def test_states_are_not_merged_where_tasks_share_more_than_pools(name: str, why: str) -> None:
+    assert checked(name).notes[0].startswith(f"states are not merged: {why}")
     assert checked("three_in_line").notes == ()
 
 
-def test_merging_reaches_the_same_verdict_as_not_merging(monkeypatch: pytest.MonkeyPatch) -> None:
-    merged = {name: checked(name, sizes=False) for name in ("three_in_line", "crossed_order")}
-    monkeypatch.setattr("headway.checker.trial.shared_by", lambda fn, is_pool: "a test says so")
-    for name, report in merged.items():
-        whole = checked(name, sizes=False)
-        assert (whole.verdict, whole.complete) == (report.verdict, report.complete)
-        assert len(whole.trace) == len(report.trace)
-        assert whole.schedules > report.schedules
+def test_code_that_does_not_repeat_itself_is_an_error() -> None:
+    report = checked("by_chance")
+    assert report.verdict == "error"
+    assert "the function does not repeat itself" in report.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["three_in_line", "crossed_order", "over_an_allocator", "loop_of_2009_unwinding"]
+)
+def test_merging_reaches_the_same_verdict_as_not_merging(name: str) -> None:
+    found = []
+    for merging in (True, False):
+        settings = Settings(ambient=made_for, merging=merging)
+        found.append(Search(getattr(gallery, name), settings, 20_000).run())
+    merged, whole = found
+    assert (merged.finding, merged.complete) == (whole.finding, whole.complete)
+    assert len(merged.schedule) == len(whole.schedule)
+    assert whole.states > merged.states
 
 
 def test_a_check_is_the_same_each_time_and_without_greenlet() -> None:

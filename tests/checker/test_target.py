@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ WRONG = [
     ("demo.py", "write FILE.py:FUNCTION"),
     ("demo.txt:main", "write FILE.py:FUNCTION"),
     ("gone.py:main", "gone.py does not exist"),
-    ("demo.py:nope", "has no nope; it has main, needs"),
+    ("demo.py:nope", "has no nope; it has main, needs, lazy"),
     ("demo.py:needs", "needs needs pool"),
     ("demo.py:VALUE", "VALUE is a int, not a function"),
+    ("demo.py:lazy", "lazy is a generator"),
     ("broken.py:main", "line 2 is not Python"),
     ("raising.py:main", "loading raising.py raised ZeroDivisionError"),
 ]
@@ -33,7 +35,9 @@ WRONG = [
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo.py").write_text("VALUE = 1\ndef main(): pass\ndef needs(pool): pass\n")
+    (tmp_path / "demo.py").write_text(
+        "VALUE = 1\ndef main(): pass\ndef needs(pool): pass\ndef lazy(): yield\n"
+    )
     (tmp_path / "broken.py").write_text("def main():\n    return (\n")
     (tmp_path / "raising.py").write_text("1 / 0\n")
     return tmp_path
@@ -57,9 +61,17 @@ RAW = [
     ("queue.Queue()", "queue.Queue"),
     ("queue.SimpleQueue()", "queue.SimpleQueue"),
     ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.ThreadPoolExecutor"),
+    ("threading.Timer(1, print)", "threading.Timer"),
+    ("threading.BoundedSemaphore()", "threading.BoundedSemaphore"),
+    ("asyncio.sleep(1)", "asyncio.sleep"),
+    ("asyncio.gather()", "asyncio.gather"),
+    ("asyncio.TaskGroup()", "asyncio.TaskGroup"),
+    ("asyncio.Queue()", "asyncio.Queue"),
+    ("asyncio.Lock()", "asyncio.Lock"),
+    ("asyncio.run(None)", "asyncio.run"),
 ]
 
-HEAD = """import concurrent.futures, queue, threading, time
+HEAD = """import asyncio, concurrent.futures, queue, threading, time
 from threading import Lock
 class Mine(threading.Thread):
     pass
@@ -73,6 +85,46 @@ def test_a_raw_primitive_is_an_error_that_names_the_line(files: Path, code: str,
     report = check(load("raw.py:main"), ambient=made_for)
     assert report.verdict == "error"
     assert report.reason.startswith(f"line 6 of raw.py uses {what}")
+
+
+def test_a_coroutine_that_needs_a_loop_is_an_error_that_names_its_line(files: Path) -> None:
+    (files / "loop.py").write_text(
+        "import asyncio\nimport headway as hw\nasync def task():\n    await asyncio.sleep(1)\n"
+        "def main():\n    hw.spawn(task)\n"
+    )
+    report = check(load("loop.py:main"), ambient=made_for)
+    assert report.verdict == "error"
+    assert report.reason.startswith("line 4 of loop.py uses asyncio.sleep")
+
+
+OUTSIDE = [
+    (
+        "guard = threading.Lock()",
+        "with guard: pass",
+        "line 8 of raw.py: main uses guard, a raw lock",
+    ),
+    ("done = threading.Event()", "done.wait()", "line 8 of raw.py: main uses done, a raw Event"),
+]
+
+
+@pytest.mark.parametrize(("made", "used", "words"), OUTSIDE)
+def test_a_raw_primitive_made_earlier_is_an_error_too(
+    files: Path, made: str, used: str, words: str
+) -> None:
+    (files / "raw.py").write_text(
+        f"import threading\n{made}\ndef task():\n    pass\n\n\n\ndef main():\n    {used}\n"
+    )
+    with pytest.raises(UsageError, match=words):
+        check(load("raw.py:main"), ambient=made_for)
+
+
+def test_a_pool_made_outside_the_function_is_told(files: Path) -> None:
+    (files / "out.py").write_text(
+        "import headway as hw\npool = hw.Mempool.of(range(1), name='early')\n"
+        "def main(): pool.alloc()\n"
+    )
+    with pytest.raises(UsageError, match="pool 'early' was made outside the function under check"):
+        check(load("out.py:main"), ambient=made_for)
 
 
 def test_primitives_are_restored_after_a_check(files: Path) -> None:
@@ -126,7 +178,13 @@ def command(*arguments: str) -> int:
     pytest.importorskip("typer")
     from headway.cli.app import run
 
-    return run(list(arguments))
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # the command takes them over for good
+    before = [signal.getsignal(number) for number in ends]
+    try:
+        return run(list(arguments))
+    finally:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_check_prints_the_designs_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

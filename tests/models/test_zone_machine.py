@@ -18,41 +18,60 @@ MASKS = [Gfp.KERNEL, Gfp.NOWAIT, Gfp.ATOMIC, Gfp.KERNEL | Gfp.MEMALLOC]
 class ZoneMachine(RuleBasedStateMachine):
     """The model is what everybody holds: a list of runs for each share."""
 
-    @initialize(page_count=st.integers(8, 70), kept=st.integers(0, 6))
-    def make(self, page_count: int, kept: int) -> None:
+    @initialize(
+        page_count=st.sampled_from([16, 24, 32, 47]),
+        kept=st.sampled_from([0, 0, 3]),
+        users=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=4),
+    )
+    def make(self, page_count: int, kept: int, users: list[tuple[int, int]]) -> None:
         self.zone = Zone(page_count, Watermarks(kept, kept + 1, kept + 2), runtime=THREADS)
         self.held: dict[Share, list[PageRun]] = {}
+        for order, floor in users:
+            self.admit(order, floor)
 
     @precondition(lambda self: len(self.held) < 4)
-    @rule(order=st.integers(0, 4), floor=st.integers(0, 6))
+    @rule(order=st.integers(0, 3), floor=st.integers(0, 4))
     def admit(self, order: int, floor: int) -> None:
         try:
             self.held[self.zone.share(order, floor)] = []
         except (UsageError, NoMemory):
             pass
 
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), gfp=st.sampled_from(MASKS), light=st.booleans())
-    def take(self, data: st.DataObject, gfp: Gfp, light: bool) -> None:
-        share = data.draw(st.sampled_from(list(self.held)))
-        run = share.light(gfp) if light else share.alloc(gfp)
-        if run is not None:
-            self.held[share].append(run)
-        else:
-            assert len(self.held[share]) >= share.floor_count, "a floor was not honoured"
+    def pick(self, number: int) -> Share:
+        return list(self.held)[number % len(self.held)]
 
-    @precondition(lambda self: any(self.held.values()))
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        share = data.draw(st.sampled_from([share for share, runs in self.held.items() if runs]))
-        index = data.draw(st.integers(0, len(self.held[share]) - 1))
-        share.free(self.held[share].pop(index))
+    @precondition(lambda self: self.held)
+    @rule(
+        number=st.integers(0, 11),
+        gfp=st.sampled_from(MASKS),
+        light=st.booleans(),
+        count=st.sampled_from([1, 1, 2, 5, 40]),
+    )
+    def take(self, number: int, gfp: Gfp, light: bool, count: int) -> None:
+        """As many as are to be had, up to `count`."""
+        share = self.pick(number)
+        for _ in range(count):
+            run = share.light(gfp) if light else share.alloc(gfp)
+            if run is None:
+                assert len(self.held[share]) >= share.floor_count, "a floor was not honoured"
+                break
+            self.held[share].append(run)
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 11), first=st.integers(0, 7), stride=st.sampled_from([1, 2, 3, 9]))
+    def give_back(self, number: int, first: int, stride: int) -> None:
+        """Every second one, say, so that what is free lies scattered."""
+        share = self.pick(number)
+        runs = self.held[share]
+        for run in runs[first::stride]:
+            share.free(run)
+        del runs[first::stride]
 
     @precondition(lambda self: not all(self.held.values()) and self.held)
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
+    @rule(number=st.integers(0, 11))
+    def leave(self, number: int) -> None:
         idle = [share for share, runs in self.held.items() if not runs]
-        share = data.draw(st.sampled_from(idle))
+        share = idle[number % len(idle)]
         share.close()
         del self.held[share]
 

@@ -273,3 +273,19 @@ def test_options_are_in_the_order_of_tasks() -> None:
 
 def iter_once() -> Plan[None]:
     yield from park(Ticket("once"), 1.0)
+
+
+def test_a_time_limit_runs_out_early_only_where_that_is_asked_for() -> None:
+    def waits() -> Plan[tuple[bool, float]]:
+        return (yield from park(Ticket("late"), 3.0)), (yield from now())
+
+    for expires in (False, True):
+        simulator = Simulator(first, fine=False, expires=expires)
+        task = simulator.start(waits(), "waits")
+        simulator.start(iter_once(), "other")
+        simulator.take(Option(1))
+        early = Option(1, Kind.EXPIRE)
+        assert (early in simulator.options()) is expires
+        if expires:
+            simulator.take(early)
+            assert task.result == (False, 3.0)

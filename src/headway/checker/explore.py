@@ -3,8 +3,9 @@
 It does not judge a state (`properties`) nor know pools (`trial`). A schedule is run from the start
 each time, on the real code; a state is left open by remembering the schedule that leads to it. Two
 schedules that lead to states with one key are followed once, *if* tasks share only pools. Three things
-guard that: the code is read beforehand (`shared`), states of one key must be about to do the same, and
-now and then both are run on and compared. If any fails, the search starts again without merging.
+guard that: the code is read beforehand (`shared`); states of one key must be about to do the same, and
+now and then both are run on and compared; at the end some are reached again with other elements. If
+any fails, the search starts again without merging.
 
 Bound: at most `max_schedules` runs; `complete` is said only if none was left open. What breadth-first
 had no runs left for is sampled at random, by `seed`, with a fifth of the runs.
@@ -16,17 +17,18 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, final
 
 from headway.checker.properties import Finding, deadlock, judge, suspects
 from headway.checker.schedule import Schedule
 from headway.checker.trial import Diverged, Settings, Trial
-from headway.runtimes.simulator import Kind
+from headway.runtimes.simulator import Kind, Option
 
 _PROBES = 32  # how many merges are checked by running both sides on
+_SAMPLES = 64  # how many states are reached once more at the end
 _PROBE_STEPS = 200  # how far both sides are run
 _CONFIRM = 2000  # steps the others get to prove that suspects are stuck
 
@@ -68,22 +70,23 @@ class Search:
         self._budget = max_schedules
         self._seed = seed
         self._sampled = sampled
-        self._merge = True
         self._probes = _PROBES
-        self.result = Result()
-        self._most: dict[str, dict[str, int]] = {}
+        self._samples: list[tuple[Schedule, Any, Any]] = []
+        self._stride = 1
         self._need: dict[str, dict[str, int]] = {}
+        self.result = Result()
 
     def run(self) -> Result:
         """Search until something is found, all is seen, or the runs are used up."""
         result = self.result
         try:
-            self._breadth_first()
-        except _Unsound as why:
-            self._merge = False
-            result.notes.append(f"states are not merged: {why}")
-            result.states = 0
-            self._breadth_first()
+            try:
+                self._breadth_first()
+            except _Unsound as why:
+                result.notes.append(f"states are not merged: {why}")
+                self._settings = replace(self._settings, merging=False)
+                result.states, result.complete, self._samples = 0, False, []
+                self._breadth_first()
         except Diverged as why:
             result.finding, result.complete = Finding("error", str(why)), False
         if result.finding is None and not result.complete and self._sampled:
@@ -101,9 +104,6 @@ class Search:
             trial.close()
             raise
         self._profile(trial)
-        if trial.unmergeable and self._merge:
-            self._merge = False
-            self.result.notes.append(f"states are not merged: {trial.unmergeable}")
         return trial, options
 
     def _breadth_first(self) -> None:
@@ -122,6 +122,8 @@ class Search:
                 return
             trial, options = self._trial(schedule)
             try:
+                if self._settings.merging and trial.ledger.unmergeable:
+                    raise _Unsound(trial.ledger.unmergeable)
                 for fork in trial.forks:
                     tie += 1
                     heapq.heappush(heap, (_steps(fork), tie, fork, None))
@@ -135,17 +137,20 @@ class Search:
                 if not self._is_new(trial, seen):
                     continue
                 result.states = result.states + 1
-                for option in trial.distinct(options) if self._merge else options:
+                merging = self._settings.merging
+                for option in trial.distinct(options) if merging else options:
                     tie += 1
                     heapq.heappush(heap, (trial.steps + 1, tie, (*taken, option), None))
             finally:
                 trial.close()
+        self._repeat()
         result.complete = True
 
     def _is_new(self, trial: Trial, seen: dict[Any, tuple[Any, Schedule]]) -> bool:
-        if not self._merge:
-            return True
         key, pending, taken = trial.key(), trial.pending(), tuple(trial.taken)
+        self._sample(taken, key, pending)
+        if not self._settings.merging:
+            return True
         if key not in seen:
             seen[key] = (pending, taken)
             return True
@@ -168,6 +173,42 @@ class Search:
             trial.close()
         if ends[0] != ends[1]:
             raise _Unsound("two states with the same history went on to different ends")
+
+    def _sample(self, *state: Any) -> None:
+        """Keep some states, evenly spread over the search, to be looked at again at its end."""
+        if self.result.states % self._stride == 0:
+            self._samples.append((state[0], state[1], state[2]))
+        if len(self._samples) > _SAMPLES:
+            self._samples = self._samples[::2]
+            self._stride *= 2
+
+    def _repeat(self) -> None:
+        """Reach the sampled states once more, as before and with other elements: they must be the same.
+
+        Raises: Diverged if the code does not repeat itself; _Unsound if it depends on which element it got.
+        """
+        for taken, key, pending in self._samples:
+            if self._again(taken, self._settings) != (key, pending):
+                raise Diverged(
+                    "the function does not repeat itself: one schedule led to two states; "
+                    "leave chance, clocks and what earlier runs left behind out of it"
+                )
+        for taken, key, pending in self._samples if self._settings.merging else ():
+            try:
+                same = self._again(taken, replace(self._settings, mirrored=True)) == (key, pending)
+            except Diverged:
+                same = False
+            if not same:
+                raise _Unsound("what the code does depends on which element it got")
+
+    def _again(self, taken: Schedule, settings: Settings) -> tuple[Any, Any]:
+        self.result.schedules += 1
+        trial = Trial(self._program, settings)
+        try:
+            trial.follow(taken, limit=0)
+            return trial.key(), trial.pending()
+        finally:
+            trial.close()
 
     def _at_random(self) -> None:
         seed = self._seed if self._seed is not None else random.randrange(1 << 32)
@@ -192,15 +233,15 @@ class Search:
 
     def _profile(self, trial: Trial) -> None:
         """Learn what each task asks for: from it comes a size that is enough."""
-        for index, pool in enumerate(trial.pools):
-            self.result.counts[pool.name] = pool.stats().min_count
-            most = self._most.setdefault(pool.name, {})
-            need = self._need.setdefault(pool.name, {})
-            for task, local in zip(trial.simulator.tasks, trial.locals, strict=True):
-                most[task.name] = max(most.get(task.name, 0), local.most[index])
+        self.result.notes += [n for n in trial.simulator.reports if n not in self.result.notes]
+        for index, (pool, name) in enumerate(
+            zip(trial.ledger.pools, trial.ledger.names, strict=True)
+        ):
+            self.result.counts[name] = pool.stats().min_count
+            need = self._need.setdefault(name, {})
+            for task, local in trial.pairs():
                 need[task.name] = max(need.get(task.name, 0), local.need[index])
-            if need:
-                self.result.wanted[pool.name] = sum(need.values())
+            self.result.wanted[name] = sum(need.values())
 
 
 def partial(program: Callable[[], Any], settings: Settings, trial: Trial) -> Finding | None:
@@ -210,18 +251,23 @@ def partial(program: Callable[[], Any], settings: Settings, trial: Trial) -> Fin
         return None
     on = Trial(program, settings)
     turns = count()
+
+    def everybody_in_turn(options: Sequence[Option]) -> int:
+        """And no allocator helps: what it made could free a waiter when it is given back."""
+        failing = [index for index, option in enumerate(options) if option.kind is Kind.FAIL]
+        return failing[0] if failing else next(turns) % len(options)
+
     try:
-        taken = tuple(trial.taken)
-        ended = not on.follow(taken, lambda options: next(turns) % len(options), _CONFIRM)
+        ended = not on.follow(tuple(trial.taken), everybody_in_turn, _CONFIRM)
         stuck = on.simulator.stuck() if ended else suspects(on)
-        if any(task.failure for task in on.simulator.tasks):
+        if on.failures():
             return None
         if not names <= {task.name for task in stuck}:
             return None
-        return deadlock(on, [task for task in stuck if ended or task.name in names], ended)
+        return deadlock(on, [task for task in stuck if task.name in names], ended)
     finally:
         on.close()
 
 
 def _steps(schedule: Schedule) -> int:
-    return sum(1 for option in schedule if option.kind in (Kind.STEP, Kind.CANCEL))
+    return sum(1 for option in schedule if option.kind not in (Kind.WORK, Kind.FAIL))

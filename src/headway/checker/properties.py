@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+from headway.checker.ledger import Local
 from headway.checker.raw import RawPrimitive
-from headway.checker.trial import Diverged, Local, Trial
+from headway.checker.trial import Diverged, Trial
 from headway.runtimes.simulator import Task
 
 
@@ -34,9 +35,8 @@ class Finding:
 
 def judge(trial: Trial, ended: bool) -> Finding | None:
     """What is wrong with the state of a trial; `ended` says that nothing can happen any more."""
-    for task in trial.simulator.tasks:
-        if task.failure is not None:
-            return _error(task, task.failure)
+    for task, failure in trial.failures():
+        return _error(task, failure)
     if not ended:
         return None
     if stuck := trial.simulator.stuck():
@@ -60,15 +60,16 @@ def _error(task: Task, failure: BaseException) -> Finding:
 
 def _leak(trial: Trial) -> Finding | None:
     out = []
-    for pool in trial.pools:
-        count = pool.stats().outstanding - sum(_stored(other, pool) for other in trial.pools)
+    pools = trial.ledger.pools
+    for pool, name in zip(pools, trial.ledger.names, strict=True):
+        count = pool.stats().outstanding - sum(_stored(other, pool) for other in pools)
         if count > 0:
-            out.append(f"{count} of {pool.name}")
+            out.append(f"{count} of {name}")
     if not out:
         return None
     holders = [
         task.name
-        for task, local in zip(trial.simulator.tasks, trial.locals, strict=True)
+        for task, local in trial.pairs()
         if any(count > 0 for count in local.held.values())
     ]
     who = (
@@ -86,8 +87,8 @@ def _stored(pool: Any, below: Any) -> int:
 
 def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
     """Say who of `tasks` waits for what; `ended` if nobody else runs any more."""
-    stuck = [(task, trial.locals[task.number - 1]) for task in tasks]
-    stuck.sort(key=lambda pair: pair[0].parked_at)
+    stuck = [(task, trial.ledger.locals[task.number - 1]) for task in tasks]
+    stuck.sort(key=lambda pair: pair[1].arrived)
     names = tuple(task.name for task, _ in stuck)
     for task, local in stuck:
         if (lost := _lost(trial, local)) is not None:
@@ -95,8 +96,10 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
                 "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
             )
     waits = "; ".join(_describe(trial, task, local) for task, local in stuck)
-    others = len(trial.simulator.tasks) - len(stuck)
-    rest = "" if ended else f"; {others} others run on, and hold nothing that would free them"
+    later = len(trial.simulator.stuck()) - len(stuck)
+    rest = f"; {later} more will, behind them" if ended and later else ""
+    if not ended:
+        rest = "; the others run on, and hold nothing that would free them"
     reason = f"{len(stuck)} tasks wait for ever: {waits}{rest}"
     if len(stuck) == 1:
         reason = f"1 task waits for ever: {waits}{rest}"
@@ -104,13 +107,13 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
 
 
 def _describe(trial: Trial, task: Task, local: Local) -> str:
-    held = [f"{n} of {trial.pools[i].name}" for i, n in sorted(local.held.items()) if n > 0]
+    held = [f"{n} of {trial.ledger.names[i]}" for i, n in sorted(local.held.items()) if n > 0]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
         return f"{task.name} {holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
     _, index, count = local.pending
-    size = trial.pools[index].stats().min_count
-    pool = trial.pools[index].name
+    size = trial.ledger.pools[index].stats().min_count
+    pool = trial.ledger.names[index]
     return f"{task.name} {holds}waits for {count} more of {pool}" + (
         f", which has only {size}" if count > size else ""
     )
@@ -124,9 +127,9 @@ def _lost(trial: Trial, local: Local) -> str | None:
     first = next(
         other for _, other in trial.parked() if other.pending and other.pending[1] == index
     )
-    stats = trial.pools[index].stats()
+    stats = trial.ledger.pools[index].stats()
     if first is local and stats.reserve_count >= count:
-        return f"{stats.reserve_count} of {trial.pools[index].name} lie in the reserve"
+        return f"{stats.reserve_count} of {trial.ledger.names[index]} lie in the reserve"
     return None
 
 
@@ -137,10 +140,12 @@ def _releases(trial: Trial, stuck: list[tuple[Task, Local]]) -> tuple[str, ...]:
         if local.pending is None or local.pending[1] in found:
             continue
         _, index, count = local.pending  # the first met is the head: tasks are in order of arrival
-        pool = trial.pools[index]
+        pool = trial.ledger.pools[index]
         holders = [other.name for other, its in stuck if its.held[index] > 0]
         if holders and pool.stats().reserve_count + 1 >= count:
-            found[index] = f"one {pool.name} given back by {' or '.join(holders)} frees {task.name}"
+            found[index] = (
+                f"one {trial.ledger.names[index]} given back by {' or '.join(holders)} frees {task.name}"
+            )
     return tuple(found.values())
 
 
@@ -159,6 +164,6 @@ def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]])
     """Whether a request fits once everything outside the circle has come home."""
     assert local.pending is not None
     _, index, count = local.pending
-    stats = trial.pools[index].stats()
+    stats = trial.ledger.pools[index].stats()
     inside = sum(its.held[index] for _, its in circle)
     return bool(stats.reserve_count + stats.outstanding - inside >= count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from headway.checker.trial import Entry
+from headway.checker.ledger import Entry
 
 
 @final

@@ -1,8 +1,8 @@
 """A schedule: the choices of one run, and their text, so that a run can be repeated anywhere.
 
 It does not run anything. A choice is written as the number of the task (from 1, in order of start)
-and a mark: none for its next step, ``x`` for its cancellation, ``+`` and ``!`` for an effect that
-works or fails in the step before. Choices are joined by dots, repeats are counted:
+and a mark: none for its next step, ``x`` for its cancellation, ``t`` for the end of its patience, ``+``
+and ``!`` for an allocator that works or fails in the step before. Choices are joined by dots, repeats are counted:
 ``1*3.2.1!`` is three steps of task 1, one of task 2, and a failure in task 1.
 
 Source: dejafu's one-line traces; shuttle's encoded schedules.
@@ -21,7 +21,7 @@ from headway.runtimes.simulator import Kind, Option
 
 Schedule: TypeAlias = tuple[Option, ...]
 
-_CHOICE = re.compile(r"(\d+)([x+!]?)(?:\*(\d+))?")
+_CHOICE = re.compile(r"(\d+)([xt+!]?)(?:\*(\d+))?")
 _LONGEST = 1_000_000
 
 

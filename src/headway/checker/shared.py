@@ -16,12 +16,20 @@ import dis
 import enum
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import MemberDescriptorType as MemberType
+from typing import Any, TypeAlias
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), enum.Enum, range, type(Ellipsis))
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
+_LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+# What a task can learn of a pool without an operation of its own.
+_LOOKS = frozenset({"stats", "reserve_count", "outstanding", "waiters", "holders", "overdue"})
+_LIBRARY = frozenset({*sys.stdlib_module_names, "headway"})
+
+Accept: TypeAlias = Callable[[Any, str, Any], bool]
 
 
 def is_plain(value: Any) -> bool:
@@ -42,24 +50,34 @@ def closed_over(fn: Any) -> list[Any]:
     return found
 
 
-def shared_by(fn: Callable[..., Any], is_pool: Callable[[Any], bool]) -> str | None:
-    """What `fn` shares with others besides pools, in words; None if nothing."""
-    seen: set[CodeType] = set()
+def shared_by(fn: Any, accept: Accept) -> str | None:
+    """What `fn` shares with others besides pools, in words; None if nothing.
+
+    `accept` is asked of each value that a function takes from outside, whether it is a pool or of one.
+    """
+    seen: set[Any] = set()
     todo: list[Any] = [fn]
     while todo:
         one = todo.pop()
+        if isinstance(one, MethodType) and accept(one, one.__name__, one):
+            continue
         if not isinstance(one, FunctionType):
             return f"{_name(one)} is not a plain function"
         if one.__code__ in seen:
             continue
         seen.add(one.__code__)
-        if stored := _facts(one.__code__)[1]:
-            return f"{one.__name__} writes {stored}"
+        if (act := _facts(one.__code__)[1]) is not None:
+            return f"{one.__name__} {act}"
         for name, value in _reached(one):
-            if isinstance(value, FunctionType):
-                if not _is_library(value):
-                    todo.append(value)
-            elif not _is_harmless(value, is_pool):
+            if accept(one, name, value) or is_plain(value):
+                continue
+            if isinstance(value, FunctionType) and not _is_library(value):
+                todo.append(value)
+            elif inspect.isclass(value) and not _is_library(value):
+                todo += [part for part in vars(value).values() if isinstance(part, FunctionType)]
+                if bad := _mutable_part(value):
+                    return f"{one.__name__} uses {name}, which has a {bad}"
+            elif not _is_harmless(value):
                 return f"{one.__name__} uses {name}, a {type(value).__name__}"
     return None
 
@@ -80,7 +98,7 @@ def _reached(fn: FunctionType) -> Iterator[tuple[str, Any]]:
 
 @functools.cache
 def _facts(code: CodeType) -> tuple[tuple[str, ...], str | None]:
-    """The globals that code reads, and the first thing it writes that others may see."""
+    """The globals that code reads, and the first thing it does that others can notice or can change."""
     names: dict[str, None] = {}
     stored = None
     for part in _nested(code):
@@ -101,9 +119,11 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 def _stores(code: CodeType) -> str | None:
     for step in dis.get_instructions(code):
         if step.opname in _STORES:
-            return f"{step.argval} at line {_line(code, step)}"
+            return f"writes {step.argval} at line {_line(code, step)}"
+        if step.opname in _LOADS and step.argval in _LOOKS:
+            return f"looks at {step.argval} at line {_line(code, step)}"
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars:
-            return f"{step.argval} of an enclosing function"
+            return f"writes {step.argval} of an enclosing function"
     return None
 
 
@@ -114,17 +134,26 @@ def _line(code: CodeType, wanted: dis.Instruction) -> int:
     return code.co_firstlineno
 
 
-def _is_harmless(value: Any, is_pool: Callable[[Any], bool]) -> bool:
-    return (
-        is_pool(value)
-        or is_plain(value)
-        or isinstance(value, ModuleType | BuiltinFunctionType)
-        or (inspect.isclass(value) and (value.__module__ == "builtins" or _is_library(value)))
-    )
+def _is_harmless(value: Any) -> bool:
+    """Whether a value from outside can be no channel between tasks."""
+    if isinstance(value, ModuleType):
+        return value.__name__.partition(".")[0] in _LIBRARY
+    return isinstance(value, BuiltinFunctionType) or _is_library(value)
+
+
+def _mutable_part(kind: type) -> str | None:
+    """What of a class may change without being stored to: a list, a dictionary, an object."""
+    for name, part in vars(kind).items():
+        if name.startswith("__") or is_plain(part) or isinstance(part, FunctionType | MemberType):
+            continue
+        return f"{type(part).__name__} named {name}"
+    return None
 
 
 def _is_library(value: Any) -> bool:
-    return str(getattr(value, "__module__", "")).split(".")[0] in ("headway", "builtins")
+    """Whether a function or class comes with Python or with headway."""
+    is_code = inspect.isclass(value) or isinstance(value, FunctionType)
+    return is_code and str(value.__module__).partition(".")[0] in _LIBRARY
 
 
 def _name(value: Any) -> str:

@@ -44,11 +44,9 @@ def smallest_sizes(
 
     If no size of one pool alone is safe, the others are made large enough. At most `max_schedules` runs.
     """
-    plenty = {name: _plenty(first, name) for name in first.counts}
-    roomy = Search(program, replace(settings, sizes=plenty, resize=resized), 1)
-    if not roomy.learn():
+    bounds = _enough(program, settings, first)
+    if bounds is None:
         return dict.fromkeys(first.counts)
-    bounds = {name: max(1, roomy.result.wanted.get(name, 1)) for name in first.counts}
     spent = 0
 
     def search(sizes: Mapping[str, int]) -> Result:
@@ -68,9 +66,17 @@ def smallest_sizes(
     return found
 
 
-def _plenty(first: Result, name: str) -> int:
-    """A size at which the code shows all it asks for: nothing is known yet of what comes after a wait."""
-    return max(first.wanted.get(name, 1), first.counts[name]) * 8
+def _enough(program: Callable[[], Any], settings: Settings, first: Result) -> dict[str, int] | None:
+    """Sizes at which nobody waits; None if the tasks do not end well even so."""
+    # Nothing is known yet of what the code asks for after its first wait: be generous, then look again,
+    # because the reserve of a pool over a pool is itself an asking.
+    bounds = {name: max(first.wanted.get(name, 1), n) * 8 for name, n in first.counts.items()}
+    for _ in range(3):
+        roomy = Search(program, replace(settings, sizes=bounds, resize=resized), 1)
+        if not roomy.learn():
+            return None
+        bounds = {name: max(1, roomy.result.wanted.get(name, 1)) for name in bounds}
+    return bounds
 
 
 def _descend(

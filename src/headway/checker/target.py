@@ -55,6 +55,11 @@ def load(target: str) -> Callable[[], Any]:
         raise UsageError(
             f"target {target!r}: {function} is a {type(found).__name__}, not a function"
         )
+    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        raise UsageError(
+            f"target {target!r}: {function} is a generator: calling it runs none of its lines; "
+            "wrap it in a function that runs it"
+        )
     needed = [
         p.name
         for p in inspect.signature(found).parameters.values()
@@ -118,9 +123,9 @@ def check(
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
     again = replay(program, render(result.schedule), target=target, ambient=ambient)
-    if again.verdict == "ok" and not finding.stuck:
+    if (again.verdict, again.stuck) != (finding.verdict, finding.stuck):
         return replace(
-            again, verdict="error", reason=f"{finding.reason}; it does not repeat itself"
+            again, verdict="error", reason=f"the function does not repeat itself: {finding.reason}"
         )
     return replace(
         _report(result, target),
@@ -149,7 +154,7 @@ def replay(
     except Diverged as error:
         raise UsageError(str(error)) from error
     finally:
-        trace = tuple(trial.trace)
+        trace = tuple(trial.ledger.trace)
         taken = render(trial.taken)
         trial.close()
     report = Report(

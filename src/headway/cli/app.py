@@ -16,19 +16,28 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
+from headway.cli.console import say
 from headway.errors import HeadwayError, UsageError
 
 _COMMANDS = ("copy", "check", "size", "replay")
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+FLAG = ""  # the metavar of an option that takes nothing: typer would show one all the same
+
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.")
+]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object, and nothing else, on standard output."),
+    typer.Option(
+        "--json", metavar=FLAG, help="Print one JSON object, and nothing else, on standard output."
+    ),
 ]
 
 
@@ -41,25 +50,24 @@ class Interrupted(BaseException):
 
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
+    _open_standard_streams()
     app = build()
     debug = "--debug" in arguments
-    _catch_signals()
-    try:
-        status = app(args=arguments, prog_name="headway", standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except BrokenPipeError:
-        # Nobody reads standard output any more: that is not our failure, but it is no success.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except (KeyboardInterrupt, Interrupted) as error:
-        return _fail(
-            f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
-        )
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            return error.code if isinstance(error.code, int) else 1
-        return _explain(error, debug)
+    with _caught_signals():
+        try:
+            status = app(args=arguments, prog_name="headway", standalone_mode=False)
+            say()
+            return status if isinstance(status, int) else 0
+        except BrokenPipeError:
+            # Nobody reads standard output any more: that is not our failure, but it is no success.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except (KeyboardInterrupt, Interrupted) as error:
+            return _fail(f"interrupted by {error or 'SIGINT'}", error, debug)
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                return error.code if isinstance(error.code, int) else 1
+            return _explain(error, debug)
 
 
 def build() -> typer.Typer:
@@ -94,7 +102,13 @@ def _front(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version",
+            metavar=FLAG,
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -136,11 +150,27 @@ def _fail(message: str, error: BaseException, debug: bool, status: int = 1) -> i
     return status
 
 
-def _catch_signals() -> None:
+def _open_standard_streams() -> None:
+    """Open on nothing what the shell closed (``>&-``): else the first file opened gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+
+
+@contextmanager
+def _caught_signals() -> Iterator[None]:
+    """Signals that ask to end raise `Interrupted`; afterwards they mean what they did before."""
+    before: dict[int, Any] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number: Any = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

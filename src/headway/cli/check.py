@@ -55,7 +55,7 @@ def command(
     if as_json:
         console.print_json(report.json())
     else:
-        print(report.text())
+        console.say(report.text())
     return 0 if report.verdict == "ok" else 1
 
 

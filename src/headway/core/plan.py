@@ -39,11 +39,14 @@ class Ticket:
             None  # what was handed over; changed only under the object's guard
         )
         self.woken = False
-        self._waker: Callable[[], bool] | None = None
+        self._waker: Callable[[], object] | None = None
         self._turns = [1, 0]  # 0 goes to the first to come, 1 to the second
 
-    def arm(self, waker: Callable[[], bool]) -> bool:
-        """Leave `waker` to be called by `wake`; False if the wake-up has come already."""
+    def arm(self, waker: Callable[[], object]) -> bool:
+        """Leave `waker` to be called by `wake`; False if the wake-up has come already.
+
+        `waker` returns False, and not just nothing, if it cannot reach whom it was to wake.
+        """
         self._waker = waker
         return self._turns.pop() == 0
 
@@ -65,11 +68,11 @@ class Ticket:
         if self._turns.pop() == 0:
             return True  # not parked yet: `arm` will see it
         assert self._waker is not None
-        return self._waker()
+        return self._waker() is not False
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Run a quick effect that does not block; its result, or what it raised, is the answer."""
 
@@ -79,7 +82,7 @@ class Call:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offload:
     """Run an effect that may block (in a worker thread under asyncio).
 
@@ -93,7 +96,7 @@ class Offload:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Park:
     """Wait until the ticket is woken (True) or the time is over (False). No limit if None."""
 
@@ -102,7 +105,7 @@ class Park:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unpark:
     """Wake a ticket's owner."""
 
@@ -110,19 +113,21 @@ class Unpark:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Now:
     """The driver's monotonic clock, in seconds."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spawn:
     """Start another plan beside this one, and do not wait for it."""
 
     plan: Plan[Any]
     name: str
 
+
+_NOW = Now()
 
 Request: TypeAlias = Call | Offload | Park | Unpark | Now | Spawn
 Plan: TypeAlias = Generator[Request, Any, T]
@@ -150,7 +155,7 @@ def unpark(ticket: Ticket) -> Plan[None]:
 
 
 def now() -> Plan[float]:
-    at_s: float = yield Now()
+    at_s: float = yield _NOW
     return at_s
 
 

@@ -9,7 +9,6 @@ Source: I. Molnar, "mempool-2.5.1-D1" (reported by Suparna Bhattacharya).
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from headway.core.mm.gfp import Gfp
@@ -42,7 +41,7 @@ def play(stage: Stage, fix: str | None) -> str:
     )
     backend.filling = False
     if fix != "reserve-before-null":  # the atomic caller's ladder ended after its first rung
-        pool.ladder = SimpleNamespace(first=(Step.LIGHT,), again=(Step.LIGHT,))  # type: ignore[assignment]
+        pool.first = pool.again = (Step.LIGHT,)
     done: list[bool] = []
 
     def handler() -> Plan[None]:

@@ -95,7 +95,9 @@ class _Standing:
         while not self.done:
             try:
                 self.send(None)
-            except StopIteration:
+            except (
+                Exception
+            ):  # its end, or what a `finally` raised on the way there: too late to matter
                 return
 
     def ask(self, request: Request) -> Any:

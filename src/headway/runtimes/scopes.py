@@ -141,10 +141,8 @@ def owner() -> str:
     """The name of the running task, else of the thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None  # no loop runs here
+        loop = asyncio._get_running_loop()  # does not raise where there is none: 1 us less
+        task = None if loop is None else asyncio.current_task(loop)
         if task is not None:
             return str(task.get_name())
     return threading.current_thread().name

@@ -4,11 +4,12 @@ It decides what *can* happen next and does what the oracle picks; it does not ex
 (`headway.checker` does), and it starts no thread. A body is anything with a generator's ``send`` and
 ``throw``: a plan, or a plain function made into a body by `headway.runtimes.baton`.
 
-A *choice* is between options: a task takes its next step, or is cancelled; an effect works, or fails. With
-``fine`` every request is a place where another task may come first; without, only `Park` is (a body
-that wants to let others go first parks on a ticket that is woken already). A parked task can go on
-when its ticket is woken, or its time is over; the clock moves only when nobody else can go on. The
-same answers of the oracle give the same run, request for request.
+A *choice* is between options: a task takes its next step, is cancelled, or has waited for too long; an
+effect works, or fails. With ``fine`` every request is a place where another task may come first;
+without, only `Park` is (a body that wants to let others go first parks on a ticket that is woken
+already). A parked task can go on when its ticket is woken, or its time is over. The clock moves when
+nobody else can go on, and with ``expires`` wherever the oracle lets a time limit run out. The same
+answers of the oracle give the same run, request for request.
 
 Source: the split of shuttle (engine below, schedulers above); FoundationDB's simulated clock.
 """
@@ -46,6 +47,7 @@ class Kind(Enum):
     WORK = "+"
     FAIL = "!"
     CANCEL = "x"
+    EXPIRE = "t"
 
 
 @final
@@ -151,14 +153,17 @@ class Simulator:
         *,
         fine: bool = True,
         cancels: int = 0,
+        expires: bool = False,
         may_fail: MayFail | None = None,
         observe: Callable[[Task, Request, Any], None] | None = None,
     ) -> None:
-        """Args: `cancels` is how many cancellations a run may have; `may_fail` says how a request may
-        fail (None: it cannot); `observe` is told of each request carried out, and its answer."""
+        """Args: `cancels` is how many cancellations a run may have; `expires` lets a time limit run out
+        while others could go on; `may_fail` says how a request may fail (None: it cannot); `observe`
+        is told of each request carried out, and its answer."""
         self._choose = choose
         self._fine = fine
         self._cancels = cancels
+        self._expires = expires
         self._may_fail = may_fail
         self._observe = observe
         self._guards: list[_Guard] = []
@@ -185,11 +190,16 @@ class Simulator:
                     Option(task.number, Kind.CANCEL) for task in self.tasks if _cancellable(task)
                 ]
             if any(option.kind is Kind.STEP for option in found):
-                return found
+                return found + (self._expiring() if self._expires else [])
             deadlines = [task.deadline for task in self.tasks if task.deadline is not None]
             if not deadlines:
                 return found
             self.clock_s = max(self.clock_s, min(deadlines))
+
+    def _expiring(self) -> list[Option]:
+        """Tasks that wait with a time limit which the others may be too slow for."""
+        waiting = [task for task in self.tasks if task.ticket and task.deadline is not None]
+        return [Option(t.number, Kind.EXPIRE) for t in waiting if not self._can_go_on(t)]
 
     def take(self, option: Option) -> None:
         """Let one option happen."""
@@ -197,6 +207,8 @@ class Simulator:
         assert not task.done
         task.steps += 1
         self.current = task
+        if option.kind is Kind.EXPIRE and task.deadline is not None:
+            self.clock_s = max(self.clock_s, task.deadline)
         if option.kind is Kind.CANCEL:
             self._cancels -= 1
             self._cancel(task)

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, TypeVar, final
 
-from headway.core.plan import Call, Guard, Now, Offload, Park, Plan, Request, Spawn, Ticket, Unpark
+from headway.core.plan import Call, Guard, Now, Offload, Park, Plan, Request, Spawn, Unpark
 from headway.runtimes import scopes
 
 T = TypeVar("T")
@@ -35,9 +35,15 @@ class Threads:
         """Carry out a plan; blocks the thread as long as the plan waits."""
         try:
             request = next(plan)
+            answer: Any
             while True:
                 try:
-                    answer = self._carry_out(request)
+                    if request.__class__ is Park:  # the usual one first
+                        answer = _park(request)
+                    elif request.__class__ is Now:
+                        answer = time.monotonic()
+                    else:
+                        answer = self._carry_out(request)
                 except BaseException as error:
                     request = plan.throw(error)
                 else:
@@ -54,12 +60,8 @@ class Threads:
                     return request.effect(*request.args)
             return request.effect(*request.args)
         match request:
-            case Park(ticket, timeout_s):
-                return _park(ticket, timeout_s)
             case Unpark(ticket):
                 return ticket.wake()
-            case Now():
-                return time.monotonic()
             case Spawn(plan, name):
                 run = scopes.in_copied_context(self.run, plan)
                 threading.Thread(target=run, name=name, daemon=True).start()
@@ -67,17 +69,11 @@ class Threads:
             case _:
                 raise AssertionError(f"not a request: {request!r}")
 
-    def scope(self) -> int:
-        return scopes.current()
-
-    def owner(self) -> str:
-        return scopes.owner()
-
-    def where(self) -> tuple[str, ...]:
-        return scopes.where()
-
-    def now(self) -> float:
-        return time.monotonic()
+    # The functions themselves: every wait asks for three of them.
+    scope = staticmethod(scopes.current)
+    owner = staticmethod(scopes.owner)
+    where = staticmethod(scopes.where)
+    now = staticmethod(time.monotonic)
 
     def key(self, element: object) -> int:
         return id(element)
@@ -89,15 +85,11 @@ class Threads:
         return "<Threads>"
 
 
-def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+def _park(request: Park) -> bool:
+    ticket, timeout_s = request.ticket, request.timeout_s
     sleeping = threading.Lock()
     sleeping.acquire()
-
-    def waker() -> bool:
-        sleeping.release()
-        return True
-
-    if not ticket.arm(waker):
+    if not ticket.arm(sleeping.release):
         return True
     if timeout_s is None:
         return sleeping.acquire()

@@ -95,6 +95,30 @@ def test_a_floor_is_kept_as_whole_runs_and_not_as_a_sum_of_pages() -> None:
     zone.check_invariants()
 
 
+def test_a_grant_that_would_break_the_last_whole_run_of_a_floor_is_refused() -> None:
+    zone = make(16)
+    holder, small, medium = zone.share(3, 1, "holder"), zone.share(0), zone.share(1)
+    for run in drain(small)[1::2]:
+        small.free(run)
+    assert zone.stats().held_pages == 4  # with the floor, 12 of 16 have an owner: 4 are open to all
+    assert medium.alloc(Gfp.KERNEL | Gfp.MEMALLOC) is None  # but the only pairs are in the floor
+    zone.check_invariants()
+    assert small.alloc(Gfp.KERNEL) is not None
+    assert holder.alloc(Gfp.KERNEL) is not None
+
+
+def test_a_share_takes_its_own_freed_runs_again_and_no_floor_suffers() -> None:
+    zone = make(7)  # 4 + 2 + 1
+    small, holder = zone.share(0, 1, "small"), zone.share(1, 2, "holder")
+    held = drain(small)
+    assert len(held) == 3
+    for run in held:
+        small.free(run)
+    assert small.alloc(Gfp.KERNEL) == held[-1]
+    zone.check_invariants()
+    assert len(drain(holder)) == 2
+
+
 def test_a_scattered_zone_refuses_above_the_floor_where_the_sum_alone_would_allow() -> None:
     zone = make(16)
     small, holder = zone.share(0, name="small"), zone.share(3, 1, "holder")

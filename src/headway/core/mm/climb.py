@@ -14,16 +14,20 @@ Source: Linux ``mm/mempool.c``, ``mempool_alloc`` and its bulk form; masks as th
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.ladder import RETRY_S, Step
+from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.plan import Plan, Ticket, call, now, offload, park
+from headway.core.plan import Park, Plan, Ticket, call, now, offload, park
 from headway.errors import PoolTimeout, UsageError
 
 E = TypeVar("E")
+
+KERNEL: Final = Gfp.KERNEL  # plain names: see `headway.core.mm.ladder`
+DIRECT_RECLAIM: Final = int(Gfp.DIRECT_RECLAIM)
+MAY_WAIT: Final = int(Gfp.DIRECT_RECLAIM | Gfp.NORETRY)  # the first, without the second
 
 
 def alloc(
@@ -39,12 +43,15 @@ def alloc(
 
     Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
     """
-    _check(pool, gfp, timeout_s)
+    if gfp is not KERNEL or timeout_s is not None:
+        _check(pool, gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
     pool.tell("request", count, owner=who)
     mask = masks.restrict(gfp, scope)
-    steps = tuple(step for step in pool.ladder.first if not (light_tried and step is Step.LIGHT))
+    steps = pool.first
+    if light_tried:
+        steps = tuple(step for step in steps if step is not LIGHT)
     made: list[E] = []
     news = pool.news
     wide = count > pool.min_count
@@ -53,7 +60,7 @@ def alloc(
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
-            if not mask.may_park or mask & Gfp.NORETRY:
+            if int(mask) & MAY_WAIT != DIRECT_RECLAIM:
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)
                 return None
@@ -68,8 +75,37 @@ def alloc(
     return pool.granted(made, who)
 
 
+def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
+    """`alloc` where there is nothing to do but to wait: fixed elements, no limit, nobody to tell.
+
+    The same as the general form below, step by step, without the tries that would find nothing; it is
+    what a busy pool spends its time on. Asks: Park.
+    """
+    start_s = pool.runtime.now()
+    ticket = Ticket(who, count)
+    pool.join(ticket)
+    made: list[E] = []
+    try:
+        yield Park(ticket)
+        while ticket.gift is None:  # kicked, or closed
+            if pool.closed:
+                raise pool.closed_error()
+            fresh = Ticket(who, count)
+            if pool.renew(ticket, fresh):
+                ticket = fresh
+                yield Park(ticket)
+        pool.add_gift(made, ticket.take_gift())
+    except BaseException:
+        _put_back(pool, pool.leave(ticket) or [])
+        raise
+    finally:
+        pool.waits += 1
+        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+    return pool.granted(made, who)
+
+
 def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
-    if gfp is not Gfp.KERNEL:
+    if gfp is not KERNEL:
         for oddity in masks.check_for_pool(gfp):
             pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
     if timeout_s is not None:
@@ -89,13 +125,13 @@ def _climb(
     """Add to `made` what the steps give. An allocator that raises is heard after the reserve was tried."""
     failure: Exception | None = None
     for step in steps:
-        if step is Step.LIGHT:
+        if step is LIGHT:
             while pool.light_door is not None and len(made) < count and not pool.fails():
                 element = yield from call(pool.light_door, masks.light(mask), scope=scope)
                 if element is None:
                     break
                 made.append(element)
-        elif step is Step.HEAVY:
+        elif step is HEAVY:
             try:
                 yield from _try_hard(pool, mask, scope, made, count)
             except Exception as error:
@@ -158,7 +194,7 @@ def _wait(
             if pool.closed:
                 raise pool.closed_error()
             news = pool.news
-            yield from _climb(pool, mask, scope, pool.ladder.again, made, count)
+            yield from _climb(pool, mask, scope, pool.again, made, count)
             if len(made) == count:  # the next in line may be as lucky
                 _put_back(pool, pool.leave(ticket) or [])
                 if pool.wake.hands_over:

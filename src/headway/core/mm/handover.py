@@ -24,7 +24,7 @@ from typing import Final, Generic, TypeVar
 
 from headway.core.mm import poison as poisoning
 from headway.core.mm.composite import Backend
-from headway.core.mm.ladder import Wake
+from headway.core.mm.ladder import ANY_FIT, EXCLUSIVE, FIFO, Wake
 from headway.core.mm.observed import CLOSED, POISON, WAITERS, WIDE, ObservedPool
 from headway.core.plan import Ticket
 from headway.errors import PoolClosed
@@ -100,21 +100,23 @@ class HandOver(ObservedPool[E], Generic[E]):
                 paired = self._pair()
             finally:
                 self._guard.release()
-            self.wake_all(paired)
+            if paired:
+                self.wake_all(paired)
         if len(self._reserve) > self.min_count or self._gate & CLOSED:
             self.trim()
 
     def _pair(self) -> list[Ticket]:
         """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""
         queue, reserve = self._queue, self._reserve
-        if self.wake is Wake.FIFO:
+        head: Ticket | None
+        if self.wake is FIFO:
             paired = []
             while (head := queue.first()) is not None and self._give(head):
                 paired.append(head)
-        elif self.wake is Wake.ANY_FIT:
+        elif self.wake is ANY_FIT:
             paired = [ticket for ticket in list(queue) if self._give(ticket)]
         else:
-            count = len(reserve) if self.wake is Wake.EXCLUSIVE else len(queue) * bool(reserve)
+            count = len(reserve) if self.wake is EXCLUSIVE else len(queue) * bool(reserve)
             paired = list(queue)[:count]
             for ticket in paired:
                 queue.leave(ticket)
@@ -137,6 +139,8 @@ class HandOver(ObservedPool[E], Generic[E]):
         """`count` elements of the reserve, last freed first, or None and the reserve as it was."""
         popped: list[E] = []
         try:
+            if count == 1:
+                return [self._reserve.pop()]
             for _ in range(count):
                 popped.append(self._reserve.pop())
         except IndexError:
@@ -151,9 +155,9 @@ class HandOver(ObservedPool[E], Generic[E]):
             self._wanted = NOBODY
             self._gate &= ~WAITERS
             return
-        if self.wake is Wake.FIFO:
+        if self.wake is FIFO:
             self._wanted = head.need
-        elif self.wake is Wake.ANY_FIT:
+        elif self.wake is ANY_FIT:
             self._wanted = self._least()
         else:  # one wake for each free: those in the reserve have had theirs
             self._wanted = len(self._reserve) + 1
@@ -221,7 +225,7 @@ class HandOver(ObservedPool[E], Generic[E]):
     def take_reserve(self, count: int) -> list[E] | None:
         """`count` elements from the reserve if nobody has an older claim to them, else None."""
         with self._guard:
-            queued = self._wanted != NOBODY and self.wake is Wake.FIFO
+            queued = self._wanted != NOBODY and self.wake is FIFO
             taken = None if queued or len(self._reserve) < count else self._pop(count)
         self._settle()
         if taken is not None:

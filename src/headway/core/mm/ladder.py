@@ -10,6 +10,7 @@ Source: I. Molnar, "mempool-2.5.1" (2001); Linux ``mm/mempool.c`` 2.5.1 and 6.12
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class Step(Enum):
@@ -23,11 +24,18 @@ class Step(Enum):
 
     def threshold(self, minimum: int) -> int:
         """How many elements the reserve must hold for this step to take from it."""
-        if self is Step.RESERVE_IF_HALF:
+        if self is RESERVE_IF_HALF:
             return (minimum + 1) // 2
-        if self is Step.RESERVE_IF_MORE_THAN_HALF:
+        if self is RESERVE_IF_MORE_THAN_HALF:
             return minimum // 2 + 1
         return 1
+
+
+# The members as plain names: on 3.11 looking one up in its class costs a third of a microsecond.
+LIGHT: Final = Step.LIGHT
+HEAVY: Final = Step.HEAVY
+RESERVE_IF_HALF: Final = Step.RESERVE_IF_HALF
+RESERVE_IF_MORE_THAN_HALF: Final = Step.RESERVE_IF_MORE_THAN_HALF
 
 
 class Ladder(Enum):
@@ -61,7 +69,12 @@ class Wake(Enum):
 
     @property
     def hands_over(self) -> bool:
-        return self is Wake.FIFO or self is Wake.ANY_FIT
+        return self is FIFO or self is ANY_FIT
+
+
+FIFO: Final = Wake.FIFO
+ANY_FIT: Final = Wake.ANY_FIT
+EXCLUSIVE: Final = Wake.EXCLUSIVE
 
 
 RETRY_S = 5.0  # the timed retry of EXCLUSIVE and WAKE_ALL; Linux has had it since 2.6.18

@@ -37,7 +37,7 @@ _NOTED: Final = WATCHED | TRACED
 class Mempool(HandOver[E], Generic[E]):
     """What all pools share; `headway.core.mm.pools` has the two kinds, with their fast paths."""
 
-    __slots__ = ("_fault", "_light", "ladder", "unplug")
+    __slots__ = ("_fault", "_light", "again", "first", "ladder", "unplug")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Mempool(HandOver[E], Generic[E]):
     ) -> None:
         super().__init__(runtime, name, min_count, trace=trace, poison=poison)
         self.ladder = ladder
+        self.first, self.again = ladder.first, ladder.again
         self._prepare(wake)
         self.unplug = unplug
         self._light: Any = None

@@ -18,9 +18,9 @@ from headway.core.mm import climb
 from headway.core.mm.composite import Backend
 from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
-from headway.core.mm.ladder import Step
+from headway.core.mm.ladder import FIFO, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.observed import PoolStats
+from headway.core.mm.observed import LOCKED, WAITERS, PoolStats
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
 
@@ -66,6 +66,22 @@ class FixedMempool(Climbing[E], Generic[E]):
         self._reserve = reserve
         self._poison_reserve()
         self.capacity = len(reserve)
+        self.first = self.again = (Step.RESERVE,)  # there is nothing else to try
+
+    def alloc_plan(
+        self,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        count: int,
+        timeout_s: float | None,
+        light_tried: bool = False,
+    ) -> Plan[list[E] | None]:
+        if gfp is KERNEL and timeout_s is None and self.unplug is None and self.wake is FIFO:
+            gate = self._gate & ~LOCKED
+            if gate == WAITERS or (not gate and len(self._reserve) < count):
+                return climb.line_up(self, who, count)
+        return climb.alloc(self, gfp, scope, who, count, timeout_s, light_tried)
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
         if gfp is KERNEL and not self._gate:
@@ -92,13 +108,13 @@ class FixedMempool(Climbing[E], Generic[E]):
         return None
 
     def free(self, element: E) -> None:
-        if self._gate:
+        if self._gate and self._gate != WAITERS:
             self._free_slow(element)
             return
         self.free_count += 1
         self._reserve.append(element)
         if self._gate:
-            self._settle()  # type: ignore[unreachable]  # raised by another thread since we looked
+            self._settle()  # raised by another thread since we looked
 
     @property
     def outstanding(self) -> int:
@@ -135,13 +151,14 @@ class BackedMempool(Climbing[E], Generic[E]):
     Raises: NoMemory if the backend cannot fill it (what was taken is given back first).
     """
 
-    __slots__ = ("_alloc_count", "_roomy")
+    __slots__ = ("_alloc_count", "_dispose", "_roomy")
 
     def __init__(self, backend: Backend, *, min_count: int, **options: Any) -> None:
         super().__init__(min_count=min_count, **options)
         if min_count < 0:
             raise UsageError(f"pool {self.name!r}: min_count is {min_count}; it must be 0 or more")
         self._backend = backend
+        self._dispose = backend.free
         self._light = getattr(backend, "light", None) or _nothing
         self._alloc_count = 0
         self._set_minimum(min_count)
@@ -175,7 +192,9 @@ class BackedMempool(Climbing[E], Generic[E]):
             if self._gate:
                 self._settle()  # type: ignore[unreachable]  # raised since we looked
         else:
-            self.put_back(element)
+            self._dispose(element)
+            if self._gate:
+                self.kick()  # type: ignore[unreachable]  # whoever waits since then asks the backend again
 
     @property
     def light_door(self) -> Any:

@@ -9,15 +9,16 @@ Every user has a *share*: runs of one order, and a floor of so many of them. Wha
 always gets a run. Floors are admitted only while their sum leaves `min`; MEMALLOC ignores the
 marks, never a floor.
 
-A floor is kept as runs, not as a sum: after any grant outside a floor, all unfilled floors must
-still be servable at once. Otherwise that stays true by itself: a freed run brings back what its
-share's floor grows by, and a grant inside a floor takes the smallest block that will do. (If that
-has order s > k, then for each j in k+1..s the free blocks of order >= j exceed the floors of order
->= j, both in multiples of 2**j pages, and the split takes exactly 2**j from them.)
+A floor is kept as runs, not as a sum: after a grant outside a floor, all unfilled floors must still
+be servable at once. Otherwise that stays true by itself: a freed run brings back what its share's
+floor grows by, and a grant inside a floor takes the smallest block that will do. (If that has order
+s > k, then for each j in k+1..s the free blocks of order >= j exceed the floors of order >= j, both
+in multiples of 2**j pages, and the split takes exactly 2**j from them.)
 
-Freed runs stay with their share and are merged only when someone needs a larger one: a steady state
-costs one list operation each way. `free` takes no guard (one pop, one append, atomic each), so a
-finaliser or a signal handler may free while it interrupts anything.
+Freed runs stay with their share, and are merged when someone finds none of its own. A share may
+take its own again without that test: what is held then is part of what was held at once after the
+last merge, and the rest only serves its floor. So a steady state costs one list operation. `free`
+takes no guard (one pop, one append, atomic each): a finaliser or a signal handler may call it.
 
 Source: Linux ``mm/page_alloc.c`` (6.12) for marks and per-cpu lists; the floors are our own.
 """
@@ -55,11 +56,11 @@ class ZoneStats:
 class Zone:
     """`page_count` pages, shared by users with floors. Thread-safe; nothing here waits for memory.
 
-    `_pages`, `_shares`, `_uniform` change only under `_guard`; the refusals are statistics.
+    `_pages` and `_shares` change only under `_guard`; the refusals are statistics.
     """
 
     __slots__ = (
-        "_guard", "_hungry", "_pages", "_shares", "_uniform", "heavy_refusals", "light_refusals",
+        "_guard", "_hungry", "_pages", "_shares", "heavy_refusals", "light_refusals",
         "marks", "name", "page_bytes", "page_count",
     )  # fmt: skip
 
@@ -83,7 +84,6 @@ class Zone:
         self._guard = runtime.guard()
         self._pages = PageAllocator(page_count)
         self._shares: tuple[Share, ...] = ()
-        self._uniform = True  # all shares have runs of one order
         self._hungry = False  # some share with an `on_room` was refused since the last free
 
     def share(self, order: int, floor_count: int = 0, name: str = "share") -> Share:
@@ -105,7 +105,6 @@ class Zone:
                     "free; ask for floors before the zone is in use"
                 )
             self._shares = shares
-            self._uniform = len({other.order for other in shares}) == 1
         return share
 
     def _check_possible(self, new: Share, shares: tuple[Share, ...]) -> None:
@@ -144,22 +143,15 @@ class Zone:
         """A run for `share`, if inside its floor, or if `mark` of what is unclaimed is left."""
         order = share.order
         room = self.page_count
-        others_unfilled = False
         for other in self._shares:
             held = len(other._out)
-            if held < other.floor_count:
-                held = other.floor_count
-                others_unfilled = others_unfilled or other is not share
-            room -= held << other.order
+            floor = other.floor_count
+            room -= (held if held > floor else floor) << other.order
         inside = len(share._out) < share.floor_count
         if not inside and is_refused(room, order, mark):
             return None
         if share._stock:
-            tail = self.page_count & ((1 << order) - 1)  # pages that no run of this order has
-            if not others_unfilled or (
-                self._uniform and (inside or not is_refused(room - tail, order, 0))
-            ):
-                return share._stock.pop()
+            return share._stock.pop()
         return self._search(share, inside)
 
     def _search(self, share: Share, inside: bool) -> PageRun | None:
@@ -192,7 +184,6 @@ class Zone:
             share.closed = True
             self._merge()
             self._shares = tuple(other for other in self._shares if other is not share)
-            self._uniform = len({other.order for other in self._shares}) <= 1
         self._tell_room()
 
     def _take_back(self, share: Share) -> None:

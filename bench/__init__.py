@@ -1,0 +1,1 @@
+"""Benchmarks, one file per subject; ``python -m bench`` runs them side by side with their peers."""

@@ -1,0 +1,231 @@
+"""What is known of each task of a run: who it is, what it did, what it holds; and the trace of it all.
+
+It does not run anything: `trial` feeds it with the events of pools and with the start and end of
+operations. An operation may hold others inside (a pool over a pool asks the lower one), so what a task
+is doing is a stack. A task is identified by what it runs and on what, never by its number, and an
+element not at all: equal tasks are to look equal.
+
+Source: lockdep's held list; local state as the history of a task's own results.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any, final
+
+from headway.checker.raw import vet
+from headway.checker.shared import closed_over, is_plain, shared_by
+from headway.core.mm.mempool import Mempool
+from headway.errors import UsageError
+from headway.runtimes.simulator import Task
+
+
+@final
+@dataclass(slots=True)
+class Entry:
+    """One line of a trace; `result` is waits, granted, none, done, or the name of an exception."""
+
+    task: str
+    op: str
+    pool: str
+    n: int
+    result: str = ""
+    step: int = 0  # of a model: how many steps had been taken (one may touch several pools)
+
+
+@final
+@dataclass(slots=True)
+class Local:
+    """What is known of one task."""
+
+    identity: tuple[Any, ...]
+    history: list[tuple[Any, ...]] = field(default_factory=list)
+    doing: list[tuple[Any, ...]] = field(default_factory=list)  # operations, the outermost first
+    entries: list[Entry] = field(default_factory=list)  # their lines in the trace
+    asked: list[bool] = field(default_factory=list)  # which allocators failed in the outermost
+    held: Counter[int] = field(default_factory=Counter)  # units by pool
+    need: Counter[int] = field(default_factory=Counter)  # most held and asked for together, by pool
+    children: int = 0
+    arrived: int = 0  # when it first had to wait in the operation it is in; 0 if it had not
+    expired: bool = False  # its time was up before that was the only way to go on
+
+    @property
+    def pending(self) -> tuple[Any, ...] | None:
+        """The operation it is about to do, or in the middle of: (what, pool, how many)."""
+        return self.doing[-1] if self.doing else None
+
+
+@final
+class Ledger:
+    """The tasks and pools of one run. `point` lets other tasks go first; `current` runs now."""
+
+    def __init__(self, current: Callable[[], Task | None], point: Callable[[str], None]) -> None:
+        self._current = current
+        self._point = point
+        self.pools: list[Any] = []
+        self.names: list[str] = []  # of the pools, each once
+        self.trace: list[Entry] = []
+        self.locals: list[Local] = []
+        self.owners: list[str] = []  # the names of the tasks, in order of start
+        self.unmergeable: str | None = None
+        self._out: set[tuple[int, int]] = set()  # (pool, element)
+        self._holders: dict[tuple[int, int], list[int]] = {}  # (pool, element) -> task numbers
+
+    # -- who there is ----------------------------------------------------------------------------
+
+    def adopt(self, pool: Any) -> str:
+        """Watch a new pool; its name here, which is its own unless another had that before."""
+        same = sum(1 for known in self.pools if known.name == pool.name)
+        self.pools.append(pool)
+        self.names.append(f"{pool.name}-{same + 1}" if same else pool.name)
+        pool.watch(self.event)
+        return self.names[-1]
+
+    def note(self, name: str, fn: Any, args: tuple[Any, ...], parent: Local | None = None) -> str:
+        """Find out who a task is, wherever and whenever it is started; its name here.
+
+        Raises: RawPrimitive, UsageError if it reaches a raw lock, or a pool made outside the check.
+        """
+        if parent is not None:
+            parent.children += 1
+        unique = ("start", parent.identity, parent.children) if parent is not None else ("main",)
+        why = shared_by(fn, self._accept)
+        for arg in args:
+            if why is None and self._pool_of(arg) is None and callable(arg):
+                why = shared_by(arg, self._accept)
+        canon = tuple(self._canon(arg, unique) for arg in args)
+        if why is None and unique in canon:
+            why = f"{name} is given an object that others may have too"
+        self.unmergeable = self.unmergeable or why
+        cells = tuple(self._canon(cell, unique) for cell in closed_over(fn))
+        self.locals.append(Local((name, self._canon(fn, unique), canon, cells)))
+        same = sum(1 for local in self.locals if local.identity[0] == name)
+        self.owners.append(name if parent is None else f"{name}-{same}")
+        return self.owners[-1]
+
+    def _canon(self, value: Any, unique: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a value is, in words that are the same in every run."""
+        pool = self._pool_of(value)
+        if pool is not None:
+            return ("pool", self.index(pool), getattr(value, "__name__", ""))
+        if (unit := self._unit(value)) is not None:
+            return unit
+        if is_plain(value):
+            return ("value", type(value), value)
+        code = getattr(value, "__code__", None)
+        if code is not None and not isinstance(value, MethodType):
+            return ("code", code, *(self._canon(cell, unique) for cell in closed_over(value)))
+        return unique
+
+    def _unit(self, value: Any) -> tuple[Any, ...] | None:
+        """Which pool's element a value is that a task passes on: one it holds, or one in flight."""
+        task = self._current()
+        for index in range(len(self.pools)):
+            if task is not None and (index, id(value)) in self._out:
+                holders = self._holders[index, id(value)]
+                if not holders or task.number in holders:
+                    return ("unit", index, bool(holders))
+        return None
+
+    def _pool_of(self, value: Any) -> Any:
+        """The pool that a value is, or a method of which it is, or whose asynchronous face."""
+        if isinstance(value, MethodType):
+            value = value.__self__
+        if not isinstance(value, Mempool):
+            value = (
+                getattr(value, "pool", None) if type(value).__module__ == "headway.aio" else None
+            )
+        if value is None:
+            return None
+        if not any(value is known for known in self.pools):
+            raise UsageError(
+                f"pool {value.name!r} was made outside the function under check: make it inside"
+            )
+        return value
+
+    def _accept(self, fn: Any, name: str, value: Any) -> bool:
+        vet(fn, name, value)
+        return self._pool_of(value) is not None
+
+    def index(self, pool: Any) -> int:
+        return next(index for index, known in enumerate(self.pools) if known is pool)
+
+    # -- what they do ----------------------------------------------------------------------------
+
+    def event(self, event: Any) -> None:
+        """A pool's hook: before a request and a release others may come; a grant is a result."""
+        task = self._current()
+        if task is None:
+            return
+        local, index = self.locals[task.number - 1], self.index(event.pool)
+        match event.kind:
+            case "request":
+                local.doing.append(("alloc", index, event.count))
+                local.need[index] = max(local.need[index], local.held[index] + event.count)
+                self._point(f"alloc {self.names[index]}")
+                local.entries.append(self._write(task, "alloc", index, event.count))
+            case "grant":
+                self._granted(task, local, index, event)
+            case "release":
+                local.doing.append(("free", index, event.count))
+                self._point(f"free {self.names[index]}")
+                local.doing.pop()
+                self._gone(task, local, index, event, "free")
+            case "hand_over" | "transfer":
+                self._gone(task, local, index, event, event.kind)
+
+    def ended(self, result: Any) -> None:
+        """The end of an operation that ran as a plan: what it gave, or raised."""
+        task = self._current()
+        if task is None or not (local := self.locals[task.number - 1]).entries:
+            return  # a plan that is no allocation
+        entry, op = local.entries.pop(), local.doing.pop()
+        for element in result[1:] if isinstance(result, list) else ():
+            self._now_held(task, op[1], element)  # the event of a bulk names only the first
+        if isinstance(result, BaseException):
+            entry.result = type(result).__name__
+        elif entry.result != "granted":
+            entry.result = "none"
+        local.history.append((*op, entry.result))
+        if not local.doing:
+            local.asked.clear()
+            local.arrived = 0
+
+    def _write(self, task: Task, op: str, index: int, count: int, result: str = "") -> Entry:
+        self.trace.append(Entry(task.name, op, self.names[index], count, result))
+        return self.trace[-1]
+
+    def _granted(self, task: Task, local: Local, index: int, event: Any) -> None:
+        if not local.entries:  # from the reserve alone, which is no request
+            self._write(task, "alloc", index, event.count, "granted")
+            local.history.append(("alloc", index, event.count, "granted"))
+        elif local.entries[-1].result == "waits":  # a line of its own: it was asked for long ago
+            local.entries[-1] = self._write(task, "alloc", index, event.count, "granted")
+        else:
+            local.entries[-1].result = "granted"
+        local.expired = False
+        local.held[index] += event.count
+        self._now_held(task, index, event.element)
+
+    def _now_held(self, task: Task, index: int, element: Any) -> None:
+        self._out.add((index, id(element)))
+        self._holders.setdefault((index, id(element)), []).append(task.number)
+
+    def _gone(self, task: Task, local: Local, index: int, event: Any, op: str) -> None:
+        """An element left whoever held it: freed, in flight, or another's now."""
+        self._write(task, op, index, event.count, "done")
+        local.history.append((op, index, event.count))
+        if op == "free":
+            self._out.discard((index, id(event.element)))
+        holders = self._holders.setdefault((index, id(event.element)), [])
+        if holders:  # equal elements may be out twice: whoever acts now gives up his own
+            number = task.number if task.number in holders else holders[0]
+            holders.remove(number)
+            self.locals[number - 1].held[index] -= 1
+        if op == "transfer" and event.to in self.owners:
+            number = self.owners.index(event.to) + 1
+            holders.append(number)
+            self.locals[number - 1].held[index] += 1
