@@ -36,7 +36,9 @@ def subjects() -> list[str]:
     """The modules that measure something."""
     names = [module.name for module in pkgutil.iter_modules(bench.__path__)]
     return [
-        name for name in names if "def run(" in (HERE / f"{name}.py").read_text(encoding="utf-8")
+        name
+        for name in names
+        if name != "__main__" and "\ndef run(" in (HERE / f"{name}.py").read_text(encoding="utf-8")
     ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import headway
