@@ -66,3 +66,22 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
             bar.update(task, completed=done, refresh=True)
 
         yield show
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar over things that are counted, on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(stage: str, done: int, size: int) -> None:
+            bar.update(task, description=stage, completed=done, total=size)
+
+        yield show
