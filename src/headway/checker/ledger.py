@@ -33,6 +33,7 @@ class Entry:
     pool: str
     n: int
     result: str = ""
+    step: int = 0  # of a model: how many steps had been taken (one may touch several pools)
 
 
 @final

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias, final
 
+from headway.checker.ledger import Entry
 from headway.checker.model import FIFO, Act, Amounts, Model
-from headway.checker.trial import Entry
 from headway.errors import UsageError
 
 Move: TypeAlias = tuple[int, int]  # the number of a task, from 0, and which alternative it takes
