@@ -258,7 +258,7 @@ def _memory_ratio(
         "subject": "copy",
         "where": where,
         "ratio": f"memory grown while copying, {name} over a queue of bytes",
-        "median": round(mine / theirs, 3),
+        "median": round(mine / max(1, theirs), 3),
         "rounds": len(ours),
     }
 

@@ -39,15 +39,17 @@ def command(
         console.print_json(found.json())
         return 0
     if found.smallest is None:
-        print(f"{pool}: no size is safe as long as the rest stays as it is")
+        console.say(f"{pool}: no size is safe as long as the rest stays as it is")
     else:
-        print(f"{pool}: {found.smallest} is the smallest size from which every larger one is safe")
-    print(f"safe: {_ranges(found.safe)}")
-    print(f"unsafe: {_ranges(found.unsafe)}")
+        console.say(
+            f"{pool}: {found.smallest} is the smallest size from which every larger one is safe"
+        )
+    console.say(f"safe: {_ranges(found.safe)}")
+    console.say(f"unsafe: {_ranges(found.unsafe)}")
     if found.law is not None:
-        print(f"law: {found.law['formula']}")
+        console.say(f"law: {found.law['formula']}")
         for name, parameter in found.law["parameters"].items():
-            print(f"  {name} = {parameter['value']}: {parameter['meaning']}")
+            console.say(f"  {name} = {parameter['value']}: {parameter['meaning']}")
     return 0
 
 

@@ -92,8 +92,9 @@ async def run(plan: Plan[T]) -> T:
         answer: Any
         while True:
             try:
-                if request.__class__ is Park:  # the usual one first
-                    answer = await _park(request.ticket, request.timeout_s)
+                if isinstance(request, Park) and request.timeout_s is None:  # the usual one first
+                    future = _armed(request.ticket)
+                    answer = True if future is None else await future
                 elif request.__class__ is Now:
                     answer = time.monotonic()
                 else:
@@ -108,6 +109,8 @@ async def run(plan: Plan[T]) -> T:
 
 async def _carry_out(request: Request) -> Any:
     match request:
+        case Park(ticket, timeout_s):
+            return await _park(ticket, timeout_s)
         case Call(effect, args, scope):
             with scopes.applied(scope):
                 return effect(*args)
@@ -122,13 +125,20 @@ async def _carry_out(request: Request) -> Any:
             return None
 
 
-async def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+def _armed(ticket: Ticket) -> asyncio.Future[bool] | None:
+    """What to await until the ticket is woken; None if it was woken already."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
-    if not ticket.arm(functools.partial(_inbox(loop).post, future)):
+    return future if ticket.arm(functools.partial(_inbox(loop).post, future)) else None
+
+
+async def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+    future = _armed(ticket)
+    if future is None:
         return True
     if timeout_s is None:
         return await future
+    loop = asyncio.get_running_loop()
     timer = loop.call_later(timeout_s, _expire, future)
     try:
         return await future

@@ -100,7 +100,9 @@ def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
         raise
     finally:
         pool.waits += 1
-        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+        waited_s = pool.runtime.now() - start_s
+        if waited_s > pool.longest_wait_s:
+            pool.longest_wait_s = waited_s
     return pool.granted(made, who)
 
 

@@ -100,15 +100,22 @@ class HandOver(ObservedPool[E], Generic[E]):
                 paired = self._pair()
             finally:
                 self._guard.release()
-            if paired:
-                self.wake_all(paired)
+            for ticket in paired:
+                if not ticket.wake():
+                    self._take_back(ticket)
         if len(self._reserve) > self.min_count or self._gate & CLOSED:
             self.trim()
 
     def _pair(self) -> list[Ticket]:
         """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""
         queue, reserve = self._queue, self._reserve
-        head: Ticket | None
+        if self.wake is FIFO and not self._kicked:  # the usual one, without a needless look
+            paired = []
+            while (head := queue.first()) is not None and self._give(head):
+                if not head.claim():
+                    paired.append(head)
+            self._look_at(head)
+            return paired
         if self.wake is FIFO:
             paired = []
             while (head := queue.first()) is not None and self._give(head):
@@ -129,8 +136,10 @@ class HandOver(ObservedPool[E], Generic[E]):
 
     def _give(self, ticket: Ticket) -> bool:
         """Under the guard: hand over what a ticket needs, if it is there."""
-        gift = self._pop(ticket.need) if len(self._reserve) >= ticket.need else None
-        if gift is None:  # also if a late newcomer on the fast path took one
+        if len(self._reserve) < ticket.need:
+            return False
+        gift = self._pop(ticket.need)
+        if gift is None:  # a late newcomer on the fast path took one
             return False
         self._queue.give(ticket, gift)
         return True
@@ -150,7 +159,9 @@ class HandOver(ObservedPool[E], Generic[E]):
 
     def set_gate(self) -> None:
         """Under the guard: say in the gate, and in `_wanted`, whom the next `free` has to look for."""
-        head = self._queue.first()
+        self._look_at(self._queue.first())
+
+    def _look_at(self, head: Ticket | None) -> None:
         if head is None:
             self._wanted = NOBODY
             self._gate &= ~WAITERS
@@ -171,7 +182,10 @@ class HandOver(ObservedPool[E], Generic[E]):
         into the reserve: whoever calls this settles next (a loop, not a recursion: many may be dead)."""
         for ticket in tickets:
             if not ticket.wake():
-                self._reserve.extend(self._withdraw(ticket) or ())
+                self._take_back(ticket)
+
+    def _take_back(self, ticket: Ticket) -> None:
+        self._reserve.extend(self._withdraw(ticket) or ())
 
     # -- waiters come and go ---------------------------------------------------------------------------
 
@@ -188,8 +202,9 @@ class HandOver(ObservedPool[E], Generic[E]):
             if self._gate & CLOSED:
                 raise self.closed_error()
             self._queue.join(ticket)
-            self.set_gate()
-            if not self.wake.hands_over:
+            if self._wanted == NOBODY or self.wake is not FIFO:  # else it is not about the last
+                self.set_gate()
+            if self.wake is not FIFO and not self.wake.hands_over:
                 self._wanted = self._least()
         self._settle()
 

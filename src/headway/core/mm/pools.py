@@ -63,7 +63,7 @@ class FixedMempool(Climbing[E], Generic[E]):
             raise UsageError(
                 f"pool {self.name!r} has no elements: every allocation would wait for ever"
             )
-        self._reserve = reserve
+        self._reserve = self.at_hand = reserve
         self._poison_reserve()
         self.capacity = len(reserve)
         self.first = self.again = (Step.RESERVE,)  # there is nothing else to try
@@ -98,14 +98,6 @@ class FixedMempool(Climbing[E], Generic[E]):
             except IndexError:
                 return None
         return self._alloc_slow(Gfp.NOWAIT, None)
-
-    def take_now(self) -> E | None:
-        if not self._gate:
-            try:
-                return self._reserve.pop()
-            except IndexError:
-                pass
-        return None
 
     def free(self, element: E) -> None:
         if self._gate and self._gate != WAITERS:
