@@ -95,7 +95,8 @@ def page_table(paths: Sequence[Path]) -> str:
         lines.append(
             f"- `bench/results/{path.name}`: Python {around['python']}, {around['machine']}, "
             f"{around['processors']} processors, {around['kernel']}, commit {around['commit']}, "
-            f"niceness {around['niceness']}, load average {around['load_average'][0]} before and {around['load_average_after'][0]} after."
+            f"niceness {around['niceness']}, load average {around['load_average'][0]} before "
+            f"and {around['load_average_after'][0]} after."
         )
     return "\n".join(lines) + "\n"
 

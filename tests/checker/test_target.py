@@ -127,6 +127,17 @@ def test_a_pool_made_outside_the_function_is_told(files: Path) -> None:
         check(load("out.py:main"), ambient=made_for)
 
 
+def test_an_element_freed_twice_is_an_error(files: Path) -> None:
+    (files / "twice.py").write_text(
+        "import headway as hw\ndef task(pool):\n    slot = pool.alloc()\n    pool.free(slot)\n"
+        "    pool.free(slot)\ndef main():\n    hw.spawn(task, hw.Mempool.of([0], name='slots'))\n"
+    )
+    report = check(load("twice.py:main"), ambient=made_for)
+    assert report.verdict == "error"
+    assert "pool 'slots': an element was freed while none was out" in report.reason
+    assert report.reason.endswith("at line 5 of task")
+
+
 def test_primitives_are_restored_after_a_check(files: Path) -> None:
     (files / "raw.py").write_text(HEAD + "Lock()\n")
     check(load("raw.py:main"), ambient=made_for)

@@ -173,6 +173,11 @@ class Ledger:
                 local.doing.append(("free", index, event.count))
                 self._point(f"free {self.names[index]}")
                 local.doing.pop()
+                if event.pool.outstanding <= 0:  # untraced pools do not look
+                    raise UsageError(
+                        f"pool {self.names[index]!r}: an element was freed while none was out: "
+                        "freed twice, or of another pool"
+                    )
                 self._gone(task, local, index, event, "free")
             case "hand_over" | "transfer":
                 self._gone(task, local, index, event, event.kind)
