@@ -4,6 +4,7 @@ from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.edge.process import io_flusher
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -39,6 +40,7 @@ __all__ = [
     "Zone",
     "carry",
     "effective",
+    "io_flusher",
     "nofs",
     "noio",
     "noreclaim",

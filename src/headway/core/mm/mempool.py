@@ -214,7 +214,7 @@ class Mempool(HandOver[E], Generic[E]):
             self.set_gate()
             unclaimed = [ticket for ticket in waiting if not ticket.claim()]
         self.wake_all(unclaimed)
-        self.trim()
+        self._settle()
         out = self.outstanding
         if out > 0:
             message = f"pool {self.name!r}: closed with {out} elements out; {self.say_holders()}"
