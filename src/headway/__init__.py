@@ -4,7 +4,6 @@ from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
-from headway.edge.process import io_flusher
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -17,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
 
 __version__ = "0.1.0"
 

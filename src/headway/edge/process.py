@@ -1,8 +1,8 @@
 """Tell the kernel that this thread is in the I/O path of others, and open the scope that says so here.
 
-It decides nothing about masks: it opens `noio`, so that no allocation of headway's in here starts or waits
-for device I/O, and asks Linux for the same where the interpreter itself allocates. That needs the
-capability CAP_SYS_RESOURCE; without it only the scope is opened, which is said plainly.
+It decides nothing about masks: it enters the scope it is given (`noio`), so that no allocation of headway's
+in here starts or waits for device I/O, and asks Linux for the same where the interpreter itself allocates.
+That needs the capability CAP_SYS_RESOURCE; without it only the scope is opened, which is said plainly.
 
 The kernel's flag belongs to a thread: threads started in here inherit it, those that run already do not.
 
@@ -16,11 +16,11 @@ import errno
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 from headway.errors import UsageError
-from headway.runtimes import scopes
 
 PR_SET_IO_FLUSHER = 57
 PR_GET_IO_FLUSHER = 58
@@ -34,9 +34,9 @@ class IoFlusher:
 
     __slots__ = ("_required", "_scope", "_was", "kernel", "reason")
 
-    def __init__(self, required: bool) -> None:
+    def __init__(self, scope: AbstractContextManager[Any], required: bool) -> None:
         self._required = required
-        self._scope = scopes.noio()
+        self._scope = scope
         self._was = 0
         self.kernel = False
         self.reason: str | None = "not entered yet"
@@ -86,14 +86,3 @@ def _prctl(option: int, state: int = 0) -> tuple[int, int]:
     zero = ctypes.c_ulong(0)
     answer = int(libc.prctl(option, ctypes.c_ulong(state), zero, zero, zero))
     return (0, ctypes.get_errno()) if answer < 0 else (answer, 0)
-
-
-def io_flusher(*, required: bool = False) -> IoFlusher:
-    """Run a block as part of somebody's I/O path: ``with io_flusher() as flusher:``.
-
-    Opens `noio`, and asks Linux not to start I/O for this thread's memory either. ``flusher.kernel``
-    is False, and ``flusher.reason`` says why, if Linux refused (one warning is logged).
-
-    Raises: UsageError if `required` and the kernel refuses.
-    """
-    return IoFlusher(required)
