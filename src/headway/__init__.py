@@ -1,9 +1,11 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+from headway.budgets import Budget
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -22,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlockError",
+    "Budget",
     "Composite",
     "Deadlock",
     "FailAlloc",
@@ -34,6 +37,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Together",
     "UsageError",
     "Wake",
     "Zone",
