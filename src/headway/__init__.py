@@ -17,6 +17,7 @@ from headway.errors import (
     PoolTimeout,
     UsageError,
 )
+from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.threaded import Mempool, Zone, open_device, spawn
 
@@ -25,6 +26,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BlockError",
     "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
     "Composite",
     "Deadlock",
     "FailAlloc",

@@ -33,7 +33,7 @@ class Account(Watched):
     """The state of a budget. `starving` are the requests for which this level is the one that has too little."""
 
     __slots__ = (
-        "_home", "_room", "capacity", "floor", "floors", "force", "forced_count", "lines", "parent",
+        "_home", "_most", "_room", "capacity", "floor", "floors", "force", "forced_count", "lines", "parent",
         "reclaim", "reserve", "reserve_uses", "show", "starving", "wake",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Account(Watched):
         self.reclaim = reclaim
         self.force = force
         self.show = show
-        self._room = capacity - reserve
+        self._room = self._most = capacity - reserve  # more than `_most` is a surplus
         self._home: list[int] = []  # units that came back and are not yet added up
         self.lines = (WaitQueue(), WaitQueue())  # ordinary requests, entitled ones
         self.starving: dict[Any, None] = {}
@@ -104,7 +104,7 @@ class Account(Watched):
 
     @property
     def _drawn(self) -> int:
-        return self.capacity - self.reserve - self._room
+        return self._most - self._room
 
     def most(self, entitled: bool) -> int:
         """What can ever be drawn here at once, all else being home."""
@@ -117,7 +117,7 @@ class Account(Watched):
         drawn: list[tuple[Account, int]] = []
         for level in self.levels():
             spare = level.reserve if entitled else 0
-            if units > level._room + spare and not (entitled and level.force):
+            if units > max(0, level._room + spare) and not (entitled and level.force):
                 for lower, count in drawn:
                     lower._room += count
                 return level
@@ -155,6 +155,7 @@ class Account(Watched):
         """Change the limit; what is out already stays out, and `_room` may go below zero."""
         self._room += capacity - self.capacity
         self.capacity = capacity
+        self._most = capacity - self.reserve
 
     def drop_floor(self) -> None:
         """Give the level above what was kept there for nobody but this one."""

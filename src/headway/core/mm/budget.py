@@ -155,7 +155,7 @@ class Budget(Account):
             with self._guard:
                 if self._home:
                     self._room += self._home.pop()
-                taken = units <= self._room and not self._gate
+                taken = units <= self._room <= self._most and not self._gate
                 if taken:
                     self._room -= units
             if self._meeting.due:
@@ -249,14 +249,18 @@ class Budget(Account):
 
         Raises: PoolBusy if units are still out (it is closed all the same).
         """
-        self._meeting.change(self._shut)
-        self._meeting.rouse(self)
+        self.shut()
         out = self.used
         if out > 0:
             message = (
                 f"budget {self.name!r}: closed with {self.show(out)} out; {self.say_holders()}"
             )
             raise PoolBusy(message, pool=self.name, count=out, holders=self.holders())
+
+    def shut(self) -> None:
+        """`close`, whatever is out."""
+        self._meeting.change(self._shut)
+        self._meeting.rouse(self)
 
     def _shut(self) -> None:
         if not self._gate & CLOSED:

@@ -1,7 +1,8 @@
 """Who holds how many units of a budget: the record it keeps when asked to.
 
 A unit has no identity, so what comes back has to be guessed: of what the one who gives back holds, the
-latest; beyond that (someone gives back on another's behalf), of the others the oldest.
+latest, and what is in flight last; beyond that (someone gives back on another's behalf), of the others
+the oldest, and what is in flight first.
 
 It does not decide who gets units, nor refuse any: only a return of more than is out.
 """
@@ -75,7 +76,9 @@ class UnitRecord:
     def _pull(self, owner: str, units: int) -> list[Holding]:
         """Under the guard: take `units` off the record; what was taken off."""
         mine = [holding for holding in reversed(self._holdings) if holding.owner == owner]
+        mine.sort(key=lambda holding: holding.in_flight)
         others = [holding for holding in self._holdings if holding.owner != owner]
+        others.sort(key=lambda holding: not holding.in_flight)
         pulled = []
         for holding in mine + others:
             if units == 0:
