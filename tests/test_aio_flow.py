@@ -162,13 +162,19 @@ def test_a_cancelled_getter_returns_its_item_to_the_front() -> None:
 def test_an_executor_for_coroutines_and_functions() -> None:
     async def main() -> None:
         gate = asyncio.Event()
-        stop = threading.Event()
+        started, stop = threading.Event(), threading.Event()
+
+        def work() -> bool:
+            started.set()
+            return stop.wait(60)
+
         async with aio.BudgetExecutor(10, cost=lambda *args: 6, max_workers=2) as executor:
             first = await executor.submit(gate.wait)
-            second = asyncio.create_task(executor.submit(stop.wait, 60))
+            second = asyncio.create_task(executor.submit(work))
             await until(lambda: executor.budget.budget.waiters)
             gate.set()
             working = await second
+            await until(started.is_set)
             assert first.done() and working.cancel()
             await asyncio.sleep(0)
             assert executor.budget.stats().used == 6, "its thread still works"
