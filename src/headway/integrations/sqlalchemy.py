@@ -30,6 +30,16 @@ except ImportError as error:
 NO_LIMIT = 1 << 40  # connections
 
 
+class _Connections:
+    """What a pool does not share with the one it is recreated as."""
+
+    __slots__ = ("queue", "slots")
+
+    def __init__(self, slots: Budget) -> None:
+        self.slots = slots
+        self.queue: deque[ConnectionPoolEntry] = deque()  # the idle ones, oldest first
+
+
 class FairPool(Pool):
     """QueuePool's arguments, and `reserve`: so many of them only for code under ``noreclaim()``.
 
@@ -60,8 +70,12 @@ class FairPool(Pool):
         self._trace = trace
         limit = NO_LIMIT if self._max_overflow == -1 else pool_size + max_overflow
         name = self.logging_name or "connections"
-        self.slots = Budget(limit, reserve=reserve, name=name, trace=trace)
-        self._idle: deque[ConnectionPoolEntry] = deque()
+        self._pool = _Connections(Budget(limit, reserve=reserve, name=name, trace=trace))
+
+    @property
+    def slots(self) -> Budget:
+        """The budget of connections that may be out: who holds one, who waits."""
+        return self._pool.slots
 
     def _do_get(self) -> ConnectionPoolEntry:
         try:
@@ -74,7 +88,7 @@ class FairPool(Pool):
             ) from error
         try:
             try:
-                return self._idle.pop() if self._use_lifo else self._idle.popleft()
+                return self._pool.queue.pop() if self._use_lifo else self._pool.queue.popleft()
             except IndexError:
                 pass
             return self._create_connection()
@@ -87,8 +101,8 @@ class FairPool(Pool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         try:
-            if self._size == 0 or len(self._idle) < self._size:
-                self._idle.append(record)
+            if self._size == 0 or len(self._pool.queue) < self._size:
+                self._pool.queue.append(record)
             else:
                 record.close()
         finally:
@@ -96,8 +110,8 @@ class FairPool(Pool):
 
     def dispose(self) -> None:
         """Close what is idle; what is out is closed or kept when it comes back, as its pool decides."""
-        while self._idle:
-            self._idle.popleft().close()
+        while self._pool.queue:
+            self._pool.queue.popleft().close()
         self.logger.info("Pool disposed. %s", self.status())
 
     def recreate(self) -> FairPool:
@@ -127,7 +141,7 @@ class FairPool(Pool):
         return self._timeout
 
     def checkedin(self) -> int:
-        return len(self._idle)
+        return len(self._pool.queue)
 
     def checkedout(self) -> int:
         return self.slots.used

@@ -133,6 +133,18 @@ def test_several_budgets_in_one_event_or_nothing() -> None:
     assert repr(Together((memory, 2), (memory, 1))) == "<Together: 3 of 'memory'>"
 
 
+def test_units_that_came_home_where_nobody_waits_are_found_by_who_waits_elsewhere() -> None:
+    """The root had nobody to look for when its unit came; the request waited for slots alone."""
+    root, slots = Budget(4, name="root"), Budget(1, name="slots")
+    child = Budget(parent=root, name="child")
+    root.alloc(4)
+    slots.alloc(1)
+    waiting = parked(Together((slots, 1), (child, 1)))
+    root.free(1)
+    slots.free(1)
+    assert waiting.finish()
+
+
 @pytest.mark.parametrize("units", [-1, 1.5, "1", None])
 def test_units_are_whole_numbers(units: object) -> None:
     budget = Budget(4)

@@ -129,8 +129,6 @@ class Meeting:
     def take_now(self, ask: Ask) -> bool:
         """Grant a request that stands in no line, unless somebody has an older claim."""
         with self.guard:
-            for level in ask.levels:
-                level.come_home()
             ask.short = None
             if self._may_go(ask):
                 ask.short = self._charge(ask)
@@ -253,6 +251,9 @@ class Meeting:
         return True
 
     def _charge(self, ask: Ask) -> Account | None:
+        """Take it all, or nothing, and name the level that has too little."""
+        for level in ask.levels:
+            level.come_home()  # also where nobody starves: nobody looked when it came
         for index, (account, units) in enumerate(ask.parts):
             short = account.charge(units, ask.entitled)
             if short is not None:
