@@ -30,9 +30,9 @@ def weigh(item: Any) -> int:
 
     Raises: UsageError for anything else: what it holds on to is not known.
     """
+    if isinstance(item, (bytes, bytearray)):
+        return len(item) or 1
     size = getattr(item, "nbytes", None)
-    if size is None and isinstance(item, bytes | bytearray):
-        size = len(item)
     if size is None:
         raise UsageError(
             f"the weight of a {type(item).__name__} is not known: give cost=, a function of the item"

@@ -82,7 +82,7 @@ def test_a_real_engine_runs_on_it() -> None:
     assert "Connections in pool: 2 Current Overflow: 0" in engine.pool.status()
     engine.dispose()
     assert isinstance(engine.pool, FairPool) and engine.pool.slots.reserve == 1
-    assert engine.pool.timeout() == 5 and engine.pool._use_lifo
+    assert engine.pool.timeout() == 5 and engine.pool._pool.use_lifo
 
 
 def test_connections_are_kept_up_to_the_size_and_overflow_is_closed() -> None:

@@ -136,6 +136,13 @@ class BudgetMachine(RuleBasedStateMachine):
         for index, units in self.holding.pop(number % len(self.holding)):
             self.budgets[index].free(units)
 
+    @rule(index=st.integers(0, 3), units=st.integers(0, 5))
+    def take_on_the_fast_path(self, index: int, units: int) -> None:
+        budget = self.budgets[index]
+        if budget.take_now(units):
+            assert not any(line for level in budget.levels() for line in level.lines)
+            self.holding.append([(index, units)])
+
     @rule(units=st.integers(1, 4))
     def fill_the_cache(self, units: int) -> None:
         if self.root.try_alloc(units):

@@ -31,13 +31,27 @@ NO_LIMIT = 1 << 40  # connections
 
 
 class _Connections:
-    """What a pool does not share with the one it is recreated as."""
+    """What a pool does not share with the one it is recreated as.
 
-    __slots__ = ("queue", "slots")
+    `queue`, `use_lifo` and `empty` are what tools look at that know QueuePool's insides.
+    """
 
-    def __init__(self, slots: Budget) -> None:
+    __slots__ = ("queue", "slots", "use_lifo")
+
+    def __init__(self, slots: Budget, use_lifo: bool) -> None:
         self.slots = slots
+        self.use_lifo = use_lifo
         self.queue: deque[ConnectionPoolEntry] = deque()  # the idle ones, oldest first
+
+    def empty(self) -> bool:
+        return not self.queue
+
+    def take(self) -> ConnectionPoolEntry | None:
+        """An idle one: the oldest, or with `use_lifo` the youngest."""
+        try:
+            return self.queue.pop() if self.use_lifo else self.queue.popleft()
+        except IndexError:
+            return None
 
 
 class FairPool(Pool):
@@ -66,11 +80,11 @@ class FairPool(Pool):
         self._size = pool_size
         self._max_overflow = -1 if pool_size == 0 else max_overflow
         self._timeout = timeout
-        self._use_lifo = use_lifo
         self._trace = trace
         limit = NO_LIMIT if self._max_overflow == -1 else pool_size + max_overflow
         name = self.logging_name or "connections"
-        self._pool = _Connections(Budget(limit, reserve=reserve, name=name, trace=trace))
+        slots = Budget(limit, reserve=reserve, name=name, trace=trace)
+        self._pool = _Connections(slots, use_lifo)
 
     @property
     def slots(self) -> Budget:
@@ -87,11 +101,7 @@ class FairPool(Pool):
                 code="3o7r",
             ) from error
         try:
-            try:
-                return self._pool.queue.pop() if self._use_lifo else self._pool.queue.popleft()
-            except IndexError:
-                pass
-            return self._create_connection()
+            return self._pool.take() or self._create_connection()
         except BaseException:
             self.slots.free(1)
             raise
@@ -122,7 +132,7 @@ class FairPool(Pool):
             pool_size=self._size,
             max_overflow=self._max_overflow,
             timeout=self._timeout,
-            use_lifo=self._use_lifo,
+            use_lifo=self._pool.use_lifo,
             reserve=self.slots.reserve,
             trace=self._trace,
             recycle=self._recycle,

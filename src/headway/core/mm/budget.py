@@ -24,7 +24,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
 from headway.core.mm.unit_lease import UnitLease
-from headway.core.mm.watched import CLOSED, TRACED, WATCHED
+from headway.core.mm.watched import CLOSED, TRACED, TREE, WAITERS, WATCHED
 from headway.core.plan import Plan, Runtime
 from headway.core.units import format_size, parse_size
 from headway.errors import NoMemory, PoolBusy, UsageError
@@ -151,16 +151,29 @@ class Budget(Account):
     def take_now(self, units: int) -> bool:
         """The fast path of ``alloc()`` alone: False means that the slow path has to be taken."""
         taken = False
-        if not self._gate and units.__class__ is int and units >= 0:
+        if not self._gate & ~TREE and units.__class__ is int and units >= 0:
             with self._guard:
-                if self._home:
-                    self._room += self._home.pop()
-                taken = units <= self._room <= self._most and not self._gate
-                if taken:
-                    self._room -= units
+                if self._gate:
+                    taken = self._take_levels(units)
+                else:
+                    if self._home:
+                        self._room += self._home.pop()
+                    if units <= self._room <= self._most:
+                        self._room -= units
+                        taken = True
             if self._meeting.due:
                 self._meeting.settle()
         return taken
+
+    def _take_levels(self, units: int) -> bool:
+        """Under the guard: take from every level, if at none of them anybody waits or has to be told."""
+        if self._gate != TREE:
+            return False
+        for level in self.levels():
+            if level._gate & (WAITERS | CLOSED):
+                return False
+            level.come_home()
+        return self.charge(units, False) is None
 
     def lease(
         self,
