@@ -312,7 +312,9 @@ def test_look() -> None:
     zone = make(64, Watermarks(8, 10, 12))
     share = zone.share(2, 3, "frames")
     share.alloc(Gfp.KERNEL)
-    assert repr(zone) == "<Zone 'z': 4 of 64 pages held, 8 kept for floors, 1 shares>"
+    assert repr(zone) == (
+        "<Zone 'z': 4 of 64 pages held, 0 clean, 0 dirty, 8 kept for floors, 1 shares>"
+    )
     assert repr(share) == "<Share 'frames' of 'z': 1 runs of 4 pages held, floor 3>"
     with pytest.raises(UsageError, match="do not fit"):
         make(8, Watermarks(8, 16, 24))

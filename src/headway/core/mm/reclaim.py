@@ -32,18 +32,14 @@ _NORECLAIM: Final = int(Scope.NORECLAIM)
 
 
 class Background(Protocol):
-    """What reclaims in the background (`headway.core.mm.kswapd`), as the slow path sees it."""
+    """What reclaims in the background (`headway.core.mm.kswapd`), as a requester sees it."""
 
     @property
-    def hopeless(self) -> bool:
-        """True once it has given up."""
-
-    def wake(self) -> Plan[None]: ...
-    def progress(self) -> None:
-        """Told that a requester has reclaimed something: there is hope again."""
-
-    def wait(self, who: str, timeout_s: float | None) -> Plan[bool]:
-        """Park until the worst is over, or it has given up."""
+    def hopeless(self) -> bool: ...
+    def wake(self) -> Plan[bool]: ...
+    def progress(self) -> None: ...
+    def wait(self, who: str, gfp: Gfp) -> Plan[bool]: ...
+    def stop(self) -> None: ...
 
 
 @final

@@ -30,6 +30,7 @@ STOP: Final = -1  # answer of a scan: no progress is possible now; do not ask ag
 EMPTY: Final = -2  # answer of a count: there is really nothing (0: cannot tell, or skip me now)
 SEEKS: Final = 2
 BATCH: Final = 128
+NOTHING: Final = Gfp(0)
 
 
 @final
@@ -162,7 +163,7 @@ class Shrinkers:
         seeks: int = SEEKS,
         batch: int = BATCH,
         object_pages: int = 1,
-        needs: Gfp = Gfp(0),
+        needs: Gfp = NOTHING,
     ) -> Registration:
         """Add a shrinker. `object_pages`: what one object gives back, at most.
 
@@ -244,7 +245,8 @@ def reclaimable(one: Registration, control: ScanControl) -> Plan[int]:
 
 def _counted(one: Registration, control: ScanControl) -> Generator[Any, Any, int]:
     try:
-        return (yield from call(one.shrinker.count_objects, control, scope=control.scope))
+        count: int = yield from call(one.shrinker.count_objects, control, scope=control.scope)
+        return count
     except Exception as error:
         _complain(one, "count", error)
         return 0

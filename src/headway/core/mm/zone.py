@@ -1,10 +1,11 @@
 """Who may have pages of a fixed total: watermarks, and floors that others cannot eat into.
 
 It does not wait and does not reclaim: a request that is not allowed gets None, and whoever asked
-decides what to do (a mempool uses its reserve, then parks). It holds no memory: runs are numbers.
+decides what to do (`headway.core.mm.slowpath` makes room). It holds no memory: runs are numbers.
 
-Every user has a *share*: runs of one order, and a floor of so many of them. What counts is
-``claims = sum of max(held, floor)``; what nobody has a claim to is open to all, down to the mark
+Every user has a *share*: runs of one order, and a floor of so many of them; caches have *charges*
+(`headway.core.mm.charge`), pages of no particular place. What counts is ``claims = sum of max(held,
+floor) + charges``; what nobody has a claim to is open to all, down to the mark
 (`low` for a light try, `min` or what the mask may dip to for a heavy one). Below its floor a share
 always gets a run. Floors are admitted only while their sum leaves `min`; MEMALLOC ignores the
 marks, never a floor.
@@ -26,11 +27,11 @@ Source: Linux ``mm/page_alloc.c`` (6.12) for marks and per-cpu lists; the floors
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
+from headway.core.mm.room import Room, ZoneStats
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
 from headway.core.units import format_size
@@ -38,30 +39,15 @@ from headway.errors import NoMemory, PoolBusy, PoolClosed, UsageError
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class ZoneStats:
-    """A snapshot. Units: pages, except the two counts of refused tries."""
-
-    name: str
-    page_count: int
-    held_pages: int
-    floor_pages: int  # kept free for shares that are below their floor
-    watermarks: Watermarks
-    share_count: int
-    light_refusals: int
-    heavy_refusals: int
-
-
-@final
-class Zone:
+class Zone(Room):
     """`page_count` pages, shared by users with floors. Thread-safe; nothing here waits for memory.
 
     `_pages` and `_shares` change only under `_guard`; the refusals are statistics.
     """
 
     __slots__ = (
-        "_guard", "_hungry", "_pages", "_shares", "heavy_refusals", "light_refusals",
-        "marks", "name", "page_bytes", "page_count",
+        "_pages", "_shares", "heavy_refusals", "light_refusals", "marks", "name", "page_bytes",
+        "page_count",
     )  # fmt: skip
 
     def __init__(
@@ -81,10 +67,9 @@ class Zone:
         self.marks = marks
         self.light_refusals = 0
         self.heavy_refusals = 0
-        self._guard = runtime.guard()
+        super().__init__(runtime, page_count)
         self._pages = PageAllocator(page_count)
         self._shares: tuple[Share, ...] = ()
-        self._hungry = False  # some share with an `on_room` was refused since the last free
 
     def share(self, order: int, floor_count: int = 0, name: str = "share") -> Share:
         """Admit a user of runs of 2**order pages that can always have `floor_count` of them.
@@ -97,12 +82,15 @@ class Zone:
             shares = (*self._shares, share)
             self._check_possible(share, shares)
             self._merge()
-            if floor_count and not self._pages.can_serve(_unfilled(shares)):
+            if floor_count and (
+                self._room(shares) < 0 or not self._pages.can_serve(_unfilled(shares))
+            ):
                 raise NoMemory(
                     f"zone {self.name!r}: a floor of {floor_count} x {self._size(1 << order)} for "
                     f"{name!r} fits only when others give back: "
-                    f"{self._size(self._pages.free_pages)} of {self._size(self.page_count)} are "
-                    "free; ask for floors before the zone is in use"
+                    f"{self._size(self._pages.free_pages + self._open - self.page_count)} of "
+                    f"{self._size(self.page_count)} are free; ask for floors before the zone is "
+                    "in use"
                 )
             self._shares = shares
         return share
@@ -142,8 +130,8 @@ class Zone:
     def _grant(self, share: Share, mark: int) -> PageRun | None:
         """A run for `share`, if inside its floor, or if `mark` of what is unclaimed is left."""
         order = share.order
-        room = self.page_count
-        for other in self._shares:
+        room = self._open
+        for other in self._shares:  # `_room`, written out: this is the fast path
             held = len(other._out)
             floor = other.floor_count
             room -= (held if held > floor else floor) << other.order
@@ -164,6 +152,12 @@ class Zone:
             self._pages.free(run)
             return None
         return run
+
+    def _room(self, shares: tuple[Share, ...]) -> int:
+        """What nobody has a claim to. Units: pages."""
+        return self._open - sum(
+            max(len(share._out), share.floor_count) << share.order for share in shares
+        )
 
     def _merge(self) -> None:
         """Give every share's stock back to the allocator, which merges it."""
@@ -194,18 +188,23 @@ class Zone:
 
     # -- outside the guard ---------------------------------------------------------------------
 
-    def _tell_room(self) -> None:
-        """Tell each share that was refused that it may ask again."""
-        if not self._hungry:
-            return
-        self._hungry = False
+    def _tell_shares(self) -> None:
         for share in self._shares:
             if share._refused and share.on_room is not None:
                 share._refused = False
                 share.on_room()
 
+    def room(self) -> int:
+        """What is open to everybody just now, before any mark. Units: pages."""
+        with self._guard:
+            self._collect()
+            return self._room(self._shares)
+
     def stats(self) -> ZoneStats:
         with self._guard:
+            self._collect()
+            clean = sum(charge.clean for charge in self._charges)
+            dirty = sum(charge.dirty for charge in self._charges)
             floors = sum(count << order for order, count in _unfilled(self._shares).items())
             held = sum(len(share._out) << share.order for share in self._shares)
             count = len(self._shares)
@@ -213,6 +212,8 @@ class Zone:
             self.name,
             self.page_count,
             held,
+            clean,
+            dirty,
             floors,
             self.marks,
             count,
@@ -224,6 +225,7 @@ class Zone:
         stats = self.stats()
         return (
             f"<Zone {self.name!r}: {stats.held_pages} of {self.page_count} pages held, "
+            f"{stats.clean_pages} clean, {stats.dirty_pages} dirty, "
             f"{stats.floor_pages} kept for floors, {stats.share_count} shares>"
         )
 
@@ -238,6 +240,11 @@ class Zone:
             self._merge()
             self._pages.check_invariants()
             assert self._pages.can_serve(_unfilled(self._shares)), "a floor was eaten into"
+            self._collect()
+            charged = sum(charge.clean + charge.dirty for charge in self._charges)
+            assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
+            assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
+            assert self._room(self._shares) >= 0, "more is claimed than there is"
 
 
 @final
@@ -303,6 +310,27 @@ class Share:
             if run is None:
                 zone.heavy_refusals += 1
             else:
+                self._out[run.first] = run
+        if run is None and zone._returned:
+            zone.settle()
+        return run
+
+    @property
+    def page_count(self) -> int:
+        """Pages of one run."""
+        return 1 << self.order
+
+    def take(self, mark: int) -> PageRun | None:
+        """One try, of many that a slow path makes: a run if that leaves `mark`.
+
+        Waits: never. Raises: PoolClosed.
+        """
+        zone = self.zone
+        with zone._guard:
+            if self.closed:
+                raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
+            run = zone._grant(self, mark)
+            if run is not None:
                 self._out[run.first] = run
         return run
 
