@@ -63,8 +63,10 @@ class Cached:
 
     def scan_objects(self, control: ScanControl) -> int:
         self.calls.append(control)
-        freed = 0
-        while self.runs and freed < control.scan_count:
-            self.share.free(self.runs.pop(0))
-            freed += 1
-        return freed
+        for freed in range(control.scan_count):
+            try:
+                run = self.runs.pop(0)
+            except IndexError:  # several reclaim at once
+                return freed
+            self.share.free(run)
+        return control.scan_count

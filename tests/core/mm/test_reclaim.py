@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headway.core.mm.gfp import Gfp, Scope
-from headway.core.mm.reclaim import MAX_RECLAIM_RETRIES, Patience, Reclaim
+from headway.core.mm.reclaim import MAX_RECLAIM_RETRIES, MAX_ROUNDS, Patience, Reclaim
 from headway.core.mm.shrinker import ScanControl
 from headway.runtimes.threads import THREADS
 from tests.core.mm.test_shrinker import Things
@@ -107,3 +107,8 @@ def test_t3_3_sixteen_fruitless_rounds_and_any_progress_starts_again() -> None:
     assert not patience.bears(0)
     assert patience.bears(1)
     assert [patience.bears(0) for _ in range(17)] == [True] * 16 + [False]
+
+
+def test_what_is_only_called_progress_is_not_borne_for_ever() -> None:
+    patience = Patience()
+    assert [patience.bears(1) for _ in range(MAX_ROUNDS + 1)] == [True] * MAX_ROUNDS + [False]

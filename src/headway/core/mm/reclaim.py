@@ -26,6 +26,7 @@ from headway.core.plan import Plan, Runtime
 PRIORITY: Final = 12
 ENOUGH_PAGES: Final = 32
 MAX_RECLAIM_RETRIES: Final = 16
+MAX_ROUNDS: Final = 64
 TICK_S: Final = 0.01  # a pause between fruitless tries; any page that comes back ends it
 
 _NORECLAIM: Final = int(Scope.NORECLAIM)
@@ -125,13 +126,19 @@ class Reclaim:
 
 @final
 class Patience:
-    """How many fruitless rounds in a row are borne; any progress starts the count again."""
+    """How many fruitless rounds in a row are borne; any progress starts that count again.
 
-    __slots__ = ("fruitless",)
+    The rounds in all are bounded too: what shrinkers call progress need not be any (an object freed
+    from a page that others still use), and no request may loop on their word.
+    """
+
+    __slots__ = ("fruitless", "rounds")
 
     def __init__(self) -> None:
         self.fruitless = 0
+        self.rounds = 0
 
     def bears(self, progress: int) -> bool:
+        self.rounds += 1
         self.fruitless = 0 if progress else self.fruitless + 1
-        return self.fruitless <= MAX_RECLAIM_RETRIES
+        return self.fruitless <= MAX_RECLAIM_RETRIES and self.rounds <= MAX_ROUNDS

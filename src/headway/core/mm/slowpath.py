@@ -5,8 +5,8 @@ it decides what comes next::
 
     try low -> wake kswapd, try min -> [ wake, try; throttle; reclaim, try ] -> try high -> oom
 
-The bracket is repeated while it makes sense: sixteen rounds in a row without progress, and only if
-the request could pass were all that is reclaimable free. NORETRY leaves after one round,
+The bracket is repeated while it makes sense: sixteen rounds in a row without progress, 64 in all,
+and only if the request could pass were all that is reclaimable free. NORETRY leaves after one round,
 RETRY_MAYFAIL before the policy. NOFAIL never leaves, and says so in the log; it may have half of
 `min`. Who may not reclaim (no DIRECT_RECLAIM, or NORECLAIM in force) leaves before the bracket.
 
@@ -79,21 +79,18 @@ class SlowPath:
         Asks: Call, Offload, Park, Spawn, Unpark. Raises: NoMemory if that is the policy; PoolClosed.
         """
         got = self.take(taker, self.zone.marks.low)
-        if got is not None or (self._refusing and self._refuses(gfp)):
+        if self._refusing and self.zone.room() > self.zone.marks.high:
+            self._refusing = False
+        if got is not None:
             return got
+        if self._refusing and not gfp & _URGENT:
+            self.tell("refuse")
+            return None
         return (yield from _Request(self, taker, gfp, scope, who).climb())
 
     def take(self, taker: Taker[T], mark: int) -> T | None:
         self.tell("try", mark)
         return taker.take(mark)
-
-    def _refuses(self, gfp: Gfp) -> bool:
-        if self.zone.room() > self.zone.marks.high:
-            self._refusing = False
-        if not self._refusing or gfp & _URGENT:
-            return False
-        self.tell("refuse")
-        return True
 
     def tell(self, action: str, mark: int = NO_PAGE) -> None:
         if self.observe is not None:
