@@ -1,9 +1,12 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.oom import Oom, OutOfMemory
+from headway.core.mm.shrinker import STOP
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -21,6 +24,7 @@ from headway.threaded import Mempool, Zone, open_device, spawn
 __version__ = "0.1.0"
 
 __all__ = [
+    "STOP",
     "BlockError",
     "Composite",
     "Deadlock",
@@ -31,9 +35,12 @@ __all__ = [
     "Ladder",
     "Mempool",
     "NoMemory",
+    "Oom",
+    "OutOfMemory",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "ShrinkableCache",
     "UsageError",
     "Wake",
     "Zone",

@@ -68,7 +68,8 @@ class Reclaim:
             if target is not None and freed >= target and one.seeks > seeks:
                 break
             seeks = one.seeks
-            found = yield from shrink(one, control, priority)
+            wanted = None if target is None else -(-target // one.object_pages)
+            found = yield from shrink(one, control, priority, wanted)
             freed += found * one.object_pages
         self.freed_pages += freed
         return freed

@@ -13,7 +13,8 @@ Bound: one call of `shrink` scans at most twice what was counted, plus one batch
 one per object, since each is charged for one object or more.
 
 Source: Linux ``mm/shrinker.c``, ``do_shrink_slab`` (6.12), restated. Departures: the order of asking
-is by `seeks`, cheapest first; what a shrinker `needs` is tested before its scan is called.
+is by `seeks`, cheapest first; what a shrinker `needs` is tested before its scan is called; a pass
+ends with its target.
 """
 
 from __future__ import annotations
@@ -198,9 +199,13 @@ def amount(freeable: int, deferred: int, priority: int, seeks: int) -> tuple[int
     return delta, min((deferred >> priority) + delta, 2 * freeable)
 
 
-def shrink(one: Registration, control: ScanControl, priority: int) -> Plan[int]:
+def shrink(
+    one: Registration, control: ScanControl, priority: int, target: int | None = None
+) -> Plan[int]:
     """Ask one shrinker, as hard as the priority says; how many objects it freed.
 
+    Once `target` objects are freed no more batches are asked for, nor deferred: at priority 0 a
+    cache whose objects were all used of late would else be emptied for the sake of one page.
     Asks: Call (count), Offload (scan), and what a shrinker that is a plan asks.
     """
     if not one.enter():
@@ -224,6 +229,9 @@ def shrink(one: Registration, control: ScanControl, priority: int) -> Plan[int]:
                 looked_at = max(control.scanned, 1)  # a scan of nothing at all would never end
                 total -= looked_at
                 scanned += looked_at
+                if target is not None and freed >= target:
+                    delta = 0  # that much is not owed
+                    break
         finally:  # also when the requester is cancelled: others inherit what it left undone
             one.defer(min(max(deferred + delta - scanned, 0), 2 * freeable))
             one.freed += freed
