@@ -84,7 +84,8 @@ class Buffers:
 
         Where something has been registered that gives way, or an `oom` policy set, this is the whole
         slow path (`headway.core.mm.slowpath`): it wakes the background reclaimer, reclaims, retries.
-        Waits: never, else for reclaim; for ever with NOFAIL alone. ZERO gives it cleared, else its content is whatever was left.
+        Waits: never, else for reclaim; for ever with NOFAIL alone. ZERO gives it cleared, else its
+        content is whatever was left.
         Shape: writable, contiguous, format 'B', `size_bytes` long, page-aligned; yours till `free`.
         Raises: PoolClosed; NoMemory if that is the policy.
         """

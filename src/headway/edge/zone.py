@@ -17,7 +17,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom, Victim
 from headway.core.mm.pages import order_for
-from headway.core.mm.shrinker import BATCH, SEEKS, PlanShrinker, Registration, Shrinker
+from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
@@ -148,7 +148,7 @@ class Zone:
         name: str = "shrinker",
         object_size: int | str = PAGE_BYTES,
         seeks: int = SEEKS,
-        batch: int = BATCH,
+        batch: int | None = None,
         needs: Gfp = Gfp.FS,
     ) -> Registration:
         """Have something asked to give back when the zone runs low: ``count_objects``, ``scan_objects``.

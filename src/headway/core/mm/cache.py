@@ -33,7 +33,6 @@ from headway.errors import PoolClosed, UsageError
 K = TypeVar("K")
 V = TypeVar("V")
 
-BATCH: Final = 32  # pages of one scan
 _LEAST: Final = 64  # bytes that a look at an object is charged for, however little it costs
 #: A cache's own request: only what is clean and needs no code above us may be dropped for it.
 _MASK: Final = Gfp.RECLAIM | Gfp.NORETRY | Gfp.NOMEMALLOC | Gfp.NOWARN
@@ -93,7 +92,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         self._charge = Charge(path.zone, name)
         self._dirtied = Dirtied(self._guard, self._charge, runtime, write_back)
         self._registration: Registration = path.reclaim.shrinkers.register(
-            self, name=name, seeks=seeks, batch=BATCH
+            self, name=name, seeks=seeks, batch=path.reclaim.enough_pages
         )
 
     # -- the mapping -------------------------------------------------------------------------------
@@ -140,8 +139,20 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         `dirty`: it is stored nowhere else, and is written back before it is dropped; where there is
         no room, now.
         Waits: only for the writing of dirty data, when too much of the zone is dirty.
-        Raises: UsageError if its cost is no number of bytes; PoolClosed.
+        Raises: UsageError if its cost is no number of bytes; PoolClosed; what such a write raised.
         """
+        entry = self._made(key, value, dirty)
+        if not dirty and self._book(entry.cost):
+            self._enter(entry, False)
+            return True
+        runtime = self._runtime
+        return runtime.run(self._put(entry, dirty, runtime.scope(), runtime.owner()))
+
+    def put_plan(self, key: K, value: V, dirty: bool, scope: int, who: str) -> Plan[bool]:
+        """`put` as a plan, on behalf of `who`. Asks: Call, Offload, Park, Spawn."""
+        return (yield from self._put(self._made(key, value, dirty), dirty, scope, who))
+
+    def _made(self, key: K, value: V, dirty: bool) -> Entry[K, V]:
         cost = self._cost(value)
         if not isinstance(cost, int) or cost < 0:
             raise UsageError(
@@ -152,15 +163,17 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
             raise PoolClosed(f"cache {self.name!r} is closed")
         if dirty:
             self._dirtied.check(self.name)
-        entry = Entry(key, value, cost)
-        kept = self._book(cost) or self._runtime.run(self._make_room(cost))
+        return Entry(key, value, cost)
+
+    def _put(self, entry: Entry[K, V], dirty: bool, scope: int, who: str) -> Plan[bool]:
+        kept = self._book(entry.cost) or (yield from self._make_room(entry.cost, scope, who))
         if kept:
             self._enter(entry, dirty)
         else:
             self.refused += 1
-            self._forget(key)
+            self._forget(entry.key)
         if dirty:
-            self._runtime.run(self._dirtied.throttle(entry, kept))
+            yield from self._dirtied.throttle(entry, kept, scope)
         return kept
 
     def clear(self) -> None:
@@ -199,10 +212,9 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
             self.used += cost
             return True
 
-    def _make_room(self, cost: int) -> Plan[bool]:
+    def _make_room(self, cost: int, scope: int, who: str) -> Plan[bool]:
         """Have others, and ourselves, drop what is clean, until `cost` is booked or nothing gives way."""
-        zone, runtime = self._path.zone, self._runtime
-        scope, pages = runtime.scope(), -(-cost // self._page_bytes) + 1
+        zone, pages = self._path.zone, -(-cost // self._page_bytes) + 1
         if pages > zone.page_count - zone.marks.low or not for_allocator(_MASK, scope).may_park:
             return False
         if self.max_bytes is not None:
@@ -213,7 +225,6 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
                 self._evict(2 * self.used + over, over)
                 if self._book(cost):
                     return True
-        who = runtime.owner()
         while not self.closed:
             freed = yield from self._path.reclaim.direct(_MASK, scope, who, pages)
             if self._book(cost):

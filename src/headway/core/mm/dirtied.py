@@ -158,9 +158,8 @@ class Dirtied(Generic[K, V]):
                 return done
         return done
 
-    def throttle(self, entry: Entry[K, V], kept: bool) -> Plan[None]:
+    def throttle(self, entry: Entry[K, V], kept: bool, scope: int) -> Plan[None]:
         """After a dirty put: write through what was not kept; pay for being over the limit."""
-        scope = self._runtime.scope()
         if not kept:
             yield from self._write_through(entry, scope)
             return

@@ -25,6 +25,7 @@ from headway.core.plan import Plan, Runtime
 
 PRIORITY: Final = 12
 ENOUGH_PAGES: Final = 32
+ENOUGH_PART: Final = 64  # but no more than this part of a small zone
 MAX_RECLAIM_RETRIES: Final = 16
 MAX_ROUNDS: Final = 64
 TICK_S: Final = 0.01  # a pause between fruitless tries; any page that comes back ends it
@@ -47,9 +48,13 @@ class Background(Protocol):
 class Reclaim:
     """The making of room for one zone. `_depths` changes under the guard."""
 
-    __slots__ = ("_depths", "_guard", "background", "deepest", "freed_pages", "runs", "shrinkers")
+    __slots__ = (
+        "_depths", "_guard", "background", "deepest", "enough_pages", "freed_pages", "runs",
+        "shrinkers",
+    )  # fmt: skip
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, zone_pages: int = ENOUGH_PAGES * ENOUGH_PART) -> None:
+        self.enough_pages = max(1, min(ENOUGH_PAGES, zone_pages // ENOUGH_PART))  # of one run
         self.shrinkers = Shrinkers(runtime)
         self.background: Background | None = None
         self.deepest = 0
@@ -87,7 +92,7 @@ class Reclaim:
         self._enter(who)
         try:
             freed = 0
-            target = max(page_count, ENOUGH_PAGES)
+            target = max(page_count, self.enough_pages)
             for priority in range(PRIORITY, -1, -1):
                 freed += yield from self.sweep(control, priority, target - freed)
                 if freed >= target or (freed and enough()):

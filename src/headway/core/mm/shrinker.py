@@ -162,16 +162,19 @@ class Shrinkers:
         *,
         name: str = "shrinker",
         seeks: int = SEEKS,
-        batch: int = BATCH,
+        batch: int | None = None,
         object_pages: int = 1,
         needs: Gfp = NOTHING,
     ) -> Registration:
-        """Add a shrinker. `object_pages`: what one object gives back, at most.
+        """Add a shrinker. `object_pages`: what one object gives back, at most; `batch`: objects of one
+        scan, by default as many as make 128 pages.
 
         `needs`: bits without which it is not called (FS: it is code above the allocation, or takes
         locks that such code holds while it allocates).
         Raises: UsageError if the numbers make no shrinker.
         """
+        if batch is None:
+            batch = max(1, BATCH // max(1, object_pages))
         if seeks < 0 or batch < 1 or object_pages < 1:
             raise UsageError(
                 f"shrinker {name!r}: seeks={seeks}, batch={batch}, object_pages={object_pages}; "

@@ -63,7 +63,7 @@ class SlowPath:
 
     def __init__(self, zone: Zone, runtime: Runtime, oom: Oom | Victim = Oom.FAIL) -> None:
         self.zone = zone
-        self.reclaim = Reclaim(runtime)
+        self.reclaim = Reclaim(runtime, zone.page_count)
         self.oom = oom
         self.oom_count = 0
         self.throttled = 0
