@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from headway.core.mm.cache import ShrinkableCache
 from headway.core.mm.gfp import Gfp, Scope
 from headway.core.mm.oom import Oom
 from headway.core.mm.pages import PageRun
@@ -121,3 +122,38 @@ def test_a_shrinker_and_a_victim_run_under_their_requesters_scope(
     with pytest.raises(NoMemory):
         driver.run(memory.path.alloc(memory.share, KERNEL, int(Scope.NOIO), "a"))
     assert set(seen) == {("shrinker", Gfp.KSWAPD_RECLAIM)}
+
+
+def test_caches_and_requests_share_a_zone(driver: Driver, memory: Memory) -> None:
+    stored: dict[int, int] = {}
+    cache: ShrinkableCache[int, int] = ShrinkableCache(
+        memory.path, runtime=driver.runtime, cost=lambda value: 4096, name="c", seeks=2,
+        max_bytes=None, write_back=stored.__setitem__,
+    )  # fmt: skip
+
+    def keeper(who: str, first: int) -> Plan[int]:
+        for number in range(first, first + 60):
+            yield from cache.put_plan(number, number, number % 4 == 0, 0, who)
+            assert cache.get(number) in (None, number)
+        return 60
+
+    def user(who: str) -> Plan[int]:
+        held = []
+        for _ in range(30):
+            run = yield from memory.path.alloc(memory.share, KERNEL, 0, who)
+            assert run is not None, "there was cache to drop"
+            held.append(run)
+        for run in held:
+            yield from call(memory.share.free, run)
+        return 30
+
+    plans = [keeper("k0", 0), keeper("k1", 100), user("u0"), user("u1")]
+    assert driver.run(*plans) == [60, 60, 30, 30]
+    driver.run(cache._dirtied.write_all(0))
+    assert [key for key in (*range(0, 60, 4), *range(100, 160, 4)) if key not in stored] == []
+    cache.check_invariants()
+    cache._dirtied.stop()
+    for thread in threading.enumerate():
+        if thread.name == "write-back of c":
+            thread.join(30)
+            assert not thread.is_alive()
