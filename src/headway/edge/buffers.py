@@ -15,6 +15,7 @@ from typing import Final, final
 
 from headway.core.mm import zone as core
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.oom import Oom
 from headway.core.mm.pages import PageRun
 from headway.core.mm.slowpath import SlowPath
 from headway.core.plan import Runtime
@@ -29,7 +30,7 @@ _NOFAIL: Final = int(Gfp.NOFAIL)
 
 @final
 class Obtaining:
-    """The heavy try of one share: with the slow path, where there is anything it could do."""
+    """The slow path of one share. It is taken where it could do more than the share's own try."""
 
     __slots__ = ("_path", "_runtime", "_share")
 
@@ -38,9 +39,12 @@ class Obtaining:
         self._path = path
         self._runtime = runtime
 
-    def __call__(self, gfp: Gfp) -> PageRun | None:
-        if self._path.is_idle and not int(gfp) & _NOFAIL:
-            return self._share.alloc(gfp)
+    def door(self, something_gives_way: bool) -> Callable[[Gfp], PageRun | None]:
+        """What an allocation calls: bound, and chosen beforehand, as it is the fast path."""
+        judged = self._path.oom is not Oom.FAIL  # there is a policy to be asked
+        return self.run if something_gives_way or judged else self._share.alloc
+
+    def run(self, gfp: Gfp) -> PageRun | None:
         runtime = self._runtime
         run = runtime.run(self._path.alloc(self._share, gfp, runtime.scope(), runtime.owner()))
         if run is None:
@@ -52,16 +56,23 @@ class Obtaining:
 class Buffers:
     """A backend of equal buffers: views of the arena, each cut once and kept."""
 
-    __slots__ = ("_arena", "_light", "_obtain", "_runs", "_share", "_views", "size_bytes")
+    __slots__ = (
+        "_arena", "_door", "_light", "_obtain", "_runs", "_share", "_views", "size_bytes",
+    )  # fmt: skip
 
     def __init__(self, share: core.Share, obtain: Obtaining, arena: Arena, size_bytes: int) -> None:
         self._share = share
         self._obtain = obtain
+        self._door: Callable[[Gfp], PageRun | None] = share.alloc
         self._light = share.light
         self._arena = arena
         self._views: dict[int, memoryview] = {}  # first page -> view; written by the run's holder
         self._runs: dict[int, PageRun] = {}  # identity of a view in `_views` -> its run
         self.size_bytes = size_bytes
+
+    def choose_door(self, something_gives_way: bool) -> None:
+        """Take the slow path or not, from now on."""
+        self._door = self._obtain.door(something_gives_way)
 
     def light(self, gfp: Gfp) -> memoryview | None:
         """The first, light try: a buffer if that leaves `low` in the zone, or is in the floor.
@@ -89,9 +100,10 @@ class Buffers:
         Shape: writable, contiguous, format 'B', `size_bytes` long, page-aligned; yours till `free`.
         Raises: PoolClosed; NoMemory if that is the policy.
         """
-        run = self._obtain(gfp)
+        run = self._door(gfp)
         if run is None:
-            return None
+            if not int(gfp) & _NOFAIL or (run := self._obtain.run(gfp)) is None:
+                return None
         view = self._views.get(run.first)
         if view is None or _is_released(view):
             view = self._cut(run)
@@ -149,7 +161,7 @@ class Buffers:
 class WatchedBuffers:
     """`Buffers` in debug mode: every loan is a fresh view, and use after free is caught."""
 
-    __slots__ = ("_found", "_lending", "_obtain", "_out", "_share", "size_bytes")
+    __slots__ = ("_door", "_found", "_lending", "_obtain", "_out", "_share", "size_bytes")
 
     def __init__(
         self,
@@ -161,16 +173,21 @@ class WatchedBuffers:
     ) -> None:
         self._share = share
         self._obtain = obtain
+        self._door: Callable[[Gfp], PageRun | None] = share.alloc
         self._lending = lending
         self._out: dict[int, tuple[memoryview, PageRun]] = {}  # identity -> what is out
         self._found = found
         self.size_bytes = size_bytes
 
+    def choose_door(self, something_gives_way: bool) -> None:
+        """Take the slow path or not, from now on."""
+        self._door = self._obtain.door(something_gives_way)
+
     def light(self, gfp: Gfp) -> memoryview | None:
         return self._lend(self._share.light(gfp))
 
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> memoryview | None:
-        view = self._lend(self._obtain(gfp))
+        view = self._lend(self._obtain.run(gfp) if int(gfp) & _NOFAIL else self._door(gfp))
         if view is not None and int(gfp) & _ZERO:
             view[:] = bytes(self.size_bytes)
         return view

@@ -107,6 +107,7 @@ class Zone:
         self._path = SlowPath(self._core, runtime, oom)
         self._kswapd = Kswapd(self._core, self._path.reclaim, runtime)
         self._path.reclaim.background = self._kswapd
+        self._path.reclaim.shrinkers.changed = self._choose_doors
         self._caches: tuple[Any, ...] = ()
         self._users: tuple[Buffers | WatchedBuffers, ...] = ()
 
@@ -139,7 +140,12 @@ class Zone:
         else:
             user = WatchedBuffers(share, obtain, self._lending, size_bytes, self._found)
         self._users = (*(other for other in self._users if not other.closed), user)
+        user.choose_door(len(self._path.reclaim.shrinkers) > 0)
         return user
+
+    def _choose_doors(self, something_gives_way: bool) -> None:
+        for user in self._users:
+            user.choose_door(something_gives_way)
 
     def register_shrinker(
         self,

@@ -19,7 +19,7 @@ ends with its target.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
@@ -110,10 +110,12 @@ class Registration:
         with self._all.guard:
             self.closed = True
             self._all.drop(self)
-            if not self._running:
-                return
-            self._leaving.append(ticket)
-        yield from park(ticket)
+            inside = self._running
+            if inside:
+                self._leaving.append(ticket)
+        self._all.tell()
+        if inside:
+            yield from park(ticket)
 
     def enter(self) -> bool:
         """Begin to use the shrinker; False if it has left."""
@@ -149,12 +151,14 @@ class Registration:
 class Shrinkers:
     """The shrinkers of one zone, cheapest objects first."""
 
-    __slots__ = ("_members", "guard", "runtime")
+    __slots__ = ("_members", "changed", "guard", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.guard = runtime.guard()
         self._members: tuple[Registration, ...] = ()
+        #: Told, without any lock, whether there are any, when one came or left.
+        self.changed: Callable[[bool], object] | None = None
 
     def register(
         self,
@@ -183,7 +187,13 @@ class Shrinkers:
         one = Registration(self, shrinker, name, seeks, batch, object_pages, needs)
         with self.guard:
             self._members = tuple(sorted((*self._members, one), key=lambda member: member.seeks))
+        self.tell()
         return one
+
+    def tell(self) -> None:
+        """Outside the guard, after a change."""
+        if self.changed is not None:
+            self.changed(bool(self._members))
 
     def drop(self, one: Registration) -> None:
         """Forget a member. Under the guard."""

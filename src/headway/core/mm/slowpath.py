@@ -73,11 +73,6 @@ class SlowPath:
         self._refusing = False
         self._judging = False
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it could do no more than one try does: nothing gives way, no policy is set."""
-        return self.oom is Oom.FAIL and not len(self.reclaim.shrinkers)
-
     def alloc(self, taker: Taker[T], gfp: Gfp, scope: int, who: str) -> Plan[T | None]:
         """Pages for `taker`, or None if its mask and the policy let it fail.
 

@@ -307,13 +307,13 @@ class Share:
             if run is None and self.on_room is not None:
                 self._refused = zone._hungry = True
                 run = zone._grant(self, mark)
-            if run is None:
-                zone.heavy_refusals += 1
-            else:
+            if run is not None:
                 self._out[run.first] = run
-        if run is None and zone._returned:
+                return run
+            zone.heavy_refusals += 1
+        if zone._returned:
             zone.settle()
-        return run
+        return None
 
     @property
     def page_count(self) -> int:
