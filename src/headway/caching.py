@@ -22,6 +22,8 @@ from headway.errors import UsageError
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
 
+__all__ = ["CacheInfo", "ShrinkableCache"]
+
 K = TypeVar("K")
 V = TypeVar("V")
 P = ParamSpec("P")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headway.core.mm.cache import ShrinkableCache
 from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom
 from headway.core.mm.pages import PageRun
@@ -15,6 +16,7 @@ from headway.core.plan import Runtime
 from headway.runtimes.threads import THREADS
 
 PAGES, MIN, LOW, HIGH = 128, 16, 20, 24
+PAGE = 4096
 
 
 class Memory:
@@ -70,3 +72,12 @@ class Cached:
                 return freed
             self.share.free(run)
         return control.scan_count
+
+
+def cached(memory: Memory, runtime: Runtime = THREADS, **options: Any) -> ShrinkableCache[Any, Any]:
+    """Values cost what they are: integers are sizes."""
+    settings: dict[str, Any] = {
+        "cost": lambda value: value if isinstance(value, int) else len(value),
+        "name": "c", "seeks": 2, "max_bytes": None, "write_back": None,
+    }  # fmt: skip
+    return ShrinkableCache(memory.path, runtime=runtime, **(settings | options))
