@@ -287,3 +287,35 @@ def test_threads_share_a_cache_and_nothing_is_lost_or_over_the_limit() -> None:
 def test_info_has_the_fields_of_lru_cache() -> None:
     assert CacheInfo._fields == functools.lru_cache(lambda: None).cache_info()._fields
     gc.collect()
+
+
+def test_under_asyncio_dirty_values_are_written_without_stopping_the_loop() -> None:
+    zone = hw.Zone("1MiB")
+    turns, stored = 0, dict[int, bytes]()
+    go = threading.Event()
+
+    def write_back(key: int, value: bytes) -> None:
+        assert go.wait(30)
+        stored[key] = value
+
+    plain: ShrinkableCache[int, bytes] = ShrinkableCache(zone, cost=len, write_back=write_back)
+    cache = aio.ShrinkableCache(plain)
+
+    async def main() -> None:
+        async def beside() -> None:
+            nonlocal turns
+            while turns < 5:
+                turns += 1
+                await asyncio.sleep(0)
+            go.set()
+
+        task = asyncio.create_task(beside())
+        for key in range(60):
+            assert await cache.put(key, bytes(10_000), dirty=True)
+        await task
+        await cache.flush()
+
+    asyncio.run(main())
+    assert turns == 5 and set(stored) == set(range(60)) and cache.stats().dirty == 0
+    assert cache.get(59) == bytes(10_000) and "aio ShrinkableCache 'cache'" in repr(cache)
+    zone.close()

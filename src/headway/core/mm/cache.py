@@ -328,7 +328,11 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
         Raises: what the write raised.
         """
-        self._runtime.run(self._dirtied.write_all(self._runtime.scope()))
+        self._runtime.run(self.flush_plan(self._runtime.scope()))
+
+    def flush_plan(self, scope: int) -> Plan[None]:
+        """`flush` as a plan. Asks: Offload, Park."""
+        yield from self._dirtied.write_all(scope)
 
     def close(self) -> None:
         """Write back what is dirty, drop everything, leave the zone. Closing twice is once.
