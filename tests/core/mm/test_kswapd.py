@@ -144,6 +144,50 @@ def test_t8_9_above_half_of_min_nobody_is_throttled() -> None:
     assert "throttle" not in memory.events and asked.result is None
 
 
+def test_nobody_waits_for_one_that_is_idle_or_was_stopped() -> None:
+    """Between waking it and waiting for it, it may have done all it could."""
+    memory = Memory()
+    memory.fill(leave=MIN // 2)
+    background, disk = stuck_background(memory)
+    disk.wake()
+    background.answer(True)
+    background.to_park()
+    assert step(memory.kswapd.wait("a", KERNEL)).result is True, "no run is under way"
+    memory.fill(leave=MIN // 2)
+    assert step(memory.kswapd.wake()).finish() is True
+    late = step(memory.kswapd.wait("a", KERNEL))
+    ticket = late.to_park()
+    memory.kswapd.stop()
+    background.answer(True)
+    background.finish()
+    assert ticket.woken and background.done and not memory.kswapd.running
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_t8_4_the_throttled_are_all_released_in_every_order(seed: int) -> None:
+    """Requesters in an emergency, and a background that comes and goes: nobody is forgotten."""
+    chance = random.Random(seed)
+    simulator = Simulator(lambda options: chance.randrange(len(options)), fine=True)
+    memory = Memory(simulator)
+    memory.fill(leave=MIN // 2)
+    cache = Cached(memory.zone.share(0, name="cache"))
+    memory.path.reclaim.shrinkers.register(cache, batch=1)
+
+    def user(number: int) -> Plan[None]:
+        for _ in range(6):
+            yield from memory.path.alloc(memory.share, KERNEL | Gfp.NORETRY, 0, f"user {number}")
+            if memory.held and chance.random() < 0.5:
+                cached = cache.share.take(0)
+                if cached is not None:
+                    cache.runs.append(cached)
+
+    for number in range(4):
+        simulator.start(user(number), f"user {number}")
+    assert simulator.go(100_000) == [], "somebody waits for ever"
+    simulator.check_ended()
+    assert not memory.kswapd.running and not memory.kswapd._sleepers
+
+
 @pytest.mark.parametrize("how", ["cancelled", "closed"])
 def test_a_background_that_dies_wakes_who_waits_for_it_and_can_be_started_again(how: str) -> None:
     memory = Memory()

@@ -75,7 +75,9 @@ class Kswapd:
             try:
                 yield from spawn(self._run(), f"kswapd of {self._zone.name}")
             except BaseException:
-                self._end()
+                with self._guard:
+                    self.running = False
+                self._tell()
                 raise
         elif idle is not None:
             yield from unpark(idle)
@@ -84,11 +86,11 @@ class Kswapd:
     def wait(self, who: str, gfp: Gfp) -> Plan[bool]:
         """Park until it made progress, gave up or ended; at most a second without FS.
 
-        False if that time was over. Returns at once if it does not run.
+        False if that time was over. Returns at once if it does not run just then.
         """
         ticket = Ticket(f"{who} throttled for kswapd of {self._zone.name}")
         with self._guard:
-            if not self.running or self.hopeless:
+            if not self.running or self.hopeless or self._idle is not None:
                 return True
             self._sleepers.append(ticket)
         try:
@@ -109,28 +111,45 @@ class Kswapd:
     def _run(self) -> Plan[None]:
         ended = False
         try:
-            while True:
-                with self._guard:
-                    self._wanted = False
+            while not ended:
+                self._wanted = False
                 while (yield from self._balance()):
                     pass
-                self._tell()
-                idle = Ticket(f"work for kswapd of {self._zone.name}")
-                with self._guard:
-                    if self._wanted and not self._stopping:
-                        continue
-                    self._idle = None if self._stopping else idle
-                if not self._stopping:
+                idle = self._rest()
+                if idle is not None:
                     yield from park(idle, LINGER_S)
-                with self._guard:
-                    self._idle = None
-                    if self._stopping or not self._wanted:
-                        self.running = False  # in this step: who wants it from now on spawns it
-                        ended = True
-                        return
+                ended = self._has_ended()
         finally:
             if not ended:  # cancelled, or its loop was closed
-                self._end()
+                with self._guard:
+                    self.running = False
+                self._tell()
+
+    def _rest(self) -> Ticket | None:
+        """After a run: where to wait for work; None if there is some, or it is to stop.
+
+        Who waits for us is told in the same step that makes us idle, and nobody begins to wait for
+        one that is idle: else he would wait for a run that may never come.
+        """
+        with self._guard:
+            sleepers, self._sleepers = self._sleepers, []
+            if not self._wanted and not self._stopping:
+                self._idle = Ticket(f"work for kswapd of {self._zone.name}")
+            idle = self._idle
+        for ticket in sleepers:
+            ticket.wake()
+        return idle
+
+    def _has_ended(self) -> bool:
+        with self._guard:
+            self._idle = None
+            if self._wanted and not self._stopping:
+                return False
+            self.running = False  # in this step: who wants it from now on spawns it
+            sleepers, self._sleepers = self._sleepers, []
+        for ticket in sleepers:
+            ticket.wake()
+        return True
 
     def _balance(self) -> Plan[bool]:
         """One run, harder and harder, until `high` is open; whether another would help."""
@@ -156,11 +175,6 @@ class Kswapd:
             sleepers, self._sleepers = self._sleepers, []
         for ticket in sleepers:
             ticket.wake()
-
-    def _end(self) -> None:
-        with self._guard:
-            self.running = False
-        self._tell()
 
     def __repr__(self) -> str:
         state = "hopeless" if self.hopeless else "running" if self.running else "asleep"
