@@ -35,14 +35,15 @@ class Charge:
         self.name = name
         self.clean = 0
         self.dirty = 0
-        with zone._guard:
+        with zone._step:
             zone._charges = (*zone._charges, self)
 
     def take(self, mark: int, count: int = 1) -> bool:
         """Charge `count` clean pages if that leaves `mark`. Waits: never."""
         zone = self.zone
-        with zone._guard:
-            zone._collect()
+        if zone._returned:
+            zone.settle()
+        with zone._step:
             if zone._room(zone._shares) - count < mark:
                 return False
             zone._open -= count
@@ -55,14 +56,14 @@ class Charge:
 
     def soil(self, count: int) -> None:
         """`count` clean pages hold what is stored nowhere else."""
-        with self.zone._guard:
+        with self.zone._step:
             assert count <= self.clean, "more is dirty than was charged"
             self.clean -= count
             self.dirty += count
 
     def wash(self, count: int) -> None:
         """`count` dirty pages were written back, or what they held is wanted no more."""
-        with self.zone._guard:
+        with self.zone._step:
             assert count <= self.dirty, "more was written back than was dirty"
             self.dirty -= count
             self.clean += count
@@ -70,8 +71,8 @@ class Charge:
     def close(self) -> None:
         """Leave the zone with nothing charged."""
         zone = self.zone
-        with zone._guard:
-            zone._collect()
+        zone.settle()
+        with zone._step:
             assert self.clean == self.dirty == 0, f"{self} closed with pages charged"
             zone._charges = tuple(other for other in zone._charges if other is not self)
 

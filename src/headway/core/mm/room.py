@@ -4,9 +4,10 @@ It does not judge who may have it (`headway.core.mm.zone` does). Charges are giv
 guard, so that a finaliser may do it: the return is appended, and counted by whoever is next inside.
 
 Nobody waits in vain. Who waits *publishes, then looks*: it puts its ticket here, raises `_hungry`,
-and looks once more before it parks. Who gives back *stores, then looks* at `_hungry`. A returned
-charge that cannot be counted, because somebody is inside the guard just then, is told of later: by
-that one, if it is refused; by its own `free`, if it got a run; else by the next to look.
+and looks once more before it parks. Who gives back *stores, then looks* at `_hungry`. Only `settle`
+counts what was returned, and tells in the same breath. If it finds somebody inside the guard, that
+one sees to it when he comes out: by `_step`, or when he is refused; or, if he got a run, by `free`,
+which tells the waiters, whose refusal then counts what is there.
 
 Source: the store-then-look of Linux ``mm/mempool.c``, ``mempool_free``.
 """
@@ -59,6 +60,24 @@ class Counts(Protocol):
     dirty: int
 
 
+@final
+class Step:
+    """The guard of a room for a ``with`` block; what was returned meanwhile is counted at its end."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def __enter__(self) -> None:
+        self._room._guard.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._room._guard.release()
+        if self._room._returned:
+            self._room.settle()
+
+
 class Room:
     """The count of what is open, and the queue of those who wait for more.
 
@@ -66,10 +85,11 @@ class Room:
     operations; `_hungry` is raised by who waits and lowered by who tells.
     """
 
-    __slots__ = ("_charges", "_guard", "_hungry", "_open", "_returned", "_waiting")
+    __slots__ = ("_charges", "_guard", "_hungry", "_open", "_returned", "_step", "_waiting")
 
     def __init__(self, runtime: Runtime, page_count: int) -> None:
-        self._guard = runtime.guard()
+        self._guard = runtime.guard()  # for the fast path, which looks at `_returned` by itself
+        self._step = Step(self)
         self._open = page_count  # less what is charged
         self._charges: tuple[Counts, ...] = ()
         self._returned: deque[tuple[Counts, int]] = deque()  # given back, and not counted yet
@@ -95,20 +115,16 @@ class Room:
 
     def settle(self) -> None:
         """Count what came back, unless somebody is inside the guard; and tell."""
-        while self._returned and self._guard.acquire(False):
+        returned = self._returned
+        while returned and self._guard.acquire(False):
             try:
-                self._collect()
+                while returned:
+                    charge, count = returned.popleft()
+                    charge.clean -= count
+                    self._open += count
             finally:
                 self._guard.release()
             self._tell_room()
-
-    def _collect(self) -> None:
-        """Under the guard."""
-        returned = self._returned
-        while returned:
-            charge, count = returned.popleft()
-            charge.clean -= count
-            self._open += count
 
     def _tell_room(self) -> None:
         """Outside the guard: whoever was refused may ask again, whoever waits is woken."""

@@ -78,7 +78,7 @@ class Zone(Room):
         floor fits, but not beside what others hold just now.
         """
         share = Share(self, order, floor_count, name)
-        with self._guard:
+        with self._step:
             shares = (*self._shares, share)
             self._check_possible(share, shares)
             self._merge()
@@ -167,7 +167,7 @@ class Zone(Room):
                 self._pages.free(stock.pop())
 
     def _leave(self, share: Share) -> None:
-        with self._guard:
+        with self._step:
             if share._out:
                 raise PoolBusy(
                     f"share {share.name!r} of zone {self.name!r} closed with {len(share._out)} "
@@ -182,7 +182,7 @@ class Zone(Room):
 
     def _take_back(self, share: Share) -> None:
         """Collect a run whose `free` was overtaken by its share's close."""
-        with self._guard:
+        with self._step:
             while share._stock:
                 self._pages.free(share._stock.pop())
 
@@ -196,13 +196,14 @@ class Zone(Room):
 
     def room(self) -> int:
         """What is open to everybody just now, before any mark. Units: pages."""
-        with self._guard:
-            self._collect()
+        if self._returned:
+            self.settle()
+        with self._step:
             return self._room(self._shares)
 
     def stats(self) -> ZoneStats:
-        with self._guard:
-            self._collect()
+        self.settle()
+        with self._step:
             clean = sum(charge.clean for charge in self._charges)
             dirty = sum(charge.dirty for charge in self._charges)
             floors = sum(count << order for order, count in _unfilled(self._shares).items())
@@ -231,7 +232,8 @@ class Zone(Room):
 
     def check_invariants(self) -> None:
         """All pages are held, in a stock, or free; and all floors can be filled at once."""
-        with self._guard:
+        self.settle()
+        with self._step:
             in_use = self.page_count - self._pages.free_pages
             ours = sum(
                 (len(share._out) + len(share._stock)) << share.order for share in self._shares
@@ -240,7 +242,6 @@ class Zone(Room):
             self._merge()
             self._pages.check_invariants()
             assert self._pages.can_serve(_unfilled(self._shares)), "a floor was eaten into"
-            self._collect()
             charged = sum(charge.clean + charge.dirty for charge in self._charges)
             assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
             assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
@@ -285,11 +286,13 @@ class Share:
             if self.closed:
                 return None
             run = zone._grant(self, zone.marks.low)
-            if run is None:
-                zone.light_refusals += 1
-            else:
+            if run is not None:
                 self._out[run.first] = run
-        return run
+                return run
+            zone.light_refusals += 1
+        if zone._returned:
+            zone.settle()
+        return None
 
     def alloc(self, gfp: Gfp) -> PageRun | None:
         """The heavy try: a run if that leaves what the mask may not dip below; else None.
@@ -326,7 +329,7 @@ class Share:
         Waits: never. Raises: PoolClosed.
         """
         zone = self.zone
-        with zone._guard:
+        with zone._step:
             if self.closed:
                 raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
             run = zone._grant(self, mark)
