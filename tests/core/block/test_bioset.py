@@ -6,7 +6,7 @@ import pytest
 
 from headway.core.block.bio import READ, Bio
 from headway.core.block.layer import Layer
-from headway.core.block.line import Line, submit
+from headway.core.block.line import Line
 from headway.errors import PoolBusy, UsageError
 from tests.core.block.rig import BLOCK, Log, Rig, Splitter, read
 from tests.steps import step

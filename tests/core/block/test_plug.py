@@ -7,6 +7,8 @@ import pytest
 from headway.core.block.bio import READ, Bio
 from headway.core.block.line import Line
 from headway.core.block.plug import FLUSH_SIZE, MAX_COUNT, Plug
+from headway.core.mm.gfp import Gfp
+from headway.core.mm.pools import FixedMempool
 from headway.core.plan import Park, Plan
 from tests.core.block.rig import BLOCK, Log, Rig
 from tests.steps import step
@@ -64,8 +66,6 @@ def test_t55_the_flush_comes_before_the_park() -> None:
 
 def test_a_pool_kicks_its_plug_too() -> None:
     """Whatever the plug's holder waits for: ``unplug=`` is the same kick."""
-    from headway.core.mm.pools import FixedMempool
-
     rig = Rig()
     workers, bios = rig.workers("plug"), rig.set_of(min_count=2)
     plug = Plug(workers)
@@ -82,8 +82,6 @@ def test_a_pool_kicks_its_plug_too() -> None:
         [again] = yield from frames.alloc_plan(*ask)
         frames.free(again)
         yield from plug.finish()
-
-    from headway.core.mm.gfp import Gfp
 
     ask = (Gfp.NOIO, 0, "task", 1, None)
     rig_disk = rig.disk()

@@ -167,6 +167,16 @@ class Mempool(HandOver[E], Generic[E]):
         self.free_count += 1
         self.put_back(element)
 
+    def replace(self, element: E, by: E) -> None:
+        """Free `element`, which will never come back, by putting another in its place.
+
+        For memory that something out of control may still write to. Waits: never.
+        """
+        if self._gate & _NOTED:
+            self._note_release(element)
+        self.free_count += 1
+        self.put_back(by)
+
     # -- what the owner of the pool may ask -------------------------------------------------------------
 
     def resize(self, count: int) -> int:

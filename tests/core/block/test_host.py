@@ -1,0 +1,340 @@
+"""A host with one spare: every request ends exactly once, whatever the allocator and the device do."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from headway.core.block.bio import Op
+from headway.core.block.command import Command, Completion
+from headway.core.block.host import SENSE_SIZE, Host
+from headway.core.mm.composite import Callables
+from headway.core.mm.gfp import Gfp
+from headway.core.mm.pools import FixedMempool
+from headway.core.plan import Plan, Ticket, park
+from headway.errors import BlockError, DeviceTimeout, NoMemory, UsageError
+from headway.runtimes.threads import THREADS
+from tests.core.block.rig import Rig
+from tests.core.mm.pools import Shelf
+
+
+class Wire:
+    """A transport that keeps what it was given; a test answers when it likes."""
+
+    def __init__(self, *, lets_go: bool = False) -> None:
+        self.out: list[Command] = []
+        self.started: list[int] = []
+        self.lets_go = lets_go
+        self.error: BlockError | None = None
+
+    def start(self, command: Command) -> None:
+        if self.error is not None:
+            raise self.error
+        self.out.append(command)
+        self.started.append(command.tag)
+
+    def abort(self, tag: int) -> bool:
+        return self.lets_go
+
+
+class Frames:
+    """A pool of buffers, the same set for ever, and spare ones in place of the quarantined."""
+
+    def __init__(self, rig: Rig, count: int = 2) -> None:
+        self.pool: FixedMempool[memoryview] = FixedMempool(
+            [memoryview(bytearray(512)) for _ in range(count)],
+            runtime=rig.simulator,
+            name="frames",
+            trace=True,
+        )
+        self.spares: list[memoryview] = [memoryview(bytearray(512)) for _ in range(9)]
+        self.backend = Callables(
+            lambda gfp: self.spares.pop() if self.spares else None, self.spares.append
+        )
+
+
+class Bench:
+    """A host, its wire, its parts, and what ended."""
+
+    def __init__(self, rig: Rig, *, parts: int = 3, lets_go: bool = False, **options: Any) -> None:
+        self.rig = rig
+        self.wire = Wire(lets_go=lets_go)
+        self.shelves = [Shelf() for _ in range(parts)]
+        self.host = Host(rig.simulator, self.wire, parts=self.shelves, **options)
+        self.ended: list[tuple[str, Completion]] = []
+        rig.simulator.start(self.host.keep_time(), "timekeeper")
+
+    def execute(self, cmd: str, sg: Any = (), **options: Any) -> int:
+        return self.host.execute(
+            cmd, sg, lambda completion: self.ended.append((cmd, completion)), **options
+        )
+
+    def names(self) -> list[str]:
+        return [cmd for cmd, _ in self.ended]
+
+    def answer_all(self) -> None:
+        while self.wire.out:
+            self.host.answer(self.wire.out.pop(0).tag)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_t61_whichever_part_fails_the_spare_is_used_and_nothing_leaks(part: int) -> None:
+    bench = Bench(Rig())
+    bench.shelves[part].shut()
+    bench.execute("a")
+    assert bench.host.stats().spare_uses == 1 and not bench.host.stats().spare
+    assert [shelf.out for shelf in bench.shelves] == [1, 1, 1], "other parts went back"
+    bench.answer_all()
+    assert bench.names() == ["a"] and bench.host.stats().spare
+    bench.host.close()
+    assert [shelf.out for shelf in bench.shelves] == [0, 0, 0]
+
+
+def once(size: int) -> Callables:
+    """A backend with one part in it."""
+    stock = [bytearray(size)]
+    return Callables(lambda gfp: stock.pop() if stock else None, stock.append)
+
+
+def test_t62_the_spare_keeps_its_parts_when_it_is_used_again() -> None:
+    rig = Rig()
+    host = Host(rig.simulator, wire := Wire(), parts=[once(16), once(SENSE_SIZE)])
+    slots = []
+    for number in range(3):
+        host.execute(number, (), lambda completion: None)
+        parts = wire.out.pop().parts
+        assert parts is not None and parts[0] == bytes(16), "the command is cleared"
+        parts[0][:] = b"x" * 16
+        slots.append(parts)
+        host.answer(wire.started[-1], sense=b"what went wrong")
+        assert parts[1][:15] == b"what went wrong"
+    assert all(its[0] is slots[0][0] and its[1] is slots[0][1] for its in slots)
+    assert host.stats().spare_uses == 3
+
+
+def test_t63_a_request_without_a_slot_waits_and_starts_when_one_comes_back() -> None:
+    bench = Bench(Rig())
+    bench.shelves[1].shut()
+    first, second = bench.execute("first"), bench.execute("second")
+    assert bench.wire.started == [first] and bench.host.stats().waiting == 1
+    bench.host.answer(first)
+    assert bench.wire.started == [first, second]
+
+
+def test_t64_with_one_spare_all_requests_end_in_order_one_at_a_time() -> None:
+    bench = Bench(Rig())
+    for shelf in bench.shelves:
+        shelf.shut()
+    for number in range(50):
+        bench.execute(str(number))
+    while bench.wire.out:
+        assert bench.host.stats().in_flight == 1
+        bench.host.answer(bench.wire.out.pop().tag)
+    assert bench.names() == [str(number) for number in range(50)]
+
+
+def test_t64_an_answer_inside_start_costs_no_stack() -> None:
+    bench = Bench(Rig())
+    bench.wire.start = lambda command: bench.host.answer(command.tag)  # type: ignore[method-assign]
+    bench.host._pumping = True  # as if one were being started: all the others queue up
+    for number in range(3_000):
+        bench.execute(str(number))
+    bench.host._pumping = False
+    bench.execute("last")
+    assert len(bench.ended) == 3_001
+
+
+def test_t65_a_slot_that_comes_back_is_the_spare_first() -> None:
+    bench = Bench(Rig(), parts=2)
+    bench.execute("ordinary")
+    bench.shelves[0].shut()
+    bench.execute("spare")
+    bench.host.answer(bench.wire.out.pop(0).tag)
+    assert bench.host.stats().spare and bench.shelves[0].out == 2
+    bench.answer_all()
+    assert bench.shelves[0].out == 1
+
+
+def test_no_memory_for_the_spare_is_an_error_at_once() -> None:
+    with pytest.raises(NoMemory):
+        Host(THREADS, Wire(), parts=[Shelf(), Shelf(0)])
+
+
+# -- deadlines -------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_never_answers_fails_the_request_when_its_deadline_passes() -> None:
+    rig = Rig()
+    frames = Frames(rig, 1)
+    bench = Bench(rig, timeout_s=5.0)
+    [frame] = [frames.pool.alloc()]
+    bench.execute("read", [frame], home=frames.pool)
+    rig.run()
+    [(_, ended)] = bench.ended
+    assert isinstance(ended.error, DeviceTimeout) and isinstance(ended.error, TimeoutError)
+    assert ended.error.timeout_s == 5.0 and rig.simulator.clock_s == 5.0 and ended.sg == ()
+    stats = bench.host.stats()
+    assert (stats.quarantined, stats.quarantined_bytes, stats.timeouts) == (1, 512, 1)
+    assert frames.pool.outstanding == 1, "no quota: it is not replaced"
+    bench.host.close()
+    assert frames.pool.outstanding == 0, "closed: the device can write nowhere"
+    assert bench.host.stats().quarantined == 0
+
+
+def test_the_quota_bounds_what_a_hung_device_costs_others() -> None:
+    rig = Rig()
+    frames = Frames(rig, 3)
+    bench = Bench(rig, replacements=frames.backend, quota=2)
+    held = [frames.pool.alloc() for _ in range(3)]
+    for frame in held:
+        bench.execute("read", [frame], home=frames.pool)
+    rig.run()
+    assert frames.pool.outstanding == 1 and bench.host.stats().replaced == 2
+    bench.answer_all()
+    assert bench.host.stats().late == 3 and bench.host.stats().quarantined == 0
+    assert sum(spare is frame for spare in frames.spares for frame in held) == 2
+
+
+def test_an_answer_after_the_deadline_brings_the_memory_home_once() -> None:
+    rig = Rig()
+    frames = Frames(rig, 1)
+    bench = Bench(rig)
+    frame = frames.pool.alloc()
+    tag = bench.execute("read", [frame], home=frames.pool, timeout_s=1.0)
+    rig.run()
+    assert len(bench.ended) == 1 and not bench.host.answer(tag)
+    assert frames.pool.outstanding == 0 and frames.pool.alloc() is frame
+    assert not bench.host.answer(tag)
+    assert (bench.host.stats().late, bench.host.stats().stray) == (1, 1)
+    assert len(bench.ended) == 1
+
+
+def test_a_second_answer_hits_nobody() -> None:
+    bench = Bench(Rig(), parts=2)
+    tag = bench.execute("a")
+    assert bench.host.answer(tag)
+    other = bench.execute("b")
+    assert not bench.host.answer(tag) and bench.names() == ["a"]
+    assert bench.host.answer(other) and bench.host.stats().stray == 1
+
+
+def test_memory_that_the_transport_has_let_go_of_is_given_back_with_the_error() -> None:
+    rig = Rig()
+    bench = Bench(rig, lets_go=True)
+    memory = memoryview(bytearray(8))
+    bench.execute("read", [memory], timeout_s=2.0)
+    rig.run()
+    assert bench.ended[0][1].sg == (memory,) and bench.host.stats().quarantined == 0
+
+
+def test_a_request_that_still_waits_for_a_slot_has_a_deadline_too() -> None:
+    rig = Rig()
+    bench = Bench(rig)
+    for shelf in bench.shelves:
+        shelf.shut()
+    bench.execute("held", timeout_s=None)
+    bench.execute("waits", [memoryview(bytearray(8))], timeout_s=3.0)
+    rig.run()
+    assert bench.names() == ["waits"] and len(bench.ended[0][1].sg) == 1
+    bench.answer_all()
+    assert bench.names() == ["waits", "held"]
+
+
+def test_deadlines_of_different_lengths_pass_in_their_own_order() -> None:
+    rig = Rig()
+    bench = Bench(rig, timeout_s=9.0)
+
+    def later() -> Plan[None]:
+        yield from park(Ticket("never"), 1.0)
+        bench.execute("short", timeout_s=2.0)
+
+    bench.execute("device's own")
+    bench.execute("middle", timeout_s=4.0)
+    bench.execute("off", timeout_s=None)
+    rig.run(later())
+    assert bench.names() == ["short", "middle", "device's own"]
+    assert rig.simulator.clock_s == 9.0
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_request_ends_once_and_everything_comes_home(seed: int) -> None:
+    """A device that answers, fails, answers late, twice or never, and an allocator that may fail."""
+    rig = Rig(seed)
+    chance = random.Random(seed)
+    frames = Frames(rig, 3)
+    bench = Bench(rig, replacements=frames.backend, quota=chance.randrange(3), timeout_s=2.0)
+    for shelf in bench.shelves:
+        shelf.room = chance.choice([1, 2, None])
+
+    def device() -> Plan[None]:
+        for _ in range(60):
+            yield from park(Ticket("device"), chance.random())
+            if bench.wire.out:
+                command = bench.wire.out.pop(chance.randrange(len(bench.wire.out)))
+                kind = chance.randrange(5)
+                for _ in range(2 if kind == 0 else 0 if kind == 1 else 1):
+                    bench.host.answer(command.tag, BlockError(5, "bad") if kind == 2 else None)
+
+    def user(number: int) -> Plan[None]:
+        for turn in range(4):
+            taken = yield from frames.pool.alloc_plan(*ask, 1, 30.0)
+            cmd = f"{number}.{turn}"
+            completion = yield from bench.host.perform(cmd, taken, home=frames.pool)
+            bench.ended.append((cmd, completion))
+            for view in completion.sg:
+                frames.pool.free(view)
+
+    ask = (Gfp.NOIO, 0, "user")
+    users = [user(number) for number in range(2)]
+    for number, plan in enumerate(users):
+        rig.simulator.start(plan, f"user {number}")
+    rig.simulator.start(device(), "device")
+    rig.simulator.go()
+    bench.host.close()
+    rig.simulator.go()
+    assert frames.pool.outstanding == 0 and frames.pool.reserve_count == 3
+    assert [shelf.out for shelf in bench.shelves] == [0, 0, 0]
+    assert len(bench.ended) == len(set(bench.names()))
+    for task in rig.simulator.tasks:
+        assert task.done, task
+        if task.failure is not None:
+            assert isinstance(task.failure, TimeoutError), (
+                task.failure
+            )  # the pool ran dry: no quota
+
+
+def test_a_transport_that_cannot_start_fails_the_request_with_its_error() -> None:
+    bench = Bench(Rig(), parts=2)
+    bench.wire.error = BlockError(19, "unplugged")
+    bench.execute("a")
+    assert bench.ended[0][1].error is bench.wire.error and bench.host.stats().in_flight == 0
+
+
+def test_closing_fails_what_is_under_way() -> None:
+    rig = Rig()
+    bench = Bench(rig, parts=2)
+    bench.execute("a")
+    bench.host.close()
+    assert rig.run() == [] and bench.ended[0][1].error is not None
+    with pytest.raises(BlockError, match="closed"):
+        bench.execute("b")
+
+
+def test_completions_run_on_a_work_queue_if_there_is_one() -> None:
+    rig = Rig()
+    bench = Bench(rig, parts=2, workers=rig.workers())
+    bench.execute(Op.READ.value)
+    bench.answer_all()
+    assert bench.ended == []
+    rig.run()
+    assert bench.names() == ["read"]
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1.0])
+def test_a_deadline_that_makes_no_sense_is_refused(timeout_s: float) -> None:
+    with pytest.raises(UsageError, match="timeout_s"):
+        Host(THREADS, Wire(), timeout_s=timeout_s)
+    with pytest.raises(UsageError, match="None for none"):
+        Bench(Rig()).execute("a", timeout_s=timeout_s)
