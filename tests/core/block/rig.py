@@ -11,6 +11,7 @@ from headway.core.block.bioset import BioSet
 from headway.core.block.bottom import Bottom
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, carry_out
+from headway.core.block.stack import Stack
 from headway.core.block.workqueue import Workqueue
 from headway.core.plan import Call, Offload, Plan
 from headway.edge.memory_devices import MemoryDevice
@@ -28,6 +29,7 @@ class Rig:
         self.seed = seed
         self.fail = fail
         self.turn = 0
+        self.disks: list[Bottom] = []
         self.simulator = Simulator(self.choose, fine=fine, may_fail=self.may_fail if fail else None)
 
     def choose(self, options: Sequence[Option]) -> int:
@@ -49,8 +51,9 @@ class Rig:
             self.simulator.start(plan, f"task {number}")
         stuck = self.simulator.go()
         for task in self.simulator.tasks:
-            if task.failure is not None:
-                raise task.failure
+            failure, task.failure = task.failure, None
+            if failure is not None:
+                raise failure
         return stuck
 
     def workers(self, name: str = "workers", **options: Any) -> Workqueue:
@@ -96,3 +99,22 @@ def read(layer: Layer, offset: int, length: int) -> Plan[Bio]:
     bio = Bio(READ, offset, memoryview(bytearray(length)))
     yield from carry_out(layer, bio)
     return bio
+
+
+def stack_on(rig: Rig, *specs: str, late: bool = True, **options: Any) -> Stack:
+    """A stack in the simulator; `memory:SIZE` opens further devices. The disks are in `rig.disks`."""
+    rig.disks = [options.pop("bottom", None) or rig.disk(late=late)]
+
+    def opener(spec: str) -> Layer:
+        rig.disks.append(rig.disk(late=late))
+        return rig.disks[-1]
+
+    stack = Stack(rig.simulator, rig.disks[0], specs, opener=opener, **options)
+    rig.run(stack.start())
+    return stack
+
+
+def shut(rig: Rig, stack: Stack) -> None:
+    """Close the stack: all it started has ended, and all it had is home."""
+    left = [task.name for task in rig.run(stack.close())]
+    assert not [name for name in left if not name.startswith("disk")], left

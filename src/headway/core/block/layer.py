@@ -17,7 +17,7 @@ Source: device-mapper targets (``map`` and ``end_io``), in the shape of headway'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headway.core.block.bio import Bio
@@ -38,6 +38,7 @@ class Layer:
     limits: Limits = NO_LIMITS
     splits: Source | None = None
     below: tuple[Layer, ...] = ()
+    keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
 
     def submit_now(self, bio: Bio) -> bool:
         """Carry the bio out at once: True if done, False if nothing was done and the bio is as before."""
@@ -61,3 +62,18 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.size} bytes>"
+
+
+def combined(layer: Layer) -> Limits:
+    """What a request must satisfy to pass through this layer and all below without being refused or cut."""
+    limits = layer.limits
+    for below in layer.below:
+        limits = limits.over(combined(below))
+    return limits
+
+
+def each(layer: Layer) -> Iterator[Layer]:
+    """The layers below and this one, the lowest first."""
+    for below in layer.below:
+        yield from each(below)
+    yield layer
