@@ -55,7 +55,7 @@ class WaitQueue:
 
     def give(self, ticket: Ticket, gift: list[Any]) -> None:
         """Hand `gift` to a queued ticket, which leaves the queue; its owner is to be woken next."""
-        self._remove(ticket)
+        del self._tickets[self._places.pop(ticket)]
         ticket.gift = gift
 
     def leave(self, ticket: Ticket) -> list[Any] | None:
