@@ -7,6 +7,7 @@ from headway.core.mm.ladder import Ladder, Wake
 from headway.errors import (
     BlockError,
     Deadlock,
+    DeviceTimeout,
     GfpConflict,
     HeadwayError,
     NoMemory,
@@ -16,7 +17,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "BlockError",
     "Composite",
     "Deadlock",
+    "DeviceTimeout",
     "FailAlloc",
     "Gfp",
     "GfpConflict",
@@ -44,5 +46,6 @@ __all__ = [
     "noio",
     "noreclaim",
     "open_device",
+    "open_stack",
     "spawn",
 ]

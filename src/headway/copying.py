@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from headway.core.block.copier import Capped, Sizing, size_frames
 from headway.core.block.device import Device, Kind
+from headway.core.block.stack import room
 from headway.core.units import parse_size
 from headway.edge import copy as engine
 from headway.edge import pagecache
@@ -26,7 +27,7 @@ from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
 from headway.errors import BlockError, UsageError
-from headway.threaded import Mempool, Zone
+from headway.threaded import Mempool, Zone, open_stack
 
 __all__ = ["CopyReport", "copy"]
 
@@ -65,6 +66,7 @@ def copy(
     hash: bool = True,
     starve: bool = False,
     preserve: bool = False,
+    layers: Sequence[str] = (),
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
@@ -74,7 +76,9 @@ def copy(
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
     which several copies may share. `starve` makes every allocation beyond the reserve fail: slower,
     never stuck. `verify` reads the destination back, in the same limit, before it appears.
-    `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
+    `layers` (``mirror,leg=PATH``) are put on the destination, the outermost last: what arrives there went
+    through them, in the same limit. `preserve` keeps mode and times. `progress(stage, done, size)`
+    is called in this thread.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
     too small for one request); NoMemory if others hold so much of `zone` that two requests do not
@@ -89,13 +93,13 @@ def copy(
     source = open_device(source_spec)
     try:
         status = _status(source, source_spec, preserve)
-        destination = open_destination(target_spec, size=source.size, source=status)
+        destination = open_destination(target_spec, size=room(layers, source.size), source=status)
         try:
             if preserve and isinstance(destination, InPlace):
                 raise UsageError(
                     f"{target_spec} is no file that could keep mode and times: leave --preserve out"
                 )
-            job = _Job(source, destination, request, sizing, hash, verify, progress)
+            job = _Job(source, destination, request, sizing, hash, verify, progress, layers)
             stats, peak, digest = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)
         except BaseException:
@@ -145,11 +149,13 @@ class _Job:
         hashing: bool,
         verify: bool,
         progress: Progress | None,
+        layers: Sequence[str],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
             raise UsageError("null: keeps nothing that could be verified: leave --verify out")
         self._source = source
-        self._target = destination.device
+        self._target: Device = destination.device
+        self._layers = layers
         self._request_size = request_size
         self._sizing = sizing
         self._hashing = hashing
@@ -162,14 +168,40 @@ class _Job:
         try:
             used = own if zone is None else zone
             assert used is not None
-            buffers = used.buffers(self._request_size, name="copy")
-            try:
-                return self._with_frames(buffers, starve)
-            finally:
-                buffers.close()
+            if not self._layers:
+                return self._with_buffers(used, starve)
+            return self._through_layers(used, starve)
         finally:
             if own is not None:
                 own.close()
+
+    def _through_layers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
+        """With the layers' reserves taken from the zone first: they are needed, frames only help."""
+        in_flight = self._sizing.in_flight
+        with open_stack(
+            self._target,
+            self._layers,
+            memory=zone,
+            writable=True,
+            in_flight=in_flight,
+            starve=starve,
+        ) as stacked:
+            if stacked.size < self._source.size:
+                raise UsageError(
+                    f"{self._target.name} through its layers has {stacked.size} bytes; "
+                    f"{self._source.name} has {self._source.size}: choose a larger destination"
+                )
+            self._target = stacked
+            moved = self._with_buffers(zone, starve)
+            stacked.flush()
+            return moved
+
+    def _with_buffers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
+        buffers = zone.buffers(self._request_size, name="copy")
+        try:
+            return self._with_frames(buffers, starve)
+        finally:
+            buffers.close()
 
     def _with_frames(self, buffers: Any, starve: bool) -> tuple[Any, int, str | None]:
         frames: Mempool[memoryview] = Mempool(

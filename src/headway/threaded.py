@@ -8,11 +8,15 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from headway.core.block.bottom import Bottom
 from headway.core.block.device import Device
+from headway.core.block.spec import Site
+from headway.core.block.stack import Stack
+from headway.core.block.stacked import StackedDevice
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
@@ -151,6 +155,67 @@ def open_device(spec: str, *, writable: bool = False, direct: bool | None = None
     Waits: never on a FIFO or socket, which are refused.
     """
     return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+
+
+def open_stack(
+    device: Device | str,
+    layers: Sequence[str] = (),
+    *,
+    memory: Zone | None = None,
+    writable: bool = False,
+    in_flight: int = 16,
+    starve: bool = False,
+    runtime: Runtime | None = None,
+) -> StackedDevice:
+    """A device with layers on it, the outermost last, ready for use; close it to end it.
+
+    `device` is opened, and closed with the stack, if it is a name; so are the devices that `layers` name.
+    Buffers of layers come from `memory`, if given. At most `in_flight` requests are under way at once,
+    the others wait. With `starve` every reserve is at its minimum and every allocation beyond it fails:
+    slower, never stuck.
+
+    >>> with open_stack("memory:1MiB", ["linear,offset=4KiB"], writable=True) as device:
+    ...     device.pwrite(memoryview(b"hello"), 0)
+    ...     device.size
+    1044480
+
+    Raises: UsageError if something named is no device or no layer; NoMemory if a reserve cannot be
+    filled; BlockError if a device cannot be opened.
+    """
+    opened: list[Device] = []
+    buffers: list[Any] = []
+
+    def ending() -> None:
+        for user in buffers:
+            user.close()
+        for its in reversed(opened):
+            its.close()
+
+    def open_one(name: str, site: Site | None = None) -> Bottom:
+        opened.append(its := open_device(name, writable=writable))
+        return Bottom(its, workers=None if site is None else site.workers("leg", limit=4))
+
+    def of_zone(size: int, name: str) -> Any:
+        assert memory is not None
+        buffers.append(user := memory.buffers(size, name=name))
+        return user
+
+    try:
+        bottom = open_one(device) if isinstance(device, str) else Bottom(device)
+        stack = Stack(
+            runtime or ambient() or THREADS,
+            bottom,
+            layers,
+            in_flight=in_flight,
+            memory=None if memory is None else of_zone,
+            opener=open_one,
+            starve=starve,
+        )
+        stack.runtime.run(stack.start())
+    except BaseException:
+        ending()
+        raise
+    return StackedDevice(stack, kind=bottom.device.kind, ending=ending)
 
 
 class _OwnBounce:

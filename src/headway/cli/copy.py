@@ -20,6 +20,12 @@ def command(
     dst: Annotated[
         str, typer.Argument(metavar="DST", help="Where to; a file appears only when complete.")
     ],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER", help="A layer on DST, NAME,key=value; repeat it, outermost last."
+        ),
+    ] = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
@@ -68,6 +74,7 @@ def command(
             hash=not no_hash,
             starve=starve,
             preserve=preserve,
+            layers=layer or (),
             progress=progress,
         )
     if json:

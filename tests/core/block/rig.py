@@ -11,6 +11,7 @@ from headway.core.block.bioset import BioSet
 from headway.core.block.bottom import Bottom
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, carry_out
+from headway.core.block.spec import Site
 from headway.core.block.stack import Stack
 from headway.core.block.workqueue import Workqueue
 from headway.core.plan import Call, Offload, Plan
@@ -105,7 +106,7 @@ def stack_on(rig: Rig, *specs: str, late: bool = True, **options: Any) -> Stack:
     """A stack in the simulator; `memory:SIZE` opens further devices. The disks are in `rig.disks`."""
     rig.disks = [options.pop("bottom", None) or rig.disk(late=late)]
 
-    def opener(spec: str) -> Layer:
+    def opener(spec: str, site: Site) -> Layer:
         rig.disks.append(rig.disk(late=late))
         return rig.disks[-1]
 

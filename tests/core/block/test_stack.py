@@ -10,7 +10,7 @@ from headway.core.block.layer import Layer
 from headway.core.block.layers import LAYERS
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line, carry_out
-from headway.core.block.spec import parse
+from headway.core.block.spec import Recipe, parse
 from headway.core.block.stack import Stack
 from headway.edge.memory_devices import MemoryDevice, ZeroDevice
 from headway.errors import BlockError, NoMemory, PoolBusy, UsageError
@@ -118,7 +118,9 @@ def test_a_layer_of_ones_own_in_twenty_lines() -> None:
                 bio.view[:] = bytes(bio.view).upper()
 
     rig = Rig()
-    stack = stack_on(rig, "upper", layers={**LAYERS, "upper": lambda below, *_: Upper(below)})
+    stack = stack_on(
+        rig, "upper", layers={**LAYERS, "upper": Recipe(lambda below, *_: Upper(below))}
+    )
     rig.run(stack.request(WRITE, 0, memoryview(b"quiet"), 5))
     view = memoryview(bytearray(5))
     rig.run(stack.request(READ, 0, view, 5))

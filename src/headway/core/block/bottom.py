@@ -43,6 +43,7 @@ class Bottom(Layer):
         self.device = device
         self.name = device.name
         self.size = device.size
+        self.keeps_zeros = device.starts_zeroed
         self.inline = inline
         self._workers = workers
         if limits is not None:

@@ -92,7 +92,16 @@ class Barrier:
 class Resync:
     """Fills one leg after the other."""
 
-    __slots__ = ("_pool", "_release", "_running", "_size", "barrier", "legs", "stopping", "synced_bytes")
+    __slots__ = (
+        "_pool",
+        "_release",
+        "_running",
+        "_size",
+        "barrier",
+        "legs",
+        "stopping",
+        "synced_bytes",
+    )
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ has given out, so that a stack can be started, starved and closed as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
 from headway.core.block.bioset import BIO_POOL_SIZE, BioSet
@@ -22,7 +23,7 @@ from headway.core.units import parse_size
 from headway.errors import UsageError
 
 Memory: TypeAlias = "Callable[[int, str], Backend]"  # buffers of so many bytes, for whom
-Opener: TypeAlias = "Callable[[str], Layer]"
+Opener: TypeAlias = "Callable[[str, Site], Layer]"  # opens a device for whoever has that site
 
 _YES: Final = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 
@@ -155,6 +156,9 @@ class Site:
         )
         if self._starve:
             pool.inject(lambda: True)
+        on_room = getattr(backend, "on_room", None)  # a zone's, which others may have emptied
+        if on_room is not None:
+            on_room(pool.kick)
         self.pools.append(pool)
         return pool
 
@@ -173,10 +177,22 @@ class Site:
         """Another device, as a layer. Raises: UsageError where devices cannot be opened."""
         if self._opener is None:
             raise UsageError(f"layer {self.name}: {device!r} cannot be opened here")
-        return self._opener(device)
+        return self._opener(device, self)
 
 
-Maker: TypeAlias = "Callable[[Layer, Options, Site], Layer]"
+def same(size: int, options: Options) -> int:
+    """The room that a layer needs below which neither hides nor adds anything."""
+    return size
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a layer is made: ``make(below, options, site)``, and how much room one of `size` bytes needs
+    below: ``room(size, options)``, for whoever makes the device to fit."""
+
+    make: Callable[[Layer, Options, Site], Layer]
+    room: Callable[[int, Options], int] = same
 
 
 def ordinary_memory(size: int, name: str) -> Backend:

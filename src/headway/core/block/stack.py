@@ -21,7 +21,7 @@ from headway.core.block.bio import Bio, Op, refused
 from headway.core.block.bioset import BioSet
 from headway.core.block.layer import Layer, combined, each
 from headway.core.block.layers import LAYERS
-from headway.core.block.spec import Maker, Memory, Opener, Site, parse
+from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
 from headway.core.plan import Plan, Runtime
 from headway.errors import BlockError, HeadwayError, UsageError
 
@@ -30,9 +30,9 @@ from headway.errors import BlockError, HeadwayError, UsageError
 class Stack:
     """A device with layers on it.
 
-    `specs` are texts like ``mirror,leg=b.img``, the outermost last; `layers` adds makers to those of
-    headway, by name. `memory` and `opener` are what layers get buffers and other devices from; with
-    `starve` every reserve is at its minimum and every allocation beyond it fails.
+    `specs` are texts like ``mirror,leg=b.img``, the outermost last; `layers` are the recipes by name
+    (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
+    with `starve` every reserve is at its minimum and every allocation beyond it fails.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
@@ -49,7 +49,7 @@ class Stack:
         in_flight: int = 16,
         memory: Memory | None = None,
         opener: Opener | None = None,
-        layers: Mapping[str, Maker] = LAYERS,
+        layers: Mapping[str, Recipe] = LAYERS,
         starve: bool = False,
     ) -> None:
         self.runtime = runtime
@@ -58,15 +58,12 @@ class Stack:
         try:
             for number, spec in enumerate(specs, 1):
                 name, options = parse(spec)
-                make = layers.get(name)
-                if make is None:
-                    known = ", ".join(sorted(layers))
-                    raise UsageError(f"layer {name!r} is not known; there are {known}")
+                recipe = _recipe(name, layers)
                 site = Site(
                     runtime, f"{name} {number}", memory=memory, opener=opener, starve=starve
                 )
                 self.sites.append(site)
-                top = make(top, options, site)
+                top = recipe.make(top, options, site)
                 options.finish()
         except BaseException:
             self._give_back()
@@ -164,3 +161,22 @@ class Stack:
 
     def __repr__(self) -> str:
         return f"<Stack {self.top.name}: {self.top.size} bytes, {len(self.sites)} layers>"
+
+
+def room(specs: Sequence[str], size: int, layers: Mapping[str, Recipe] = LAYERS) -> int:
+    """How many bytes a device must have so that a stack of `specs` on it has `size`.
+
+    Raises: UsageError if a specification is none.
+    """
+    for spec in reversed(specs):
+        name, options = parse(spec)
+        size = _recipe(name, layers).room(size, options)
+    return size
+
+
+def _recipe(name: str, layers: Mapping[str, Recipe]) -> Recipe:
+    recipe = layers.get(name)
+    if recipe is None:
+        known = ", ".join(sorted(layers))
+        raise UsageError(f"layer {name!r} is not known; there are {known}")
+    return recipe

@@ -14,6 +14,7 @@ from headway.core.block.bottom import Bottom
 from headway.core.block.layer import Layer
 from headway.core.block.layers import LAYERS
 from headway.core.block.line import Line, carry_out
+from headway.core.block.spec import Recipe
 from headway.core.block.stack import Stack
 from headway.core.plan import Plan
 from headway.edge.memory_devices import MemoryDevice
@@ -130,7 +131,7 @@ def test_a_door_that_is_shut_below_leaves_the_bio_as_it_was(specs: list[str], ev
         rig = Rig(fine=False)
         layers = {
             **LAYERS,
-            "shut": lambda below, options, site: Shut(below, lambda n: n % every > 0),
+            "shut": Recipe(lambda below, options, site: Shut(below, lambda n: n % every > 0)),
         }
         stack = stack_on(rig, *specs[:depth], "shut", *specs[depth:], late=False, layers=layers)
         task = rig.simulator.start(serve(two_doors(stack, lambda: True), every), "user")
@@ -200,7 +201,7 @@ def test_on_real_drivers(specs: list[str], run: Callable[[Plan[Any]], Any]) -> N
             THREADS,
             Bottom(MemoryDevice(2 * SIZE)),
             specs,
-            opener=lambda _: Bottom(MemoryDevice(2 * SIZE)),
+            opener=lambda *_: Bottom(MemoryDevice(2 * SIZE)),
         )
         yield from stack.start()
         yield from serve(two_doors(stack, lambda: False), 2)

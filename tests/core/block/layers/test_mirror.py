@@ -214,7 +214,10 @@ def test_sync_yes_fills_the_other_legs_from_the_first() -> None:
 def test_closing_ends_filling_after_its_window(steps: int) -> None:
     rig = Rig()
     stack = Stack(
-        rig.simulator, rig.disk(), ["mirror,leg=x,sync=yes,window=512"], opener=lambda _: rig.disk()
+        rig.simulator,
+        rig.disk(),
+        ["mirror,leg=x,sync=yes,window=512"],
+        opener=lambda *_: rig.disk(),
     )
     rig.simulator.start(stack.start(), "start")
     for _ in range(steps + 30):

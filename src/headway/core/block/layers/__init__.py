@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from headway.core.block.layers import bounce, delay, error, flaky, linear, mirror, stripe
-from headway.core.block.spec import Maker
+from headway.core.block.spec import Recipe
 
-LAYERS: Final[Mapping[str, Maker]] = {
-    "bounce": bounce.make,
-    "delay": delay.make,
-    "error": error.make,
-    "flaky": flaky.make,
-    "linear": linear.make,
-    "mirror": mirror.make,
-    "stripe": stripe.make,
+LAYERS: Final[Mapping[str, Recipe]] = {
+    "bounce": Recipe(bounce.make),
+    "delay": Recipe(delay.make),
+    "error": Recipe(error.make),
+    "flaky": Recipe(flaky.make),
+    "linear": Recipe(linear.make, linear.room),
+    "mirror": Recipe(mirror.make),
+    "stripe": Recipe(stripe.make, stripe.room),
 }

@@ -46,3 +46,7 @@ class Linear(Layer):
 def make(below: Layer, options: Options, site: Site) -> Layer:
     start = options.size("offset", 0)
     return Linear(below, start, options.size("size", below.size - start))
+
+
+def room(size: int, options: Options) -> int:
+    return size + options.size("offset", 0)

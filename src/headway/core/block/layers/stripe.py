@@ -71,3 +71,9 @@ def make(below: Layer, options: Options, site: Site) -> Layer:
     legs = (below, *(site.open(device) for device in options.texts("with")))
     chunk = options.size("chunk", 256 << 10)
     return Stripe(legs, chunk, site.bios("splits"), site.bios("flushes", max(len(legs), 1)))
+
+
+def room(size: int, options: Options) -> int:
+    chunk = options.size("chunk", 256 << 10)
+    row = chunk * (1 + len(options.texts("with")))
+    return -(-size // row) * chunk if row else size
