@@ -59,9 +59,13 @@ class Bottom(Layer):
         return True
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
-        if self._workers is None:
+        if self._workers is not None:
+            self._workers.queue(self._carry_out, bio)
+        elif not self.inline:
             return self._carry_out(bio)
-        self._workers.queue(self._carry_out, bio)
+        else:
+            self._move(bio)
+            bio.complete()
         return None
 
     def _carry_out(self, bio: Bio) -> Plan[None]:

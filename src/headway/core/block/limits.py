@@ -80,7 +80,8 @@ class Limits:
         return length
 
     def fits(self, offset: int, length: int) -> bool:
-        return self.aligned(offset, length) and self.front(offset, length) == length
+        """True if one bio may ask for it; always for one without a range (a flush)."""
+        return not length or (self.aligned(offset, length) and self.front(offset, length) == length)
 
     def pieces(self, offset: int, length: int) -> int:
         """How many bios a request becomes at most: for sizing a reserve."""

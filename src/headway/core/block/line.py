@@ -24,7 +24,7 @@ from collections import deque
 from typing import Protocol, final
 
 from headway.core.block.bio import Bio, refused
-from headway.core.block.limits import Limits
+from headway.core.block.limits import NO_LIMITS, Limits
 from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError
 
@@ -73,45 +73,81 @@ class Line:
     def __len__(self) -> int:
         return len(self._fresh) + len(self._queue)
 
+    def __bool__(self) -> bool:
+        return bool(self._fresh or self._queue)
+
     def take_from(self, home: object) -> list[tuple[Target, Bio]]:
         """Take out what came from `home`, in order; everything else keeps its place."""
         taken = [pair for pair in self._fresh if pair[1].home is home]
         taken += [pair for pair in self._queue if pair[1].home is home]
         if taken:
-            self._fresh = [pair for pair in self._fresh if pair[1].home is not home]
-            self._queue = deque(pair for pair in self._queue if pair[1].home is not home)
+            self._fresh[:] = [pair for pair in self._fresh if pair[1].home is not home]
+            left = [pair for pair in self._queue if pair[1].home is not home]
+            self._queue.clear()
+            self._queue.extend(left)
         return taken
+
+    def start(self) -> Plan[None] | None:
+        """Pass on what is queued, here and now, as far as no layer has to wait: None if that was all,
+        else the plan for the rest, which must be carried out. It is `run` without a driver."""
+        waiting = self._advance()
+        return None if waiting is None else self._go_on(waiting)
 
     def run(self) -> Plan[None]:
         """Pass on what is queued until nothing is. Waits: for the reserves of layers.
 
         A cancellation completes what is still queued with ECANCELED; what was passed on goes on.
         """
-        try:
-            while True:
-                if self._fresh:
+        waiting = self._advance()
+        if waiting is not None:
+            yield from self._go_on(waiting)
+
+    def _advance(self) -> tuple[Plan[None], Target, Bio] | None:
+        """Up to a layer that may have to wait: its plan, and what to complete if that fails."""
+        fresh, queue = self._fresh, self._queue
+        while True:
+            if fresh:
+                if len(fresh) == 1 and not queue:  # the usual case: passed on as it is
+                    layer, bio = fresh.pop()
+                else:
                     self._sort()
-                if not self._queue:
-                    return
-                layer, bio = self._queue.popleft()
-                self._at = layer
-                limits = layer.limits
-                if bio.length and not limits.free and not limits.fits(bio.offset, bio.length):
-                    front = yield from self._cut(layer, bio)
-                    if front is None:
-                        continue
-                    bio = front
+                    layer, bio = queue.popleft()
+            elif queue:
+                layer, bio = queue.popleft()
+            else:
+                return None
+            self._at = layer
+            limits = layer.limits
+            if limits is not NO_LIMITS and not limits.fits(bio.offset, bio.length):
+                if limits.aligned(bio.offset, bio.length):
+                    return self._cut(layer, bio), layer, bio
+                why = f"it takes blocks of {limits.alignment} bytes"
+                bio.complete(refused(bio, layer.name, why))
+                continue
+            try:
+                plan = layer.submit(bio, self)
+            except Exception as error:
+                bio.complete(error)
+                continue
+            if plan is not None:
+                return plan, layer, bio
+
+    def _go_on(self, first: tuple[Plan[None], Target, Bio]) -> Plan[None]:
+        waiting: tuple[Plan[None], Target, Bio] | None = first
+        try:
+            while waiting is not None:
+                plan, layer, bio = waiting
                 try:
-                    plan = layer.submit(bio, self)
-                    if plan is not None:
-                        yield from plan
+                    yield from plan
                 except Exception as error:
                     bio.complete(error)
                 except BaseException:
                     bio.complete(_cancelled(bio, layer))
                     raise
+                waiting = self._advance()
         finally:
-            self._drop()
+            if self:
+                self._drop()
 
     def _sort(self) -> None:
         """Lower layers first, then the rest for this layer, then what was queued before."""
@@ -121,27 +157,15 @@ class Line:
         if len(same) < len(self._fresh):
             lower = [pair for pair in self._fresh if pair[0] is not at]
             self._queue.extendleft(reversed(lower))
-        self._fresh = []
+        self._fresh.clear()
 
-    def _cut(self, layer: Target, bio: Bio) -> Plan[Bio | None]:
-        """The front of a bio that is too long, the rest queued; None if it cannot be cut."""
-        if not layer.limits.aligned(bio.offset, bio.length):
-            bio.complete(
-                refused(bio, layer.name, f"it takes blocks of {layer.limits.alignment} bytes")
-            )
-            return None
+    def _cut(self, layer: Target, bio: Bio) -> Plan[None]:
+        """Queue the front of a bio that is too long, and the rest behind it."""
         assert layer.splits is not None, f"{layer.name} has limits and no set to split with"
-        try:
-            front = yield from layer.splits.alloc(self)
-        except Exception as error:
-            bio.complete(error)
-            return None
-        except BaseException:
-            bio.complete(_cancelled(bio, layer))
-            raise
+        front = yield from layer.splits.alloc(self)
         bio.split_to(front, layer.limits.front(bio.offset, bio.length))
+        self.send(front, layer)
         self.send(bio, layer)
-        return front
 
     def _drop(self) -> None:
         """Nothing, unless the run was cancelled."""
@@ -180,8 +204,11 @@ def carry_out(layer: Target, bio: Bio, plug: Kick | None = None) -> Plan[None]:
 
     bio.push(ended)
     try:
-        yield from submit(layer, bio, plug)
-        yield from park(ticket)
+        line = Line(plug)
+        line.send(bio, layer)
+        yield from line.run()
+        if len(turns) == 2:  # else it has ended already
+            yield from park(ticket)
     except BaseException:
         if turns.pop() == 1 and bio.home is not None:
             bio.home.free(bio)

@@ -38,6 +38,7 @@ class Stripe(Layer):
         self.size = min(leg.size for leg in legs) // chunk * chunk * len(legs)
         self.limits = Limits(boundary=chunk)
         self.splits = splits
+        self._doors = tuple(leg.submit_now for leg in legs)
         self._chunk, self._count, self._bios = chunk, len(legs), bios
 
     def submit_now(self, bio: Bio) -> bool:
@@ -46,7 +47,7 @@ class Stripe(Layer):
             return False
         before = bio.offset
         bio.offset = number // self._count * self._chunk + rest
-        done = self.below[number % self._count].submit_now(bio)
+        done = self._doors[number % self._count](bio)
         bio.offset = before
         return done
 
