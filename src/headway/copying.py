@@ -76,9 +76,8 @@ def copy(
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
     which several copies may share. `starve` makes every allocation beyond the reserve fail: slower,
     never stuck. `verify` reads the destination back, in the same limit, before it appears.
-    `layers` (``mirror,leg=PATH``) are put on the destination, the outermost last: what arrives there went
-    through them, in the same limit. `preserve` keeps mode and times. `progress(stage, done, size)`
-    is called in this thread.
+    `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the outermost last.
+    `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
     too small for one request); NoMemory if others hold so much of `zone` that two requests do not
@@ -95,10 +94,8 @@ def copy(
         status = _status(source, source_spec, preserve)
         destination = open_destination(target_spec, size=room(layers, source.size), source=status)
         try:
-            if preserve and isinstance(destination, InPlace):
-                raise UsageError(
-                    f"{target_spec} is no file that could keep mode and times: leave --preserve out"
-                )
+            if preserve:
+                _check_preservable(destination, target_spec)
             job = _Job(source, destination, request, sizing, hash, verify, progress, layers)
             stats, peak, digest = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)
@@ -118,6 +115,11 @@ def copy(
         sha256=digest,
         verified=True if verify else None,
     )
+
+
+def _check_preservable(destination: Destination, spec: str) -> None:
+    if isinstance(destination, InPlace):
+        raise UsageError(f"{spec} is no file that could keep mode and times: leave --preserve out")
 
 
 def _limit(memory: int | str | None, zone: Zone | None) -> int:
@@ -170,12 +172,12 @@ class _Job:
             assert used is not None
             if not self._layers:
                 return self._with_buffers(used, starve)
-            return self._through_layers(used, starve)
+            return self._through_layers(used, limit, starve)
         finally:
             if own is not None:
                 own.close()
 
-    def _through_layers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
+    def _through_layers(self, zone: Zone, limit: int, starve: bool) -> tuple[Any, int, str | None]:
         """With the layers' reserves taken from the zone first: they are needed, frames only help."""
         in_flight = self._sizing.in_flight
         with open_stack(
@@ -192,9 +194,10 @@ class _Job:
                     f"{self._source.name} has {self._source.size}: choose a larger destination"
                 )
             self._target = stacked
-            moved = self._with_buffers(zone, starve)
+            self._sizing = size_frames(limit - stacked.memory_bytes, self._request_size, in_flight)
+            stats, peak, digest = self._with_buffers(zone, starve)
             stacked.flush()
-            return moved
+            return stats, peak + stacked.memory_bytes, digest
 
     def _with_buffers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
         buffers = zone.buffers(self._request_size, name="copy")

@@ -182,40 +182,58 @@ def open_stack(
     Raises: UsageError if something named is no device or no layer; NoMemory if a reserve cannot be
     filled; BlockError if a device cannot be opened.
     """
-    opened: list[Device] = []
-    buffers: list[Any] = []
-
-    def ending() -> None:
-        for user in buffers:
-            user.close()
-        for its in reversed(opened):
-            its.close()
-
-    def open_one(name: str, site: Site | None = None) -> Bottom:
-        opened.append(its := open_device(name, writable=writable))
-        return Bottom(its, workers=None if site is None else site.workers("leg", limit=4))
-
-    def of_zone(size: int, name: str) -> Any:
-        assert memory is not None
-        buffers.append(user := memory.buffers(size, name=name))
-        return user
-
+    opened = _Opened(memory, writable)
     try:
-        bottom = open_one(device) if isinstance(device, str) else Bottom(device)
+        bottom = opened.open(device) if isinstance(device, str) else Bottom(device)
         stack = Stack(
             runtime or ambient() or THREADS,
             bottom,
             layers,
             in_flight=in_flight,
-            memory=None if memory is None else of_zone,
-            opener=open_one,
+            memory=None if memory is None else opened.buffers,
+            opener=opened.open,
             starve=starve,
         )
         stack.runtime.run(stack.start())
     except BaseException:
-        ending()
+        opened.close()
         raise
-    return StackedDevice(stack, kind=bottom.device.kind, ending=ending)
+    kind, held = bottom.device.kind, opened.memory_bytes()
+    return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
+
+
+class _Opened:
+    """What was opened for a stack, and is closed after it."""
+
+    __slots__ = ("_buffers", "_devices", "_memory", "_writable")
+
+    def __init__(self, memory: Zone | None, writable: bool) -> None:
+        self._memory = memory
+        self._writable = writable
+        self._devices: list[Device] = []
+        self._buffers: list[tuple[Any, int]] = []
+
+    def open(self, name: str, site: Site | None = None) -> Bottom:
+        """A device; one that a layer asks for has workers, so that all legs work at once."""
+        device = open_device(name, writable=self._writable)
+        self._devices.append(device)
+        return Bottom(device, workers=None if site is None else site.workers("leg", limit=4))
+
+    def buffers(self, size: int, name: str) -> Any:
+        assert self._memory is not None
+        user = self._memory.buffers(size, name=name)
+        self._buffers.append((user, 1 << max(12, (size - 1).bit_length())))  # runs of 2**k pages
+        return user
+
+    def memory_bytes(self) -> int:
+        """Bytes that are held of the memory now."""
+        return sum(user.held_count * size for user, size in self._buffers)
+
+    def close(self) -> None:
+        for user, _ in self._buffers:
+            user.close()
+        for device in reversed(self._devices):
+            device.close()
 
 
 class _OwnBounce:

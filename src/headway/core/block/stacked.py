@@ -20,12 +20,18 @@ from headway.core.block.stack import Stack
 @final
 class StackedDevice:
     """A started stack as a `Device`. `ending` is called when it is closed, after the stack.
+    `memory_bytes` is what its layers' reserves hold of a limited memory.
 
     Several threads may use it; each request waits for a bio of the stack, in order of arrival.
     """
 
     def __init__(
-        self, stack: Stack, *, kind: Kind = Kind.FILE, ending: Callable[[], object] | None = None
+        self,
+        stack: Stack,
+        *,
+        kind: Kind = Kind.FILE,
+        memory_bytes: int = 0,
+        ending: Callable[[], object] | None = None,
     ) -> None:
         self.stack = stack
         self.name = stack.name
@@ -34,6 +40,7 @@ class StackedDevice:
         self.capacity: int | None = stack.size
         self.alignment = stack.limits.alignment
         self.starts_zeroed = all(layer.keeps_zeros for layer in each(stack.top))
+        self.memory_bytes = memory_bytes
         self._ending = ending
         self._closed = False
 
