@@ -194,7 +194,11 @@ def open_stack(
             opener=opened.open,
             starve=starve,
         )
-        stack.runtime.run(stack.start())
+        try:
+            stack.runtime.run(stack.start())
+        except BaseException:
+            stack.give_back()
+            raise
     except BaseException:
         opened.close()
         raise

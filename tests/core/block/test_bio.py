@@ -90,6 +90,13 @@ def test_a_hook_that_takes_the_bio_back_lets_nobody_above_hear_until_it_complete
     assert ends == [None]
 
 
+def test_what_a_hook_raises_is_the_bios_error_and_whoever_is_above_hears() -> None:
+    bio, ends = asked()
+    bio.push(lambda bio: 1 / 0)
+    bio.complete()
+    assert isinstance(ends[0], ZeroDivisionError)
+
+
 def test_depth_costs_no_stack() -> None:
     """T5.4: fifty thousand children of children, and as many hooks, complete in one loop."""
     bio, ends = asked()

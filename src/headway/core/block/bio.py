@@ -145,8 +145,9 @@ class Bio:
     def push(self, hook: Hook) -> None:
         """Have ``hook(bio)`` called when it is complete, with range and memory as they are now.
 
-        A hook never waits and does not raise. If it returns something true it has taken the bio back:
-        it completes it again later (a retry), frees it, or keeps it. If not, whoever is above hears next.
+        A hook never waits; what it raises is the bio's error, if that has none. If it returns something
+        true it has taken the bio back: it completes it again later (a retry), frees it, or keeps it. If not,
+        whoever is above hears next.
         """
         self.hooks.append((hook, self.offset, self.length, self.view, self.join))
         self.join = None
@@ -176,8 +177,11 @@ class Bio:
                     bio.join, bio.error = None, join.error
                 if bio.hooks:
                     hook, bio.offset, bio.length, bio.view, bio.join = bio.hooks.pop()
-                    if hook(bio):
-                        return
+                    try:
+                        if hook(bio):
+                            return
+                    except Exception as raised:  # whoever waits above must hear all the same
+                        bio.error = bio.error or raised
                     break
                 parent, share, error = bio.parent, bio.share, bio.error
                 if parent is None:

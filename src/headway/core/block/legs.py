@@ -70,7 +70,9 @@ class Legs:
                     break
                 if best is None or leg.pending < best.pending:
                     best = leg
-        assert best is not None, "the last active leg was dropped"
+        if best is None:  # one was dropped behind our back, another became active before it
+            with self._guard:
+                best = next(leg for leg in self.all if leg.state is ACTIVE)
         best.head = bio.end
         return best
 

@@ -66,7 +66,7 @@ class Stack:
                 top = recipe.make(top, options, site)
                 options.finish()
         except BaseException:
-            self._give_back()
+            self.give_back()
             raise
         self.top = top
         self.limits = combined(top)
@@ -161,7 +161,8 @@ class Stack:
             shutters += [pool.close for pool in site.pools]
         return shutters
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give the reserves of layers back: of a stack that could not be made, or was not started."""
         for shut in self._shutters():
             shut()
 
