@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -338,3 +340,68 @@ def test_a_deadline_that_makes_no_sense_is_refused(timeout_s: float) -> None:
         Host(THREADS, Wire(), timeout_s=timeout_s)
     with pytest.raises(UsageError, match="None for none"):
         Bench(Rig()).execute("a", timeout_s=timeout_s)
+
+
+def test_on_threads_answers_and_deadlines_race_and_each_request_ends_once() -> None:
+    """Users, devices and the timekeeper on threads of their own; deadlines so short that many pass."""
+    queue: SimpleQueue[int | None] = SimpleQueue()
+
+    class Race(Wire):
+        def start(self, command: Command) -> None:
+            queue.put(command.tag)
+
+    pool: FixedMempool[memoryview] = FixedMempool(
+        [memoryview(bytearray(8)) for _ in range(4)], runtime=THREADS, name="frames"
+    )
+    shelves = [Shelf(2), Shelf(3)]
+    host = Host(THREADS, Race(), parts=[Locked(shelf) for shelf in shelves], timeout_s=0.002)
+    ended: list[int] = []
+
+    def device(seed: int) -> None:
+        chance = random.Random(seed)
+        while (tag := queue.get()) is not None:
+            if chance.random() < 0.3:
+                queue.put(tag)  # later: behind the others
+                continue
+            for _ in range(chance.choice([1, 1, 2])):
+                host.answer(tag)
+
+    def user(number: int) -> None:
+        for turn in range(150):
+            frame = pool.alloc()
+            completion = THREADS.run(host.perform((number, turn), [frame], home=pool))
+            ended.append(1)
+            for view in completion.sg:
+                pool.free(view)
+
+    keeper = threading.Thread(target=lambda: THREADS.run(host.keep_time()))
+    devices = [threading.Thread(target=device, args=(n,)) for n in range(2)]
+    users = [threading.Thread(target=user, args=(n,)) for n in range(3)]
+    for thread in (keeper, *devices, *users):
+        thread.start()
+    for thread in users:
+        thread.join()
+    for _ in devices:
+        queue.put(None)
+    for thread in devices:
+        thread.join()
+    host.close()
+    keeper.join()
+    assert len(ended) == 450 and pool.outstanding == 0
+    assert [shelf.out for shelf in shelves] == [0, 0]
+
+
+class Locked:
+    """A shelf for several threads."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.lock = threading.Lock()
+
+    def alloc(self, gfp: Gfp) -> Any:
+        with self.lock:
+            return self.shelf.alloc(gfp)
+
+    def free(self, element: Any) -> None:
+        with self.lock:
+            self.shelf.free(element)
