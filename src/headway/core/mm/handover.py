@@ -69,11 +69,9 @@ class HandOver(ObservedPool[E], Generic[E]):
             self.kick()
 
     def _surplus(self) -> bool:
-        """Whether the reserve holds more than its minimum, and nobody waits for it."""
-        return (
-            self._backend is not None
-            and self._wanted == NOBODY
-            and len(self._reserve) > (0 if self._gate & CLOSED else self.min_count)
+        """Whether the reserve holds more than its minimum, which a backend would take, and nobody waits."""
+        return self._wanted == NOBODY and len(self._reserve) > (
+            0 if self._gate & CLOSED else self.min_count
         )
 
     def _poison_reserve(self) -> None:
@@ -90,12 +88,16 @@ class HandOver(ObservedPool[E], Generic[E]):
         Both under the guard; tickets are woken, and the backend is called, after it is dropped. Whoever
         has held the guard comes through here: nobody else may have been able to.
         """
-        while self._kicked or len(self._reserve) >= self._wanted or self._surplus():
+        while (
+            len(self._reserve) >= self._wanted
+            or self._kicked
+            or (self._backend is not None and self._surplus())
+        ):
             if not self._guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
                 paired = self._pair()
-                extra = self._pop(1) if self._surplus() else None
+                extra = self._pop(1) if self._backend is not None and self._surplus() else None
             finally:
                 self._guard.release()
             self.wake_all(paired)
