@@ -1,7 +1,7 @@
 """Incidents of the kernel threads, replayed on the real pools: broken, and with each fix.
 
 >>> [incident.id for incident in INCIDENTS]
-['E-D0', 'E-D1', 'E-D2', 'E-D2b', 'E-003']
+['E-D0', 'E-D1', 'E-D2', 'E-D2b', 'E-003', 'E-RESCUE']
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from headway.errors import UsageError
-from headway.incidents import e_003, e_d0, e_d1, e_d2
+from headway.incidents import e_003, e_d0, e_d1, e_d2, e_rescue
 from headway.incidents.stage import Incident
 
-INCIDENTS = (e_d0.INCIDENT, e_d1.INCIDENT, e_d2.D2, e_d2.D2B, e_003.INCIDENT)
+INCIDENTS = (e_d0.INCIDENT, e_d1.INCIDENT, e_d2.D2, e_d2.D2B, e_003.INCIDENT, e_rescue.INCIDENT)
 
 
 def find(name: str, fix: str | None = None) -> Incident:
