@@ -12,6 +12,7 @@ from headway.core.block.limits import Limits
 from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Recipe, parse
 from headway.core.block.stack import Stack
+from headway.core.block.stacked import StackedDevice
 from headway.edge.memory_devices import MemoryDevice, ZeroDevice
 from headway.errors import BlockError, NoMemory, PoolBusy, UsageError
 from headway.runtimes.threads import THREADS
@@ -168,3 +169,66 @@ def test_a_device_that_may_take_long_is_never_used_inline() -> None:
     assert not bottom.submit_now(bio) and bio.fields() == before
     rig.run(carry_out(bottom, bio))
     assert bio.error is None
+
+
+class Cached:
+    """Only the first block is in the cache."""
+
+    def __init__(self, device: MemoryDevice) -> None:
+        self.device = device
+        self.error: BlockError | None = None
+
+    def read_now(self, view: memoryview, offset: int) -> bool:
+        if self.error is not None:
+            raise self.error
+        if offset >= BLOCK:
+            view[:] = b"?" * len(view)
+            return False
+        self.device.pread_into(view, offset)
+        return True
+
+    def write_now(self, view: memoryview, offset: int) -> bool:
+        return False
+
+
+def test_a_device_that_knows_what_is_quick_does_only_that_inline() -> None:
+    device = MemoryDevice(4 * BLOCK)
+    device.pwrite(memoryview(b"ab" * BLOCK), 0)
+    quick = Cached(device)
+    stack = Stack(THREADS, Bottom(device, quick=quick), ["linear"])
+    stacked = StackedDevice(stack)
+    view = memoryview(bytearray(4))
+    assert stacked.read_now(view, 0) and bytes(view) == b"abab"
+    assert not stacked.read_now(view, BLOCK)
+    stacked.pread_into(view, BLOCK)
+    assert bytes(view) == b"abab"
+    assert not stacked.write_now(view, 0)
+    stacked.pwrite(memoryview(b"xyz!"), 0)
+    stacked.pread_into(view, 0)
+    assert bytes(view) == b"xyz!"
+    assert not stack.submit_now(Bio(WRITE, 0, view, fua=True))
+    quick.error = BlockError(5, "the cache is broken")
+    with pytest.raises(BlockError, match="cache is broken"):
+        stacked.read_now(view, 0)
+    assert stack.bios.pool.outstanding == 0
+    stacked.close()
+
+
+def test_devices_stack_on_stacked_devices_and_pass_zero_and_discard_on() -> None:
+    device = MemoryDevice(64 * BLOCK)
+    asked: list[tuple[str, int, int]] = []
+    device.discard = lambda offset, length: asked.append(("discard", offset, length))  # type: ignore
+    device.pwrite(memoryview(b"x" * device.size), 0)
+    lower = StackedDevice(Stack(THREADS, Bottom(device), ["linear,offset=512"]))
+    upper = StackedDevice(Stack(THREADS, Bottom(lower), ["linear,offset=512"]))
+    assert upper.zero(0, 512) and upper.stack.limits.alignment == 1
+    upper.discard(512, 100)
+    view = memoryview(bytearray(BLOCK))
+    device.pread_into(view, 2 * BLOCK)
+    assert bytes(view) == bytes(BLOCK) and asked == [("discard", 1536, 100)]
+    with pytest.raises(AssertionError):
+        upper.pread_into(view, upper.size)
+    upper.flush()
+    upper.close()
+    upper.close()
+    lower.close()

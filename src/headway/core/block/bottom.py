@@ -2,10 +2,12 @@
 
 It does not decide what a device is (`device` does). With a work queue, bios are carried out by its
 workers, several at once, and `submit` returns at once; without, by whoever submits, one after the
-other. `inline` says whether `submit_now` may move the bytes here and now: right for memory and for
-files in the page cache, wrong where a device may take long and the caller serves others.
+other. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
+a device may take long and the caller serves others. Where only the request tells (is it in the page
+cache?), `quick` tries, and says whether it did.
 
-What a device cannot do is made up here: ZERO writes zeros, DISCARD does nothing (it is advice), `fua`
+What a device cannot do is made up here: ZERO writes zeros unless the device has ``zero(offset, length)``
+and it answers True; DISCARD is advice, and does nothing unless it has ``discard(offset, length)``; `fua`
 flushes after the write.
 
 Source: own.
@@ -14,7 +16,7 @@ Source: own.
 from __future__ import annotations
 
 import errno
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused
 from headway.core.block.device import Device
@@ -28,8 +30,18 @@ from headway.errors import BlockError
 _ZEROS: Final = memoryview(bytes(1 << 16))
 
 
+class Quick(Protocol):
+    """Moves bytes if that needs no wait. False: nothing was done (a view may hold rubbish)."""
+
+    def read_now(self, view: memoryview, offset: int) -> bool: ...
+    def write_now(self, view: memoryview, offset: int) -> bool: ...
+
+
 class Bottom(Layer):
-    """A `Device` as a layer. `limits` are the device's; None: none, it takes whatever comes."""
+    """A `Device` as a layer. `limits` are the device's; None: none, it takes whatever comes.
+
+    With `quick`, `inline` is off for everything else.
+    """
 
     def __init__(
         self,
@@ -37,6 +49,7 @@ class Bottom(Layer):
         *,
         workers: Workqueue | None = None,
         inline: bool = True,
+        quick: Quick | None = None,
         limits: Limits | None = None,
         splits: Any = None,
     ) -> None:
@@ -44,19 +57,34 @@ class Bottom(Layer):
         self.name = device.name
         self.size = device.size
         self.keeps_zeros = device.starts_zeroed
-        self.inline = inline
+        self.inline = inline and quick is None
+        self._quick = quick
         self._workers = workers
         if limits is not None:
             self.limits = limits
         self.splits = splits
         self._checked = not self.limits.free
         self._read, self._write = device.pread_into, device.pwrite
+        self._zero = getattr(device, "zero", None)
+        self._discard = getattr(device, "discard", None)
 
     def submit_now(self, bio: Bio) -> bool:
-        if not self.inline or (self._checked and not self.limits.fits(bio.offset, bio.length)):
+        if self._checked and not self.limits.fits(bio.offset, bio.length):
             return False
+        if not self.inline:
+            return self._quick is not None and self._try(bio, self._quick)
         self._move(bio)
         return True
+
+    def _try(self, bio: Bio, quick: Quick) -> bool:
+        view = bio.view
+        if view is None or bio.fua or bio.offset < 0 or bio.end > self.size:
+            return False
+        try:
+            return (quick.read_now if bio.op is READ else quick.write_now)(view, bio.offset)
+        except BlockError as error:
+            bio.error = error
+            return True
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if self._workers is not None:
@@ -95,7 +123,10 @@ class Bottom(Layer):
                     self.device.flush()
             elif op is FLUSH:
                 self.device.flush()
-            elif op is not DISCARD:
+            elif op is DISCARD:
+                if self._discard is not None:
+                    self._discard(offset, bio.length)
+            elif self._zero is None or not self._zero(offset, bio.length):
                 self._write_zeros(offset, bio.length)
         except BlockError as error:
             bio.error = error

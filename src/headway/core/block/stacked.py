@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, Op
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Op
 from headway.core.block.device import Extent, Kind, check_range
 from headway.core.block.layer import each
 from headway.core.block.stack import Stack
@@ -50,25 +50,48 @@ class StackedDevice:
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Fill `view`. Raises: BlockError. Waits: for a bio, for reserves, for the devices below."""
-        self._carry_out(READ, view, offset)
+        self._carry_out(READ, view, offset, len(view))
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         """Write `view`. Raises: BlockError. Waits: as `pread_into`."""
-        self._carry_out(WRITE, view, offset)
+        self._carry_out(WRITE, view, offset, len(view))
 
-    def _carry_out(self, op: Op, view: memoryview, offset: int) -> None:
-        check_range(self, offset, len(view), self.size)
+    def read_now(self, view: memoryview, offset: int) -> bool:
+        """Fill `view` if no layer has to wait; False: nothing was done (it may hold rubbish).
+
+        For whoever serves others meanwhile. Raises: BlockError. Waits: never, if the devices do not.
+        """
+        return self._now(READ, view, offset, len(view))
+
+    def write_now(self, view: memoryview, offset: int) -> bool:
+        """Write `view` if no layer has to wait; False: nothing was done."""
+        return self._now(WRITE, view, offset, len(view))
+
+    def discard(self, offset: int, length: int) -> None:
+        """Say that a range is not needed any more. Raises: BlockError. Waits: as `pread_into`."""
+        self._carry_out(DISCARD, None, offset, length)
+
+    def zero(self, offset: int, length: int) -> bool:
+        """Make a range read as zeros; True: it does. Raises: BlockError. Waits: as `pread_into`."""
+        self._carry_out(ZERO, None, offset, length)
+        return True
+
+    def _now(self, op: Op, view: memoryview | None, offset: int, length: int) -> bool:
+        check_range(self, offset, length, self.size)
         stack = self.stack
         bio = stack.bios.pool.take_now()
-        if bio is not None and stack.submit_now(bio.aim(op, offset, view, len(view))):
-            error = bio.error
-            stack.bios.free(bio)
-            if error is not None:
-                raise error
-            return
-        if bio is not None:
-            stack.bios.free(bio)
-        stack.runtime.run(stack.request(op, offset, view, len(view)))
+        if bio is None:
+            return False
+        done = stack.submit_now(bio.aim(op, offset, view, length))
+        error = bio.error
+        stack.bios.free(bio)
+        if error is not None:
+            raise error
+        return done
+
+    def _carry_out(self, op: Op, view: memoryview | None, offset: int, length: int) -> None:
+        if not self._now(op, view, offset, length):
+            self.stack.runtime.run(self.stack.request(op, offset, view, length))
 
     def flush(self) -> None:
         """Return when all that was written is on stable storage, on every device below."""
