@@ -73,7 +73,15 @@ class Bottom(Layer):
             return False
         if not self.inline:
             return self._quick is not None and self._try(bio, self._quick)
-        self._move(bio)
+        if (
+            bio.op is READ and 0 <= bio.offset <= self.size - bio.length
+        ):  # the usual one, without a call
+            try:
+                self._read(bio.view, bio.offset)  # type: ignore[arg-type]  # a READ has one
+            except BlockError as error:
+                bio.error = error
+        else:
+            self._move(bio)
         return True
 
     def _try(self, bio: Bio, quick: Quick) -> bool:

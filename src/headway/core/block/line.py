@@ -206,7 +206,9 @@ def carry_out(layer: Target, bio: Bio, plug: Kick | None = None) -> Plan[None]:
     try:
         line = Line(plug)
         line.send(bio, layer)
-        yield from line.run()
+        plan = line.start()
+        if plan is not None:
+            yield from plan
         if len(turns) == 2:  # else it has ended already
             yield from park(ticket)
     except BaseException:
