@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
 from headway.core.block.bio import READ, WRITE, Bio
+from headway.core.block.bottom import Bottom
 from headway.core.block.layers.mirror import Mirror
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING
 from headway.core.block.line import carry_out
+from headway.core.block.spec import Site
 from headway.core.block.stack import Stack
 from headway.core.plan import Plan
+from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError, UsageError
+from headway.runtimes.threads import THREADS
 from tests.core.block.rig import BLOCK, Rig, read, shut, stack_on
 
 
@@ -230,3 +235,58 @@ def test_closing_ends_filling_after_its_window(steps: int) -> None:
 def test_one_leg_is_no_mirror() -> None:
     with pytest.raises(UsageError, match="add leg=DEVICE"):
         stack_on(Rig(), "mirror")
+
+
+def test_on_threads_a_leg_is_dropped_and_filled_while_others_write() -> None:
+    """Real threads, legs with workers of their own, one that fails for a while."""
+    devices = [MemoryDevice(64 << 10) for _ in range(2)]
+
+    def bottom(name: str, site: Site) -> Bottom:
+        return Bottom(devices[1], workers=site.workers("leg"))
+
+    stack = Stack(
+        THREADS, Bottom(devices[0]), ["mirror,leg=x,window=4KiB"], opener=bottom, in_flight=2
+    )
+    THREADS.run(stack.start())
+    mirror = stack.top
+    assert isinstance(mirror, Mirror)
+    second = mirror.legs.all[1]
+    broken = threading.Event()
+    write_really = devices[1].pwrite
+
+    def may_fail(view: memoryview, offset: int) -> None:
+        if broken.is_set():
+            raise BlockError(5, "out for a while")
+        write_really(view, offset)
+
+    bottom_of = second.layer
+    assert isinstance(bottom_of, Bottom)
+    bottom_of._write = may_fail
+
+    def writer(number: int) -> None:
+        chance = random.Random(number)
+        for turn in range(150):
+            data = memoryview(bytes([number, turn]) * 256)
+            offset = (1 + 40 * number + chance.randrange(39)) * BLOCK  # nobody else's
+            THREADS.run(stack.request(WRITE, offset, data, len(data)))
+
+    def doctor() -> None:
+        for _ in range(4):
+            broken.set()
+            while second.state is not DROPPED:
+                THREADS.run(stack.request(WRITE, 0, memoryview(bytes(BLOCK)), BLOCK))
+            broken.clear()
+            assert THREADS.run(mirror.resync.run(second))
+
+    threads = [threading.Thread(target=writer, args=(number,)) for number in range(3)]
+    threads.append(threading.Thread(target=doctor))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert states(mirror) == [ACTIVE, ACTIVE] and second.errors >= 4
+    THREADS.run(stack.close())
+    both = [memoryview(bytearray(device.size)) for device in devices]
+    for device, view in zip(devices, both, strict=True):
+        device.pread_into(view, 0)
+    assert both[0] == both[1]
