@@ -138,3 +138,33 @@ def test_layers_that_need_more_than_the_limit_say_so(tmp_path):
             request_size="4KiB",
             layers=["bounce"],
         )
+
+
+@pytest.mark.parametrize("leg", ["source", "target", "link", "leg"])
+def test_no_layer_writes_to_the_source_or_to_the_old_destination(tmp_path, leg):
+    (tmp_path / "source").write_bytes(b"precious" * 1000)
+    (tmp_path / "target").write_bytes(b"old" * 3000)
+    (tmp_path / "link").symlink_to("source")
+    (tmp_path / "leg").write_bytes(bytes(9000))
+    specs = [f"mirror,leg={tmp_path / 'leg'},leg={tmp_path / leg}"]
+    with pytest.raises(hw.UsageError, match="would be used twice"):
+        copy(
+            tmp_path / "source",
+            tmp_path / "target",
+            memory="1MiB",
+            request_size="64KiB",
+            layers=specs,
+        )
+    assert (tmp_path / "source").read_bytes() == b"precious" * 1000
+    assert (tmp_path / "target").read_bytes() == b"old" * 3000
+
+
+def test_null_takes_what_went_through_layers(tmp_path):
+    report = copy(
+        "zero:1MiB",
+        "null:",
+        memory="1MiB",
+        request_size="64KiB",
+        layers=["bounce,buffer=64KiB", "linear"],
+    )
+    assert report.bytes == 1 << 20

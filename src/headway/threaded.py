@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -165,6 +166,7 @@ def open_stack(
     writable: bool = False,
     in_flight: int = 16,
     starve: bool = False,
+    apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
     """A device with layers on it, the outermost last, ready for use; close it to end it.
@@ -179,12 +181,18 @@ def open_stack(
     ...     device.size
     1044480
 
-    Raises: UsageError if something named is no device or no layer; NoMemory if a reserve cannot be
-    filled; BlockError if a device cannot be opened.
+    No device may be in it twice, or be one of `apart_from`.
+
+    Raises: UsageError if something named is no device or no layer, or is in use here already; NoMemory if a reserve
+    cannot be filled; BlockError if a device cannot be opened.
     """
-    opened = _Opened(memory, writable)
+    opened = _Opened(memory, writable, apart_from)
     try:
-        bottom = opened.open(device) if isinstance(device, str) else Bottom(device)
+        if isinstance(device, str):
+            bottom = opened.open(device)
+        else:
+            bottom = Bottom(device)
+            opened.note(device)
         stack = Stack(
             runtime or ambient() or THREADS,
             bottom,
@@ -209,9 +217,12 @@ def open_stack(
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_buffers", "_devices", "_memory", "_writable")
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_writable")
 
-    def __init__(self, memory: Zone | None, writable: bool) -> None:
+    def __init__(
+        self, memory: Zone | None, writable: bool, apart_from: Sequence[os.stat_result]
+    ) -> None:
+        self._apart = list(apart_from)
         self._memory = memory
         self._writable = writable
         self._devices: list[Device] = []
@@ -221,7 +232,24 @@ class _Opened:
         """A device; one that a layer asks for has workers, so that all legs work at once."""
         device = open_device(name, writable=self._writable)
         self._devices.append(device)
+        self.note(device)
         return Bottom(device, workers=None if site is None else site.workers("leg", limit=4))
+
+    def note(self, device: Device) -> None:
+        """Raises: UsageError if the same file or block device is in use here already."""
+        descriptor = getattr(device, "fd", None)
+        if descriptor is None:
+            return
+        found = os.fstat(descriptor)
+        for other in self._apart:
+            block = stat.S_ISBLK(found.st_mode) and stat.S_ISBLK(other.st_mode)
+            same = found.st_rdev == other.st_rdev if block else os.path.samestat(found, other)
+            if same:
+                raise UsageError(
+                    f"{device.name} would be used twice: as a leg, and as the source, the destination or "
+                    "another leg; name another device"
+                )
+        self._apart.append(found)
 
     def buffers(self, size: int, name: str) -> Any:
         assert self._memory is not None
