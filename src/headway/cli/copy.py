@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 
 _PLACE = "a path, memory:SIZE, zero:SIZE or null:"
 
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER", help="A layer on DST, NAME,key=value; repeat it, outermost last."
+    ),
+]
+
 
 def command(
     src: Annotated[str, typer.Argument(metavar="SRC", help=f"What to copy: {_PLACE}.")],
     dst: Annotated[
         str, typer.Argument(metavar="DST", help="Where to; a file appears only when complete.")
     ],
+    layer: Layers = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
@@ -68,12 +76,10 @@ def command(
             hash=not no_hash,
             starve=starve,
             preserve=preserve,
+            layers=layer or (),
             progress=progress,
         )
-    if json:
-        print_json(report)
-    else:
-        _print_text(report)
+    print_json(report) if json else _print_text(report)
 
 
 def _print_text(report: CopyReport) -> None:
