@@ -1,0 +1,78 @@
+"""How many frames there are, how many connections they carry, and who may have one more.
+
+It hands out numbers, not memory: whoever serves takes the frames from a mempool. The sum, with one
+line per holder:
+
+    2                   the loop's: one to receive into, one to pack replies in
+    OWN x connections   each connection's own: unfinished input, and an unsent reply
+    the rest            spare, for requests that wait for a device
+
+So a connection always gets its own two and never waits for another's; one that stops reading holds
+what it has and costs the others nothing. Of the spare a connection may hold at most half of what
+is free at that moment (a dynamic threshold): n connections that take all they can leave
+spare / (1 + n/2) free, so a newcomer finds some, without a limit that idles while one works alone.
+
+Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from headway.core.units import format_size
+from headway.errors import UsageError
+
+OWN: Final = 2
+_LOOP: Final = 2
+_FRAMES: Final = 256  # at least so many, if the smallest frame allows
+_LARGEST: Final = 256 << 10
+_SMALLEST: Final = 16 << 10
+_LEAST: Final = _LOOP + OWN + 1
+
+
+@final
+class Window:
+    """The frames of one server. Changed by one thread only."""
+
+    __slots__ = ("connection_limit", "frame_count", "frame_size", "spare", "spare_free")
+
+    def __init__(self, memory: int) -> None:
+        """Raises: UsageError if `memory` (bytes) is too little for one connection."""
+        size = _LARGEST
+        while size > _SMALLEST and memory // size < _FRAMES:
+            size //= 2
+        count = memory // size
+        if count < _LEAST:
+            least = format_size(_LEAST * _SMALLEST)
+            raise UsageError(
+                f"memory is {format_size(memory)}; serving one connection needs {least} or more"
+            )
+        self.frame_size = size
+        self.frame_count = count
+        # three quarters of what can be given away go to connections, at least one frame is spare
+        self.connection_limit = max(1, (count - _LOOP) * 3 // 4 // OWN)
+        self.spare = count - _LOOP - OWN * self.connection_limit
+        self.spare_free = self.spare
+
+    def take_spare(self, held: int) -> bool:
+        """Whether a connection that holds `held` spare frames may have another; it then has it."""
+        if held and held >= self.spare_free // 2:
+            return False
+        if not self.spare_free:
+            return False
+        self.spare_free -= 1
+        return True
+
+    def give_spare(self) -> None:
+        self.spare_free += 1
+        assert self.spare_free <= self.spare
+
+    def pieces(self, length: int) -> int:
+        """How many pieces a request of `length` bytes passes through in."""
+        return -(-length // self.frame_size)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Window {self.frame_count} frames of {format_size(self.frame_size)}, "
+            f"{self.connection_limit} connections, {self.spare_free} of {self.spare} spare free>"
+        )
