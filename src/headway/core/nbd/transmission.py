@@ -49,6 +49,9 @@ _COMMANDS: Final = {
     wire.CMD_WRITE_ZEROES: (Verb.ZERO, _FUA | _NO_HOLE),
     wire.CMD_BLOCK_STATUS: (Verb.STATUS, _FUA | _REQ_ONE),
 }
+_PACK_DATA: Final = wire.DATA_CHUNK.pack_into
+_PACK_SIMPLE: Final = wire.SIMPLE.pack_into
+_UNPACK: Final = wire.REQUEST.unpack_from
 _CHANGES: Final = (Verb.WRITE, Verb.TRIM, Verb.ZERO)
 
 
@@ -72,6 +75,7 @@ class Transmission:
     __slots__ = (
         "allocation",
         "cookie",
+        "count",
         "error",
         "flags",
         "head_size",
@@ -91,6 +95,7 @@ class Transmission:
         self.structured = entered.structured
         self.allocation = entered.allocation
         self.head_size = wire.DATA_CHUNK.size if entered.structured else wire.SIMPLE.size
+        self.count = 0  # of requests judged: statistics
         self.cookie = 0
         self.offset = 0
         self.length = 0
@@ -102,10 +107,11 @@ class Transmission:
 
     def take(self, buffer: memoryview | bytes, at: int) -> Verb:
         """Judge the request of `wire.REQUEST.size` bytes that lies at `at`."""
-        magic, flags, kind, self.cookie, offset, length = wire.REQUEST.unpack_from(buffer, at)
+        magic, flags, kind, self.cookie, offset, length = _UNPACK(buffer, at)
         self.offset = offset
         self.length = length
         self.flags = flags
+        self.count += 1
         if magic != wire.REQUEST_MAGIC:
             return Verb.GARBAGE
         if kind <= wire.CMD_WRITE and 0 < length <= self.size - offset and not flags:
@@ -151,23 +157,25 @@ class Transmission:
 
     # -- replies -------------------------------------------------------------------------------------
 
-    def pack_data_head(
-        self, buffer: memoryview, at: int, cookie: int, offset: int, length: int
-    ) -> None:
-        """Write the head (`head_size` bytes) of a reply that has all its data in one piece."""
+    def pack_data_head(self, buffer: memoryview, at: int) -> None:
+        """Write the head (`head_size` bytes) of the last request's reply, with all its data."""
         if self.structured:
-            wire.DATA_CHUNK.pack_into(
+            _PACK_DATA(
                 buffer,
                 at,
                 wire.CHUNK_MAGIC,
                 wire.CHUNK_DONE,
                 wire.CHUNK_OFFSET_DATA,
-                cookie,
-                length + 8,
-                offset,
+                self.cookie,
+                self.length + 8,
+                self.offset,
             )
         else:
-            wire.SIMPLE.pack_into(buffer, at, wire.SIMPLE_MAGIC, 0, cookie)
+            _PACK_SIMPLE(buffer, at, wire.SIMPLE_MAGIC, 0, self.cookie)
+
+    def pack_success(self, buffer: memoryview, at: int) -> None:
+        """Write the reply (`wire.SIMPLE.size` bytes) to a last request that gives no data."""
+        _PACK_SIMPLE(buffer, at, wire.SIMPLE_MAGIC, 0, self.cookie)
 
     def piece_head(
         self, cookie: int, offset: int, length: int, *, first: bool, last: bool

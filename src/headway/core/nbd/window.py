@@ -3,7 +3,8 @@
 It hands out numbers, not memory: whoever serves takes the frames from a mempool. The sum, with one
 line per holder:
 
-    2                   the loop's: one to receive into, one to pack replies in
+    3                   the loop's: one to receive into, one to pack replies in, and one for the
+                        moment in which a connection changes one frame for another
     OWN x connections   each connection's own: unfinished input, and an unsent reply
     the rest            spare, for requests that wait for a device
 
@@ -23,7 +24,7 @@ from headway.core.units import format_size
 from headway.errors import UsageError
 
 OWN: Final = 2
-_LOOP: Final = 2
+_LOOP: Final = 3
 _FRAMES: Final = 256  # at least so many, if the smallest frame allows
 _LARGEST: Final = 256 << 10
 _SMALLEST: Final = 16 << 10
