@@ -9,9 +9,9 @@ line per holder:
     the rest            spare, for requests that wait for a device
 
 So a connection always gets its own two and never waits for another's; one that stops reading holds
-what it has and costs the others nothing. Of the spare a connection may hold at most half of what
-is free at that moment (a dynamic threshold): n connections that take all they can leave
-spare / (1 + n/2) free, so a newcomer finds some, without a limit that idles while one works alone.
+what it has and costs the others nothing. Of the spare a connection may hold half of what is free at
+that moment (a dynamic threshold): one that works alone gets a third of all, and each that takes all
+it can leaves two thirds of what it found. With none left, a connection goes on with its own two.
 
 Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".
 """
