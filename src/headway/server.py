@@ -91,6 +91,8 @@ class Server:
         self._loop = Loop(self._exports, self._frames, window, self._workers)
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
+        # Not `join`: on 3.11, interrupted by a signal's exception, it takes the thread for ended.
+        self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._report: ServeReport | None = None
 
@@ -119,7 +121,7 @@ class Server:
     def wait(self) -> None:
         """Return when there is nobody left to serve, or `stop` was called by another thread."""
         assert self._thread is not None
-        self._thread.join()
+        self._ended.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -133,7 +135,7 @@ class Server:
             return self._report
         if self._thread is not None:
             self._loop.stop(timeout_s)
-            self._thread.join(timeout_s + 0.5)
+            self._ended.wait(timeout_s + 0.5)
         for listener in self._listeners:
             listener.close()
         self._workers.stop()
@@ -160,6 +162,8 @@ class Server:
             self._loop.run()
         except BaseException as error:
             self._failure = error
+        finally:
+            self._ended.set()
 
     def __enter__(self) -> str:
         self.start()
