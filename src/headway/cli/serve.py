@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli.app import Debug, Interrupted, Json
+from headway.cli.app import FLAG, Debug, Interrupted, Json
 from headway.cli.console import bytes_text, print_json
 from headway.errors import UsageError
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from headway.edge.sockets import Listener
+    from headway.server import Server, ServeReport
 
 
 def command(
@@ -28,13 +34,14 @@ def command(
         ),
     ] = None,
     stdio: Annotated[
-        bool, typer.Option("--stdio", help="Serve the client on standard input, then end.")
+        bool,
+        typer.Option("--stdio", metavar=FLAG, help="Serve the client on standard input, then end."),
     ] = False,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Let no client change anything.")
+        bool, typer.Option("--read-only", metavar=FLAG, help="Let no client change anything.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
@@ -44,26 +51,43 @@ def command(
     It ends on a signal: what clients have asked for is answered first, for at most four seconds.
     Under a supervisor that passes sockets on (LISTEN_FDS) it serves those.
     """
-    import gc
-
     from headway.edge import sockets
-    from headway.server import Server, open_exports
 
     places = listen or []
-    listeners = [] if stdio else sockets.activated()
     if stdio and places:
         raise UsageError("--stdio serves one client on standard input: leave --listen out")
+    connection = sockets.standard_input() if stdio else None
+    listeners = [] if stdio else sockets.activated()
     if not (stdio or places or listeners):
         raise UsageError(
             "no place to listen: add --listen unix:PATH or --listen tcp::10809, or use --stdio"
         )
-    connection = sockets.standard_input() if stdio else None
+    report = _serve(_made(devices, places, listeners, memory, read_only), connection)
+    if json:
+        print_json(report)
+    elif not stdio:
+        _say(
+            f"served {report.requests} requests on {report.connections} connections, at most "
+            f"{bytes_text(report.memory_peak)} of {bytes_text(report.memory_limit)} in use"
+        )
+
+
+def _made(
+    devices: list[str],
+    places: list[str],
+    listeners: list[Listener],
+    memory: str,
+    read_only: bool,
+) -> Server:
+    """A server that has everything it needs; if something cannot be had, nothing is left."""
+    from headway.edge import sockets
+    from headway.server import Server, open_exports
+
     try:
         for place in places:
             listeners.append(sockets.listen(place))
-        server = Server(
-            open_exports(devices, read_only=read_only), memory=memory, read_only=read_only
-        )
+        exports = open_exports(devices, read_only=read_only)
+        server = Server(exports, memory=memory, read_only=read_only)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -75,6 +99,13 @@ def command(
                 f"warning: {listener.shown} can be reached from other machines, and nothing is "
                 "encrypted or asked for a password: use a Unix socket or loopback if that is not meant"
             )
+    return server
+
+
+def _serve(server: Server, connection: socket | None) -> ServeReport:
+    """Serve until a signal comes, or the one client has gone."""
+    import gc
+
     if connection is not None:
         server.add_connection(connection)
     gc.collect()
@@ -88,13 +119,7 @@ def command(
         pass  # the ordinary end of a server
     finally:
         report = server.stop()
-    if json:
-        print_json(report)
-    elif not stdio:
-        _say(
-            f"served {report.requests} requests on {report.connections} connections, at most "
-            f"{bytes_text(report.memory_peak)} of {bytes_text(report.memory_limit)} in use"
-        )
+    return report
 
 
 def _say(text: str) -> None:

@@ -1,21 +1,16 @@
-"""A server and its clients over real sockets: answers, pieces, windows, and clients that misbehave.
+"""A server and its clients over real sockets: answers, pieces, windows.
 
-Every test runs twice: on a device that is quick, and on one whose every call goes to a worker.
+Tests with `device` run twice: see conftest.
 """
 
-import errno
 import os
 import random
-import socket
 import struct
 import threading
 
 import pytest
 
-from headway.core.block.device import Kind
-from headway.edge.memory_devices import MemoryDevice
-from headway.errors import BlockError
-from headway.server import Server
+from tests.edge.serving.served import DATA, SIZE, SMALLEST, Served, Waiting, make, serve_one
 from tests.nbd_client import (
     CACHE,
     DISC,
@@ -29,94 +24,7 @@ from tests.nbd_client import (
     TRIM,
     WRITE,
     ZERO,
-    Client,
 )
-
-SIZE = 3 << 20
-DATA = random.Random(5).randbytes(SIZE)
-SMALLEST = "96KiB"  # as few frames as one connection needs
-
-
-class Waiting(MemoryDevice):
-    """Memory that is not known to be quick: every call is a worker's. It can be made to fail."""
-
-    kind = Kind.FILE
-
-    def __init__(self, size):
-        super().__init__(size)
-        self.bad = range(0)
-        self.flushes = 0
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def _check(self, view, offset):
-        self.gate.wait()
-        if self.bad.start < offset + len(view) and offset < self.bad.stop:
-            raise BlockError(errno.EIO, "a bad sector", offset=offset)
-
-    def pread_into(self, view, offset):
-        self._check(view, offset)
-        super().pread_into(view, offset)
-
-    def pwrite(self, view, offset):
-        self._check(view, offset)
-        super().pwrite(view, offset)
-
-    def flush(self):
-        self.flushes += 1
-
-
-def make(kind):
-    device = kind(SIZE)
-    device.pwrite(memoryview(DATA), 0)
-    return device
-
-
-class Served:
-    """A running server without listeners, to which sockets are given."""
-
-    def __init__(self, device, memory="1MiB", **options):
-        self.device = device
-        self.server = Server({"": device}, memory=memory, **options)
-        self.ours = []
-
-    def connect(self, **options):
-        ours, theirs = socket.socketpair()
-        self.server.add_connection(theirs)
-        self.ours.append((ours, options))
-        return ours
-
-    def start(self):
-        self.server.start()
-        return [Client(sock, **options) for sock, options in self.ours]
-
-    def end(self):
-        """Stop; every frame must be home: closing the pool would raise otherwise."""
-        for sock, _ in self.ours:
-            sock.close()
-        report = self.server.stop()
-        assert self.server._loop.frames_out == 0
-        assert self.server._window.spare_free == self.server._window.spare
-        assert report.memory_peak <= report.memory_limit
-        assert not report.abandoned
-        return report
-
-
-@pytest.fixture(params=[MemoryDevice, Waiting])
-def device(request):
-    return make(request.param)
-
-
-@pytest.fixture(params=[SMALLEST, "8MiB"])
-def memory(request):
-    return request.param
-
-
-def serve_one(device, memory="1MiB", structured=True, **options):
-    served = Served(device, memory, **options)
-    served.connect(structured=structured)
-    (client,) = served.start()
-    return served, client
 
 
 @pytest.mark.parametrize("structured", [True, False])
@@ -261,106 +169,9 @@ def test_what_is_taken_is_answered_after_disc_and_nothing_else(device):
     client.send(DISC)
     client.send(READ, 0, 1)
     assert sorted(client.reply()[0] for _ in range(5)) == [1, 2, 3, 4, 5]
-    assert client.sock.recv(1) == b""
-    served.end()
-
-
-@pytest.mark.parametrize(
-    "garbage", [b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", bytes(64), b"\xff" * 5000]
-)
-@pytest.mark.parametrize("when", ["at once", "as an option", "as a request"])
-def test_garbage_ends_its_connection_and_no_other(device, garbage, when):
-    served = Served(device)
-    bad = served.connect(handshake=when == "as a request")
-    served.connect()
-    clients = served.start()
-    if when == "as an option":
-        clients[0].greet()
-    bad.sendall(garbage)
     with pytest.raises((EOFError, ConnectionError)):
-        clients[0].exactly(1 << 20)
-    assert clients[1].read(0, 5000) == DATA[:5000]
+        client.exactly(1)
     served.end()
-
-
-def test_clients_that_stop_reading_hold_little_and_others_go_on(device):
-    served = Served(device, "4MiB")
-    for _ in range(16):
-        served.connect()
-    clients = served.start()
-    for client in clients[1:]:
-        for number in range(40):
-            client.send(READ, number, 100_000)
-    for offset in range(0, SIZE, 1 << 18):
-        assert clients[0].read(offset, 1 << 18) == DATA[offset : offset + (1 << 18)]
-        assert clients[0].write(offset, DATA[offset : offset + (1 << 18)]) == b""
-    for number, client in enumerate(clients[1:]):  # they read again, or go without having read
-        if number % 2:
-            for _ in range(40):
-                assert client.reply()[1] == 0
-    served.end()
-
-
-def test_a_client_killed_in_the_middle_of_a_write_gives_everything_back(device):
-    served = Served(device, "2MiB")
-    for _ in range(9):
-        served.connect()
-    clients = served.start()
-    for number, client in enumerate(clients[1:]):
-        length = 1 << (10 + number)
-        head = struct.pack(">IHHQQI", 0x25609513, 0, WRITE, 1, 0, length)
-        client.sock.sendall(head + bytes(length * 2 // 3))
-        client.close()
-    assert clients[0].write(0, DATA) == b""
-    assert clients[0].read(0, SIZE) == DATA
-    served.end()
-
-
-def test_a_client_gone_while_workers_are_busy_gives_everything_back():
-    served = Served(make(Waiting), "2MiB")
-    served.connect()
-    served.connect()
-    clients = served.start()
-    served.device.gate.clear()
-    head = struct.pack(">IHHQQI", 0x25609513, 0, READ, 1, 0, 4096)
-    clients[1].sock.setblocking(False)
-    with pytest.raises(BlockingIOError):  # till the server takes no more
-        while True:
-            clients[1].sock.send(head)
-    clients[1].close()
-    served.device.gate.set()
-    assert clients[0].read(0, SIZE) == DATA
-    served.end()
-
-
-def test_stopping_answers_what_was_taken_and_drops_who_does_not_read(device):
-    served = Served(device)
-    for _ in range(3):
-        served.connect()
-    clients = served.start()
-    clients[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    for _ in range(20):
-        clients[0].send(READ, 0, SIZE)
-    cookie = clients[1].send(READ, 5, 1000)
-    assert clients[1].reply() == (cookie, 0, DATA[5:1005])
-    report = served.server.stop(0.2)
-    assert report.connections == 3
-    with pytest.raises((EOFError, ConnectionError)):
-        clients[1].exactly(1)
-    assert served.server._loop.frames_out == 0
-    served.end()
-
-
-def test_a_device_that_never_answers_does_not_keep_the_server(tmp_path):
-    served, client = serve_one(make(Waiting))
-    served.device.gate.clear()
-    client.send(READ, 0, 10)
-    client.send(FLUSH)
-    assert client.reply()[1] == 0  # so the read is with a worker
-    report = served.server.stop(0.1)
-    assert report.abandoned == 1
-    served.device.gate.set()
-    client.close()
 
 
 @pytest.mark.parametrize("flags", [1, 3])
