@@ -4,9 +4,10 @@ It decides nothing of its own. `headway.core.nbd` speaks the protocol and says w
 frames, `headway.edge.serving` moves the bytes; this module opens the devices, gives them a zone and
 a pool of frames, and starts and ends the thread.
 
-The bound: at most `memory` bytes of frames exist, mapped and touched at the start. What a request
-needs does not depend on its length, and a client that stops reading holds two frames at most beside
-its share of the spare ones. CPython's own objects come on top: about 10 KiB per connection.
+The bound: three quarters of `memory` are frames, mapped and touched at the start, and the kernel
+keeps at most the rest for replies that clients have not read. What a request needs does not depend
+on its length, and a client that stops reading holds two frames at most beside its share of the
+spare ones. CPython's own objects come on top: about 10 KiB per connection.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Server:
     """Devices served to any number of NBD clients by one thread and a few workers.
 
     `exports` gives each device its name; the empty name is the default export. The devices are
-    closed with the server. `memory` is the limit of all frames. A client that connects when as many
+    closed with the server. `memory` is the limit of all frames and socket buffers. A client that connects when as many
     are connected as the limit allows (`repr` shows how many) waits until another has gone.
 
     >>> from headway import open_device
@@ -79,9 +80,9 @@ class Server:
             raise UsageError("nothing to serve: name at least one device")
         self._window = Window(parse_size(memory, "memory"))
         window = self._window
-        limit = window.frame_size * window.frame_count
         self._exports = [make_export(n, d, read_only=read_only) for n, d in exports.items()]
-        self._zone = Zone(limit, name="serve", min_free=0)
+        framed = window.frame_size * window.frame_count
+        self._zone = Zone(framed, name="serve", min_free=0)
         self._frames: Mempool[memoryview] = Mempool(
             self._zone.buffers(window.frame_size, name="serve"),
             min_count=window.frame_count,
@@ -145,7 +146,7 @@ class Server:
             connections=loop.accepted_count,
             requests=loop.request_count,
             bytes_sent=loop.sent_bytes,
-            memory_limit=window.frame_size * window.frame_count,
+            memory_limit=window.memory,
             memory_peak=window.frame_size * loop.frames_peak,
             abandoned=loop.abandoned,
         )
@@ -180,7 +181,7 @@ class Server:
             raise self._failure
 
     def __repr__(self) -> str:
-        limit = format_size(self._window.frame_size * self._window.frame_count)
+        limit = format_size(self._window.memory)
         places = ", ".join(listener.shown for listener in self._listeners) or "nowhere"
         return (
             f"<Server of {len(self._exports)} exports at {places}: {limit}, "

@@ -154,7 +154,7 @@ def test_tcp_without_a_host_is_loopback_and_elsewhere_it_warns(image):
         (["a=IMAGE", "a=IMAGE", "--listen", "tcp::0"], 2, "the name 'a' already"),
         (["missing", "--listen", "tcp::0"], 1, "cannot write missing"),
         (["/tmp", "--listen", "tcp::0"], 2, "is a directory"),
-        (["IMAGE", "--listen", "tcp::0", "--memory", "64KiB"], 2, "needs 96KiB or more"),
+        (["IMAGE", "--listen", "tcp::0", "--memory", "64KiB"], 2, "needs 128KiB or more"),
         (["IMAGE", "--listen", "tcp::0", "--memory", "64MB"], 2, "64MB"),
         (["IMAGE", "--stdio", "--listen", "tcp::0"], 2, "leave --listen out"),
         (["IMAGE", "--stdio"], 2, "needs a connected socket"),
@@ -246,7 +246,7 @@ def test_200_connections_opened_and_dropped(image, tmp_path):
 
 def test_more_clients_than_memory_allows_wait_for_their_turn(image, tmp_path):
     path = tmp_path / "s"
-    with serving(image, "--listen", f"unix:{path}", "--memory", "96KiB"):
+    with serving(image, "--listen", f"unix:{path}", "--memory", "128KiB"):
         first = connect(path)
         second = socket.socket(socket.AF_UNIX)
         second.connect(str(path))

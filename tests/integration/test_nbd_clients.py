@@ -163,7 +163,7 @@ def test_qemu(image, tmp_path):
 
 
 @requires("fio")
-@pytest.mark.parametrize("memory", ["192KiB", "4MiB"])
+@pytest.mark.parametrize("memory", ["256KiB", "4MiB"])
 def test_fio_verifies_what_it_wrote(image, memory):
     with served(image, memory=memory) as uri:
         command = ["fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite"]

@@ -13,7 +13,7 @@ from tests.nbd_client import Client
 
 SIZE = 3 << 20
 DATA = random.Random(5).randbytes(SIZE)
-SMALLEST = "96KiB"  # as few frames as one connection needs
+SMALLEST = "128KiB"  # as few frames as one connection needs
 
 
 class Waiting(MemoryDevice):
@@ -74,6 +74,8 @@ class Served:
         for sock, _ in self.ours:
             sock.close()
         report = self.server.stop()
+        if self.server._failure is not None:
+            raise self.server._failure
         assert self.server._loop.frames_out == 0
         assert self.server._window.spare_free == self.server._window.spare
         assert report.memory_peak <= report.memory_limit

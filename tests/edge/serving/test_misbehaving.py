@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from tests.edge.serving.served import DATA, SIZE, Served, Waiting, make, serve_one
+from tests.edge.serving.served import DATA, SIZE, SMALLEST, Served, Waiting, make, serve_one
 from tests.nbd_client import FLUSH, READ, WRITE
 
 
@@ -74,6 +74,21 @@ def test_a_client_gone_while_workers_are_busy_gives_everything_back():
     clients[1].close()
     served.device.gate.set()
     assert clients[0].read(0, SIZE) == DATA
+    served.end()
+
+
+@pytest.mark.parametrize("memory", [SMALLEST, "2MiB"])
+def test_a_client_that_cannot_be_answered_any_more_gives_everything_back(device, memory):
+    served, client = serve_one(device, memory)
+    gate = getattr(device, "gate", None)
+    if gate is not None:
+        gate.clear()
+    client.send(READ, 0, 4096)
+    client.send(WRITE, 0, payload=DATA[:4096])
+    client.sock.shutdown(socket.SHUT_RD)  # so that an answer fails, and nothing else is noticed
+    if gate is not None:
+        gate.set()
+    served.server._ended.wait()  # it was the last client
     served.end()
 
 

@@ -62,6 +62,7 @@ class Answering:
         self.export: Export | None = None
         self.requests: Transmission | None = None
         self.closed = False
+        self.granted = 0  # bytes the kernel may keep for it
         self.jobs = 0  # with the workers
         self._spare = 0  # spare frames held
         self._serial = False  # one job has the sending side's own frame
@@ -118,7 +119,11 @@ class Answering:
     def _send_frame(self, head: bytes, frame: memoryview, length: int, spare: bool) -> None:
         data = frame[:length]
         if not self.out:
-            sent = self.out.send_pair(head, data)
+            try:
+                sent = self.out.send_pair(head, data)
+            except OSError:  # the client has gone, and nobody else knows of this frame
+                self._release(frame, spare)
+                raise
             if sent == len(head) + length:
                 self._release(frame, spare)
                 return

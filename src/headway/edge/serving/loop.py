@@ -17,7 +17,16 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY, socket
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_RCVBUF,
+    SO_SNDBUF,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    socket,
+)
 from typing import Final, Protocol, final
 
 from headway.core.nbd.handshake import Offer, Tls
@@ -30,7 +39,6 @@ from headway.edge.serving.workers import Workers
 _GREETING_S: Final = 10.0
 _TICK_S: Final = 1.0
 _SMALL: Final = 64 << 10
-_SEND_BUFFER: Final = 1 << 20
 _ACCEPTS: Final = 16  # of one listener before others have their turn
 
 
@@ -149,6 +157,7 @@ class Loop:
     def forget(self, connection: Answering) -> None:
         """It is closed, and all its jobs are done."""
         self._lingering -= 1
+        self.window.give_kernel(connection.granted)
         if connection.requests is not None:
             self.request_count += connection.requests.count
         self.sent_bytes += connection.out.sent_bytes
@@ -241,11 +250,17 @@ class Loop:
 
     def _begin(self, sock: socket) -> None:
         sock.setblocking(False)
+        granted = self.window.take_kernel()
         with suppress(OSError):
-            sock.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BUFFER)
             if sock.family in (AF_INET, AF_INET6):
                 sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                # What was received and not taken counts here; on a Unix socket it is the sender's.
+                sock.setsockopt(SOL_SOCKET, SO_RCVBUF, granted // 4)
+                sock.setsockopt(SOL_SOCKET, SO_SNDBUF, granted // 4)
+            else:
+                sock.setsockopt(SOL_SOCKET, SO_SNDBUF, granted // 2)  # the kernel doubles it
         connection = Connection(self, sock)
+        connection.granted = granted
         self._connections[connection.fd] = connection
         self._greeting[connection] = time.monotonic() + _GREETING_S
         self._epoll.register(connection.fd, 0)
