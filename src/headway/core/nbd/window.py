@@ -16,7 +16,7 @@ it can leaves two thirds of what it found. With none left, a connection goes on 
 
 One quarter is for what the kernel keeps of replies that were sent and not read: it counts against a
 process's memory group as frames do. Half of it is shared out evenly, and of the other half each
-newcomer gets a quarter of what is free, as a large buffer is worth a third more speed.
+newcomer gets a sixteenth of what is free, as large buffers are quicker.
 
 Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".
 """
@@ -89,7 +89,7 @@ class Window:
 
     def take_kernel(self) -> int:
         """How many bytes the kernel may keep for a new connection, to be given back at its end."""
-        extra = max(0, min(self.kernel_free // 4, _KERNEL_MOST - self.kernel_floor))
+        extra = max(0, min(self.kernel_free // 16, _KERNEL_MOST - self.kernel_floor))
         self.kernel_free -= extra
         return self.kernel_floor + extra
 
