@@ -12,6 +12,7 @@ spare ones. CPython's own objects come on top: about 10 KiB per connection.
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,8 @@ class Server:
         memory: int | str = "64MiB",
         read_only: bool = False,
     ) -> None:
+        if not hasattr(select, "epoll"):
+            raise UsageError("serving needs epoll, which this system has not: use Linux")
         if not exports:
             raise UsageError("nothing to serve: name at least one device")
         self._window = Window(parse_size(memory, "memory"))

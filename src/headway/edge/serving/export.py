@@ -6,8 +6,9 @@ that keeps its data in memory is always quick. A write into the page cache is qu
 longer than `_SLOW_S` (the kernel throttles who makes pages dirty faster than the disk writes); then
 writes go to a worker for `_PATIENCE_S`. What is not known to be quick never is.
 
-`read_now` and `write_now` give True if it is done, or False with nothing done (a view may hold
-rubbish). The others may wait, and are called by workers. All raise BlockError.
+`read_now` and `write_now` give True if it is done, or False if it is to be done by a worker (the view
+may hold rubbish, some of the bytes may be written); they do not raise. The others may wait, are
+called by workers, and raise BlockError.
 
 Source: preadv2(2) on RWF_NOWAIT, fallocate(2).
 """
@@ -110,11 +111,17 @@ class MadeExport(Export):
     """A device in memory, or of zeros: nothing about it waits."""
 
     def read_now(self, view: memoryview, offset: int) -> bool:
-        self.device.pread_into(view, offset)
+        try:
+            self.device.pread_into(view, offset)
+        except BlockError:
+            return False  # the worker will meet it again, and say so
         return True
 
     def write_now(self, view: memoryview, offset: int) -> bool:
-        self.device.pwrite(view, offset)
+        try:
+            self.device.pwrite(view, offset)
+        except BlockError:
+            return False
         return True
 
 

@@ -2,9 +2,11 @@
 
 It decides nothing. The threads are made at the start, with small stacks: a thread that is started
 when memory has run out is one that cannot be. A job is owned by one side at a time: by the loop, then
-in `submit` by the workers, then in `done` by the loop again. A worker never waits for memory.
+in `submit` by the workers, then in `done` by the loop again. A worker never waits for memory. Whose job
+comes next is decided by `headway.core.nbd.fair`.
 
-The bound: `count` jobs run at once; how many wait is bounded by each connection.
+The bound: `count` jobs run at once, all but `_KEPT` of them for one connection; how many wait is
+bounded by each connection.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from queue import SimpleQueue
 from typing import Final, Protocol, final
 
 from headway.core.nbd import wire
+from headway.core.nbd.fair import FairQueue
 from headway.core.nbd.transmission import Verb
 from headway.edge.serving.export import Export
 from headway.edge.serving.intake import Filling
 
+_KEPT: Final = 2  # workers that a single connection never has
 _STACK: Final = 512 << 10
 _CHANGES: Final = (Verb.WRITE, Verb.TRIM, Verb.ZERO)
 
@@ -112,7 +115,9 @@ class Workers:
     """`count` threads; `wake_fd` becomes readable when a job is done."""
 
     def __init__(self, count: int) -> None:
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._ready = threading.Condition()
+        self._queue: FairQueue[Job] = FairQueue(max(1, count - _KEPT))  # under the condition's lock
+        self._stopping = False  # under the condition's lock
         self._done: deque[Job] = deque()  # appended by workers, taken by the loop
         self.wake_fd, self._signal_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         before = threading.stack_size(_STACK)
@@ -127,7 +132,9 @@ class Workers:
             threading.stack_size(before)
 
     def submit(self, job: Job) -> None:
-        self._queue.put(job)
+        with self._ready:
+            if self._queue.put(job.connection, job):
+                self._ready.notify()
 
     def done(self) -> list[Job]:
         """The jobs that are done; called by the loop when `wake_fd` is readable."""
@@ -149,8 +156,9 @@ class Workers:
 
     def stop(self) -> None:
         """Let every worker end after its job. One that is stuck in a device is left behind."""
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
 
     def close(self, timeout_s: float) -> bool:
         """After `stop`: True if all workers have ended. The descriptors are closed only then."""
@@ -163,9 +171,21 @@ class Workers:
         return True
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             export = job.connection.export
             assert export is not None
             job.run(export)
+            with self._ready:
+                if self._queue.done(job.connection):
+                    self._ready.notify()
             self._done.append(job)
             self.wake()
+
+    def _next(self) -> Job | None:
+        """Wait for a job; None when there is nothing more to do."""
+        with self._ready:
+            while True:
+                job = self._queue.take()
+                if job is not None or self._stopping:
+                    return job
+                self._ready.wait()
