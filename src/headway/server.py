@@ -137,13 +137,15 @@ class Server:
         """
         if self._report is not None:
             return self._report
+        self._loop.stop(timeout_s)
         if self._thread is not None:
-            self._loop.stop(timeout_s)
             self._ended.wait(timeout_s + 0.5)
+        else:
+            self._run()  # never started: it gives everything back, and ends
         for listener in self._listeners:
             listener.close()
         self._workers.stop()
-        home = self._workers.close(0.5 if self._thread is not None else 0.1)
+        home = self._workers.close(0.5)
         loop, window = self._loop, self._window
         self._report = ServeReport(
             connections=loop.accepted_count,

@@ -213,3 +213,9 @@ def test_holes_of_a_file_are_told(tmp_path):
     assert client.ask(STATUS, 0, 4096) == [(4096, 0)]  # zeros with room kept for them
     served.end()
     assert os.path.getsize(path) == 8 << 20
+
+
+def test_a_server_that_was_never_started_gives_everything_back(device):
+    served = Served(device)
+    served.connect()
+    served.end()
