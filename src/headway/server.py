@@ -18,15 +18,18 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from ssl import SSLContext
 from types import TracebackType
 from typing import final
 
 from headway.core.block.device import Device
+from headway.core.nbd.handshake import Tls
 from headway.core.nbd.window import Window
 from headway.core.units import format_size, parse_size
 from headway.edge.opening import open_device
 from headway.edge.serving.export import make_export
 from headway.edge.serving.loop import Loop
+from headway.edge.serving.secure import server_context
 from headway.edge.serving.workers import Workers
 from headway.edge.sockets import Listener
 from headway.errors import HeadwayError, PoolBusy, UsageError
@@ -61,6 +64,8 @@ class Server:
     `exports` gives each device its name; the empty name is the default export. The devices are
     closed with the server. `memory` is the limit of all frames and socket buffers. A client that connects when as many
     are connected as the limit allows (`repr` shows how many) waits until another has gone.
+    `tls` is ``"off"``, ``"on"`` (a client may) or ``"require"``, with the certificates in the
+    directory `tls_certificates`.
 
     >>> from headway import open_device
     >>> with serve(open_device("memory:1MiB"), listen="tcp::0") as uri:
@@ -76,7 +81,10 @@ class Server:
         *,
         memory: int | str = "64MiB",
         read_only: bool = False,
+        tls: str = "off",
+        tls_certificates: str | None = None,
     ) -> None:
+        self._tls, context = _secured(tls, tls_certificates)
         if not hasattr(select, "epoll"):
             raise UsageError("serving needs epoll, which this system has not: use Linux")
         if not exports:
@@ -92,7 +100,7 @@ class Server:
             name="serve frames",
         )
         self._workers = Workers(_WORKERS)
-        self._loop = Loop(self._exports, self._frames, window, self._workers)
+        self._loop = Loop(self._exports, self._frames, window, self._workers, self._tls, context)
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         # Not `join`: on 3.11, interrupted by a signal's exception, it takes the thread for ended.
@@ -112,8 +120,11 @@ class Server:
     @property
     def uris(self) -> list[str]:
         """One for each listener and export."""
+        secure = self._tls is Tls.REQUIRE
         return [
-            listener.uri(export.name) for listener in self._listeners for export in self._exports
+            listener.uri(export.name, secure=secure)
+            for listener in self._listeners
+            for export in self._exports
         ]
 
     def start(self) -> None:
@@ -200,6 +211,8 @@ def serve(
     listen: str | Iterable[str],
     memory: int | str = "64MiB",
     read_only: bool = False,
+    tls: str = "off",
+    tls_certificates: str | None = None,
 ) -> Server:
     """A server of one device, or of several by name, that listens on `unix:PATH` or `tcp:[HOST]:PORT`.
 
@@ -213,7 +226,13 @@ def serve(
     opened: list[Listener] = []
     try:
         opened.extend(open_listener(place) for place in places)
-        server = Server(exports, memory=memory, read_only=read_only)
+        server = Server(
+            exports,
+            memory=memory,
+            read_only=read_only,
+            tls=tls,
+            tls_certificates=tls_certificates,
+        )
     except BaseException:
         for listener in opened:
             listener.close()
@@ -221,6 +240,20 @@ def serve(
     for listener in opened:
         server.add_listener(listener)
     return server
+
+
+def _secured(tls: str, directory: str | None) -> tuple[Tls, SSLContext | None]:
+    """Whether TLS is spoken, and with what. Raises: UsageError, BlockError."""
+    if tls not in [choice.value for choice in Tls]:
+        raise UsageError(f"tls is {tls!r}: it must be off, on or require")
+    chosen = Tls(tls)
+    if chosen is Tls.OFF:
+        if directory is not None:
+            raise UsageError("certificates were given, and TLS is off: say --tls on or require")
+        return chosen, None
+    if directory is None:
+        raise UsageError(f"--tls {tls} needs certificates: add --tls-certificates DIR")
+    return chosen, server_context(directory)
 
 
 def open_exports(specs: Iterable[str], *, read_only: bool) -> dict[str, Device]:

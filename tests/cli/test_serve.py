@@ -139,7 +139,7 @@ def test_tcp_without_a_host_is_loopback_and_elsewhere_it_warns(image):
         client.close()
     with serving(image, "--listen", "tcp:0.0.0.0:0", lines=2) as process:
         assert "warning: tcp:0.0.0.0:" in process.said[0]
-        assert "nothing is encrypted" in process.said[0]
+        assert "nothing has to be encrypted" in process.said[0]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,14 @@ def command(
     read_only: Annotated[
         bool, typer.Option("--read-only", metavar=FLAG, help="Let no client change anything.")
     ] = False,
+    tls: Annotated[
+        str,
+        typer.Option(metavar="off|on|require", help="Whether clients may, or have to, use TLS."),
+    ] = "off",
+    tls_certificates: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -62,7 +70,13 @@ def command(
         raise UsageError(
             "no place to listen: add --listen unix:PATH or --listen tcp::10809, or use --stdio"
         )
-    report = _serve(_made(devices, places, listeners, memory, read_only), connection)
+    options = {
+        "memory": memory,
+        "read_only": read_only,
+        "tls": tls,
+        "tls_certificates": tls_certificates,
+    }
+    report = _serve(_made(devices, places, listeners, options), connection)
     if json:
         print_json(report)
     elif not stdio:
@@ -76,28 +90,30 @@ def _made(
     devices: list[str],
     places: list[str],
     listeners: list[Listener],
-    memory: str,
-    read_only: bool,
+    options: dict[str, Any],
 ) -> Server:
     """A server that has everything it needs; if something cannot be had, nothing is left."""
     from headway.edge import sockets
+    from headway.edge.serving.secure import exposed_key
     from headway.server import Server, open_exports
 
     try:
         for place in places:
             listeners.append(sockets.listen(place))
-        exports = open_exports(devices, read_only=read_only)
-        server = Server(exports, memory=memory, read_only=read_only)
+        exports = open_exports(devices, read_only=options["read_only"])
+        server = Server(exports, **options)
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
+    if options["tls_certificates"] and (key := exposed_key(options["tls_certificates"])):
+        _say(f"warning: {key} can be read by others: chmod 600 it")
     for listener in listeners:
         server.add_listener(listener)
-        if listener.exposed:
+        if listener.exposed and options["tls"] != "require":
             _say(
-                f"warning: {listener.shown} can be reached from other machines, and nothing is "
-                "encrypted or asked for a password: use a Unix socket or loopback if that is not meant"
+                f"warning: {listener.shown} can be reached from other machines, and nothing "
+                "has to be encrypted: use --tls require, or a Unix socket or loopback"
             )
     return server
 

@@ -36,12 +36,13 @@ class Listener:
     made: tuple[int, int] | None = None  # device and inode of `path`, if it was made here
     exposed: bool = False  # whether other machines may reach it
 
-    def uri(self, export: str = "") -> str:
-        """The NBD URI of an export served here."""
+    def uri(self, export: str = "", *, secure: bool = False) -> str:
+        """The NBD URI of an export served here; `secure`: with TLS."""
+        scheme = "nbds" if secure else "nbd"
         name = quote(export, safe="")
         if self.path is not None:
-            return f"nbd+unix:///{name}?socket={quote(self.path, safe='/')}"
-        return f"nbd://{self.shown.removeprefix('tcp:')}/{name}"
+            return f"{scheme}+unix:///{name}?socket={quote(self.path, safe='/')}"
+        return f"{scheme}://{self.shown.removeprefix('tcp:')}/{name}"
 
     def close(self) -> None:
         self.sock.close()

@@ -18,6 +18,7 @@ from headway.core.nbd.window import Window
 from headway.edge.serving.export import Export
 from headway.edge.serving.intake import Filling
 from headway.edge.serving.outgoing import Outgoing
+from headway.edge.serving.secure import SecureSocket
 from headway.edge.serving.workers import Job, Workers
 
 _JOBS: Final = 64  # most of one connection with the workers
@@ -42,6 +43,7 @@ class Service(Protocol):
     tx_room: int  # how full that may be with room for one more small reply
     small: int  # the longest read that is packed
 
+    def secured(self, sock: socket) -> SecureSocket: ...
     def replace_rx(self) -> None: ...
     def replace_tx(self) -> None: ...
     def take_frame(self) -> memoryview: ...
@@ -56,7 +58,7 @@ class Answering:
 
     def __init__(self, loop: Service, sock: socket) -> None:
         self._loop = loop
-        self._sock = sock
+        self._sock: socket | SecureSocket = sock
         self.fd = sock.fileno()
         self.out = Outgoing(sock, self._give_back)
         self.export: Export | None = None

@@ -25,6 +25,7 @@ from headway.core.nbd import wire
 from headway.core.nbd.handshake import Enter, Handshake, Leave, Say
 from headway.core.nbd.transmission import Transmission, Verb
 from headway.edge.serving.answering import Gone, Service
+from headway.edge.serving.secure import SecureSocket
 from headway.edge.serving.streaming import FEW, Streaming
 from headway.edge.serving.workers import Job
 
@@ -134,6 +135,8 @@ class Connection(Streaming):
             sending = True  # to have another turn
         else:
             receiving = not self._leaving
+            if isinstance(self._sock, SecureSocket) and self._sock.pending():
+                sending = True  # to have another turn: the kernel does not know of it
         if self._watched != (receiving, sending):
             self._watched = (receiving, sending)
             self._loop.watch(self.fd, receiving=receiving, sending=sending)
@@ -201,7 +204,14 @@ class Connection(Streaming):
             elif isinstance(action, Leave):
                 self._leaving = True
             else:
-                raise Gone  # TLS is not offered
+                self._secure()
+
+    def _secure(self) -> None:
+        """Go on over TLS; what has been said so far must be on its way."""
+        if self.out or isinstance(self._sock, SecureSocket):
+            raise Gone
+        self._sock = self._loop.secured(self._sock)
+        self.out.go_on_with(self._sock)
 
     def _take_left(self) -> bool:
         """Take what was left over before."""

@@ -27,6 +27,7 @@ from socket import (
     TCP_NODELAY,
     socket,
 )
+from ssl import SSLContext
 from typing import Final, Protocol, final
 
 from headway.core.nbd.handshake import Offer, Tls
@@ -34,6 +35,7 @@ from headway.core.nbd.window import Window
 from headway.edge.serving.answering import Answering
 from headway.edge.serving.connection import Connection
 from headway.edge.serving.export import Export
+from headway.edge.serving.secure import SecureSocket
 from headway.edge.serving.workers import Workers
 
 _GREETING_S: Final = 10.0
@@ -60,12 +62,14 @@ class Loop:
         window: Window,
         workers: Workers,
         tls: Tls = Tls.OFF,
+        context: SSLContext | None = None,
     ) -> None:
         self.exports: Mapping[str, Export] = {export.name: export for export in exports}
         self.offers: Mapping[str, Offer] = {
             export.name: export.offer for export in self.exports.values()
         }
         self.tls = tls
+        self._context = context
         self.window = window
         self.workers = workers
         self._frames = frames
@@ -143,6 +147,11 @@ class Loop:
     def replace_tx(self) -> None:
         self.tx = self.take_frame()
 
+    def secured(self, sock: socket) -> SecureSocket:
+        """The socket, from now on with TLS. Raises: OSError."""
+        assert self._context is not None
+        return SecureSocket(sock, self._context)
+
     def watch(self, fd: int, *, receiving: bool, sending: bool) -> None:
         events = (select.EPOLLIN if receiving else 0) | (select.EPOLLOUT if sending else 0)
         self._epoll.modify(fd, events)
@@ -152,7 +161,8 @@ class Loop:
         self._greeting.pop(connection, None)
         self._lingering += 1
         if not self._ended:
-            self._epoll.unregister(fd)
+            with suppress(OSError):  # a failed start of TLS has closed it already
+                self._epoll.unregister(fd)
 
     def forget(self, connection: Answering) -> None:
         """It is closed, and all its jobs are done."""

@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from socket import socket
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 GiveBack: TypeAlias = Callable[[memoryview, bool], None]
+
+
+class Sender(Protocol):
+    """What is asked of a socket here. Raises: BlockingIOError if it would have to wait."""
+
+    def send(self, data: memoryview | bytes, /) -> int: ...
+    def sendmsg(self, parts: tuple[bytes, memoryview], /) -> int: ...
+
+
 _Frame: TypeAlias = "tuple[memoryview, bool] | None"
 
 
@@ -23,11 +31,16 @@ class Outgoing:
 
     __slots__ = ("_give_back", "_queue", "_sock", "sent_bytes")
 
-    def __init__(self, sock: socket, give_back: GiveBack) -> None:
+    def __init__(self, sock: Sender, give_back: GiveBack) -> None:
         self._sock = sock
         self._give_back = give_back
         self._queue: deque[tuple[memoryview | bytes, _Frame]] = deque()
         self.sent_bytes = 0
+
+    def go_on_with(self, sock: Sender) -> None:
+        """Send what comes from now on in another way; nothing may be queued."""
+        assert not self._queue
+        self._sock = sock
 
     def __bool__(self) -> bool:
         return bool(self._queue)
