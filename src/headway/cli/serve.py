@@ -17,22 +17,25 @@ if TYPE_CHECKING:
     from headway.edge.sockets import Listener
     from headway.server import Server, ServeReport
 
+_Devices = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]DEVICE...",
+        help="What to serve: a path, memory:SIZE, zero:SIZE; without a name it is the default export.",
+    ),
+]
+_Places = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE",
+        help="unix:PATH or tcp:[HOST]:PORT (no host: loopback). May be repeated.",
+    ),
+]
+
 
 def command(
-    devices: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME=]DEVICE...",
-            help="What to serve: a path, memory:SIZE, zero:SIZE; without a name it is the default export.",
-        ),
-    ],
-    listen: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PLACE",
-            help="unix:PATH or tcp:[HOST]:PORT (no host: loopback). May be repeated.",
-        ),
-    ] = None,
+    devices: _Devices,
+    listen: _Places = None,
     stdio: Annotated[
         bool,
         typer.Option("--stdio", metavar=FLAG, help="Serve the client on standard input, then end."),

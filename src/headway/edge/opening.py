@@ -56,7 +56,9 @@ def made_device(
     if colon and scheme in SCHEMES:
         return open_made(scheme, rest)
     if colon and scheme in _NOT_YET and rest.startswith("//"):
-        raise UsageError(f"{spec}: {scheme} devices (NBD with TLS) are not available in this version")
+        raise UsageError(
+            f"{spec}: {scheme} devices (NBD with TLS) are not available in this version"
+        )
     if spec == "-":
         raise UsageError(
             "- is no device: standard input and output have no offsets; "
