@@ -28,9 +28,11 @@ def certificates(tmp_path_factory):
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     days = ["-days", "2", "-sha256"]
     openssl(place, "req", "-x509", *key, *days, "-subj", "/CN=ca", "-keyout", "ca-key.pem",
-            "-out", "ca-cert.pem", "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
+            "-out", "ca-cert.pem", "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
     for name, subject in (("server", "localhost"), ("client", "somebody")):
-        (place / "names").write_text(f"subjectAltName=DNS:{subject}\n")
+        extensions = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        (place / "names").write_text(f"subjectAltName=DNS:{subject}\n{extensions}")
         openssl(place, "req", *key, "-subj", f"/CN={subject}", "-keyout", f"{name}-key.pem",
                 "-out", f"{name}.csr")  # fmt: skip
         openssl(place, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca-cert.pem", "-CAkey",
