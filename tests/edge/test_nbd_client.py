@@ -220,3 +220,20 @@ def test_holes_on_the_server_are_holes_here(tmp_path):
         copy(uri, tmp_path / "copy", memory="4MiB")
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()
     assert (tmp_path / "copy").stat().st_blocks * 512 < 1 << 20
+
+
+def test_a_server_passes_on_what_another_serves(tmp_path):
+    with serve(memory_device(), listen=f"unix:{tmp_path}/a", memory="1MiB") as first:
+        passed_on = hw.open_device(first, writable=True)
+        with serve(passed_on, listen=f"unix:{tmp_path}/b", memory="1MiB") as second:
+            report = copy(second, tmp_path / "copy", memory="4MiB")
+            assert report.bytes == SIZE
+            device = hw.open_device(second, writable=True)
+            device.pwrite(memoryview(bytes(300_000)), 7)
+            device.close()
+        assert (tmp_path / "copy").read_bytes() == DATA
+        device = hw.open_device(first)
+        view = memoryview(bytearray(300_000))
+        device.pread_into(view, 7)
+        assert view == bytes(300_000)
+        device.close()
