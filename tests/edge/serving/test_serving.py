@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from headway.edge.memory_devices import MemoryDevice
 from tests.edge.serving.served import DATA, SIZE, SMALLEST, Served, Waiting, make, serve_one
 from tests.nbd_client import (
     CACHE,
@@ -218,4 +219,27 @@ def test_holes_of_a_file_are_told(tmp_path):
 def test_a_server_that_was_never_started_gives_everything_back(device):
     served = Served(device)
     served.connect()
+    served.end()
+
+
+def test_input_left_over_in_a_frame_of_its_own_ends_in_the_middle_of_a_request():
+    served, client = serve_one(make(MemoryDevice), "8MiB")
+    assert client.write(0, DATA[:8000]) == b""  # from now on much is received at once
+    reads = [(0, SIZE), *((offset, 1) for offset in range(300))]
+    heads = [
+        struct.pack(">IHHQQI", 0x25609513, 0, READ, cookie, *read)
+        for cookie, read in enumerate(reads)
+    ]
+    sent = b"".join(heads)
+    client.sock.sendall(sent[:-10])
+    for cookie, (offset, length) in enumerate(reads[:-1]):
+        assert client.reply() == (cookie, 0, DATA[offset : offset + length])
+    client.sock.sendall(sent[-10:])
+    assert client.reply() == (len(reads) - 1, 0, DATA[299:300])
+    client.cookie = 1000
+    client.send(READ, 0, SIZE)
+    client.sock.sendall(sent)
+    assert client.reply()[0] == 1001
+    for cookie in range(len(reads)):
+        assert client.reply()[0] == cookie
     served.end()

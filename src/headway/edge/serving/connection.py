@@ -217,14 +217,13 @@ class Connection(Streaming):
         """Take what was left over before."""
         left, frame = memoryview(self._left), self._left_frame
         at = self._take(left, 0, len(left))
-        if at < len(left) and (frame is not None or len(left) - at >= _HEAD):
+        if frame is not None and len(left) - at > FEW:
             self._left = left[at:]
-            return not self.out
-        self._left = bytes(left[at:])
-        self._left_frame = None
-        if frame is not None:
-            self._loop.give_frame(frame)
-        return True
+        else:
+            self._left, self._left_frame = bytes(left[at:]), None
+            if frame is not None:
+                self._loop.give_frame(frame)
+        return not self.out
 
     def _take(self, buffer: memoryview, at: int, end: int) -> int:
         """Take requests from `buffer[at:end]`, till one has to wait; where that one begins."""
