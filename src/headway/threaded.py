@@ -144,20 +144,25 @@ class Zone(edge.Zone):
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
-def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
-    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+def open_device(
+    spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
+) -> Device:
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
 
     `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
-    through a bounce buffer from a pool of the device's own, made when first needed.
+    through a bounce buffer from a pool of the device's own, made when first needed. `deadline_s` is
+    how long an NBD server may take for each request.
 
     >>> device = open_device("memory:64KiB", writable=True)
     >>> device.size
     65536
 
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
-    Waits: never on a FIFO or socket, which are refused.
+    Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    return opening.open_device(
+        spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
+    )
 
 
 def open_stack(
