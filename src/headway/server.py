@@ -1,8 +1,8 @@
 """Serves devices over NBD in a hard memory limit: exports, frames, sockets and the loop, joined.
 
 It decides nothing of its own. `headway.core.nbd` speaks the protocol and says who may hold how many
-frames, `headway.edge.serving` moves the bytes; this module opens the devices, gives them a zone and
-a pool of frames, and starts and ends the thread.
+frames, `headway.edge.serving` moves the bytes, `headway.exports` opens devices and stacks; this module
+gives them a zone and a pool of frames, and starts and ends the thread.
 
 The bound: three quarters of `memory` are frames, mapped and touched at the start, and the kernel
 keeps at most the rest for replies that clients have not read. What a request needs does not depend
@@ -26,13 +26,13 @@ from headway.core.block.device import Device
 from headway.core.nbd.handshake import Tls
 from headway.core.nbd.window import Window
 from headway.core.units import format_size, parse_size
-from headway.edge.opening import open_device
 from headway.edge.serving.export import make_export
 from headway.edge.serving.loop import Loop
 from headway.edge.serving.secure import server_context
 from headway.edge.serving.workers import Workers
 from headway.edge.sockets import Listener
-from headway.errors import HeadwayError, PoolBusy, UsageError
+from headway.errors import PoolBusy, UsageError
+from headway.exports import Exports
 from headway.threaded import Mempool, Zone
 
 __all__ = ["ServeReport", "Server", "serve"]
@@ -46,7 +46,8 @@ _DRAIN_S = 4.0  # so that a stop, with what comes after it, is over in five seco
 class ServeReport:
     """What a server did. Units: bytes in the names or as said.
 
-    `memory_peak` is the most bytes of frames out at once, never above `memory_limit`.
+    `memory_peak` is the most bytes of frames out at once, and what is set aside for layers; it is never
+    above `memory_limit`.
     `abandoned` counts calls of a device that had not come back when the server ended.
     """
 
@@ -89,8 +90,11 @@ class Server:
             raise UsageError("serving needs epoll, which this system has not: use Linux")
         if not exports:
             raise UsageError("nothing to serve: name at least one device")
-        self._window = Window(parse_size(memory, "memory"))
+        set_aside = exports.memory_bytes if isinstance(exports, Exports) else 0
+        self._window = Window(parse_size(memory, "memory") - set_aside)
+        self._set_aside = set_aside
         window = self._window
+        self._opened = exports
         self._exports = [make_export(n, d, read_only=read_only) for n, d in exports.items()]
         framed = window.frame_size * window.frame_count
         self._zone = Zone(framed, name="serve", min_free=0)
@@ -162,17 +166,26 @@ class Server:
             connections=loop.accepted_count,
             requests=loop.request_count,
             bytes_sent=loop.sent_bytes,
-            memory_limit=window.memory,
-            memory_peak=window.frame_size * loop.frames_peak,
+            memory_limit=window.memory + self._set_aside,
+            memory_peak=window.frame_size * loop.frames_peak + self._set_aside,
             abandoned=loop.abandoned,
         )
         if home and not loop.abandoned:
             with suppress(PoolBusy):  # a caller still looks at a frame: it goes with the process
                 self._frames.close()
                 self._zone.close()
-            for export in self._exports:
-                export.device.close()
+            # In a thread: a leg that is being filled, or does not answer, must not keep the server.
+            closing = threading.Thread(target=self._close_devices, daemon=True)
+            closing.start()
+            closing.join(0.5)
         return self._report
+
+    def _close_devices(self) -> None:
+        if isinstance(self._opened, Exports):
+            self._opened.close()
+        else:
+            for device in self._opened.values():
+                device.close()
 
     def _run(self) -> None:
         try:
@@ -254,28 +267,3 @@ def _secured(tls: str, directory: str | None) -> tuple[Tls, SSLContext | None]:
     if directory is None:
         raise UsageError(f"--tls {tls} needs certificates: add --tls-certificates DIR")
     return chosen, server_context(directory)
-
-
-def open_exports(specs: Iterable[str], *, read_only: bool) -> dict[str, Device]:
-    """Open `[NAME=]DEVICE`s to be served. Here a stack of layers will be put on each device.
-
-    A name has no `/` and no `:`; what has one before the first `=` is a device whose path has one.
-    Raises: UsageError if two have one name, or one is no device; BlockError if one cannot be opened.
-    """
-    opened: dict[str, Device] = {}
-    try:
-        for spec in specs:
-            name, equals, rest = spec.partition("=")
-            if not equals or "/" in name or ":" in name:
-                name, rest = "", spec
-            if name in opened:
-                shown = f"the name {name!r}" if name else "no name"
-                raise UsageError(
-                    f"{spec}: another device has {shown} already: give each its own, as NAME=DEVICE"
-                )
-            opened[name] = open_device(rest, writable=not read_only, direct=False)
-    except HeadwayError:
-        for device in opened.values():
-            device.close()
-        raise
-    return opened

@@ -11,13 +11,14 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from headway.core.block.bottom import Bottom
 from headway.core.block.device import Device
 from headway.core.block.spec import Site
 from headway.core.block.stack import Stack
 from headway.core.block.stacked import StackedDevice
+from headway.core.block.workqueue import Workqueue
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
@@ -25,6 +26,7 @@ from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
 from headway.edge import opening, process
 from headway.edge import zone as edge
+from headway.edge.quick import quick_of
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient, noio
 from headway.runtimes.threads import THREADS
@@ -169,10 +171,11 @@ def open_stack(
     device: Device | str,
     layers: Sequence[str] = (),
     *,
-    memory: Zone | None = None,
+    memory: Room | None = None,
     writable: bool = False,
     in_flight: int = 16,
     starve: bool = False,
+    prompt: bool = False,
     apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
@@ -181,7 +184,7 @@ def open_stack(
     `device` is opened, and closed with the stack, if it is a name; so are the devices that `layers` name.
     Buffers of layers come from `memory`, if given. At most `in_flight` requests are under way at once,
     the others wait. With `starve` every reserve is at its minimum and every allocation beyond it fails:
-    slower, never stuck.
+    slower, never stuck. `prompt` is for servers: its `read_now` and `write_now` do only what needs no wait.
 
     >>> with open_stack("memory:1MiB", ["linear,offset=4KiB"], writable=True) as device:
     ...     device.pwrite(memoryview(b"hello"), 0)
@@ -193,13 +196,12 @@ def open_stack(
     Raises: UsageError if something named is no device or no layer, or is in use here already; NoMemory if a reserve
     cannot be filled; BlockError if a device cannot be opened.
     """
-    opened = _Opened(memory, writable, apart_from)
+    opened = _Opened(memory, writable, prompt, apart_from)
     try:
         if isinstance(device, str):
             bottom = opened.open(device)
         else:
-            bottom = Bottom(device)
-            opened.note(device)
+            bottom = opened.layer(device)
         stack = Stack(
             runtime or ambient() or THREADS,
             bottom,
@@ -221,26 +223,42 @@ def open_stack(
     return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
 
 
+class Room(Protocol):
+    """What gives layers their buffers: a `Zone`, usually."""
+
+    def buffers(self, size: int, *, name: str) -> Any: ...
+
+
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_writable")
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_writable")
 
     def __init__(
-        self, memory: Zone | None, writable: bool, apart_from: Sequence[os.stat_result]
+        self,
+        memory: Room | None,
+        writable: bool,
+        prompt: bool,
+        apart_from: Sequence[os.stat_result],
     ) -> None:
         self._apart = list(apart_from)
         self._memory = memory
+        self._prompt = prompt
         self._writable = writable
         self._devices: list[Device] = []
         self._buffers: list[tuple[Any, int]] = []
 
     def open(self, name: str, site: Site | None = None) -> Bottom:
         """A device; one that a layer asks for has workers, so that all legs work at once."""
-        device = open_device(name, writable=self._writable)
+        limit_s = 30.0 if site is None or site.deadline_s is None else site.deadline_s
+        direct = False if self._prompt else None
+        device = open_device(name, writable=self._writable, direct=direct, deadline_s=limit_s)
         self._devices.append(device)
+        return self.layer(device, None if site is None else site.workers("leg", limit=4))
+
+    def layer(self, device: Device, workers: Workqueue | None = None) -> Bottom:
         self.note(device)
-        return Bottom(device, workers=None if site is None else site.workers("leg", limit=4))
+        return Bottom(device, workers=workers, quick=quick_of(device) if self._prompt else None)
 
     def note(self, device: Device) -> None:
         """Raises: UsageError if the same file or block device is in use here already."""

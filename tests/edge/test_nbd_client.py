@@ -12,7 +12,8 @@ from headway.copying import copy
 from headway.edge.memory_devices import MemoryDevice
 from headway.edge.nbd_client import parse_uri
 from headway.errors import BlockError, UsageError
-from headway.server import open_exports, serve
+from headway.exports import open_exports
+from headway.server import serve
 
 SIZE = (3 << 20) + 77
 DATA = random.Random(9).randbytes(SIZE)

@@ -14,7 +14,8 @@ import sys
 import pytest
 
 from headway.copying import copy
-from headway.server import open_exports, serve
+from headway.exports import open_exports
+from headway.server import serve
 
 SIZE = 8 << 20
 PACKAGE = {

@@ -24,6 +24,13 @@ _Devices = Annotated[
         help="What to serve: a path, memory:SIZE, zero:SIZE; without a name it is the default export.",
     ),
 ]
+_Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[,key=value]...",
+        help="A layer to serve each device through; may be repeated, the outermost last.",
+    ),
+]
 _Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,6 +42,7 @@ _Places = Annotated[
 
 def command(
     devices: _Devices,
+    layer: _Layers = None,
     listen: _Places = None,
     stdio: Annotated[
         bool,
@@ -74,6 +82,7 @@ def command(
             "no place to listen: add --listen unix:PATH or --listen tcp::10809, or use --stdio"
         )
     options = {
+        "layers": layer or [],
         "memory": memory,
         "read_only": read_only,
         "tls": tls,
@@ -98,13 +107,23 @@ def _made(
     """A server that has everything it needs; if something cannot be had, nothing is left."""
     from headway.edge import sockets
     from headway.edge.serving.secure import exposed_key
-    from headway.server import Server, open_exports
+    from headway.core.units import parse_size
+    from headway.exports import open_exports
+    from headway.server import Server
 
+    layers = options.pop("layers")
     try:
         for place in places:
             listeners.append(sockets.listen(place))
-        exports = open_exports(devices, read_only=options["read_only"])
-        server = Server(exports, **options)
+        memory = parse_size(options["memory"], "memory")
+        exports = open_exports(
+            devices, read_only=options["read_only"], layers=layers, memory=memory
+        )
+        try:
+            server = Server(exports, **options)
+        except BaseException:
+            exports.close()
+            raise
     except BaseException:
         for listener in listeners:
             listener.close()

@@ -116,6 +116,17 @@ class FileDevice:
         if self._write_behind:
             self._start_write_back(offset, offset + len(view))
 
+    def discard(self, offset: int, length: int) -> None:
+        """Advice: the range is not needed any more. Where it can be, it becomes a hole."""
+        pagecache.punch(self.fd, offset, length)
+
+    def zero(self, offset: int, length: int, *, keep: bool = False) -> bool:
+        """Make a range read as zeros without writing them; False if that cannot be.
+
+        `keep` leaves its room allocated.
+        """
+        return (pagecache.zero_range if keep else pagecache.punch)(self.fd, offset, length)
+
     def flush(self) -> None:
         """Raises: BlockError if what was written could not be made durable."""
         try:

@@ -266,6 +266,18 @@ class NbdDevice:
         if self._agreed.flags & wire.SEND_FLUSH:
             self._ask("flush", wire.CMD_FLUSH, 0, 0)
 
+    def discard(self, offset: int, length: int) -> None:
+        """Say that a range is not needed any more. Raises: BlockError."""
+        if self._agreed.flags & wire.SEND_TRIM:
+            self._ask_each("trim", wire.CMD_TRIM, offset, length)
+
+    def zero(self, offset: int, length: int) -> bool:
+        """Make a range read as zeros; False if the server has no command for it. Raises: BlockError."""
+        if not self._agreed.flags & wire.SEND_WRITE_ZEROES:
+            return False
+        self._ask_each("write of zeros", wire.CMD_WRITE_ZEROES, offset, length)
+        return True
+
     def close(self) -> None:
         """Say goodbye on every idle connection. A request under way fails."""
         with self._ready:
@@ -285,6 +297,13 @@ class NbdDevice:
         for start in range(0, len(view), most):
             part = view[start : start + most]
             self._ask(what, command, offset + start, len(part), part)
+
+    def _ask_each(self, what: str, command: int, offset: int, length: int) -> None:
+        """A command without data, for a range of any length."""
+        with self._ready:
+            self._known = []
+        for start in range(offset, offset + length, _EXTENTS):
+            self._ask(what, command, start, min(_EXTENTS, offset + length - start))
 
     def _ask(
         self, what: str, command: int, offset: int, length: int, view: memoryview | None = None

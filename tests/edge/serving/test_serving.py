@@ -192,7 +192,7 @@ def test_export_name_pads_unless_told_not_to(device, flags):
 
 
 def test_holes_of_a_file_are_told(tmp_path):
-    from headway.server import open_exports
+    from headway.exports import open_exports
 
     path = tmp_path / "sparse"
     with open(path, "wb") as file:

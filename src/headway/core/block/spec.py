@@ -118,10 +118,12 @@ class Site:
     """What one layer is made with. Everything it gives belongs to that layer alone.
 
     `memory` makes backends of buffers (a zone's, where there is a limit); `opener` opens another device
-    as a layer. With `starve` every allocation beyond the reserves fails.
+    as a layer; `deadline_s` is how long one may take for a request (None: its own default). With `starve` every allocation beyond the reserves fails.
     """
 
-    __slots__ = ("_memory", "_opener", "_starve", "name", "pools", "queues", "runtime", "sets")
+    __slots__ = (
+        "_memory", "_opener", "_starve", "deadline_s", "name", "pools", "queues", "runtime", "sets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class Site:
         self._memory = ordinary_memory if memory is None else memory
         self._opener = opener
         self._starve = starve
+        self.deadline_s: float | None = None
         self.sets: list[BioSet] = []
         self.pools: list[Mempool[Any]] = []
         self.queues: list[Workqueue] = []

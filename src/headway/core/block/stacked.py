@@ -9,12 +9,15 @@ Source: own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Op
+from headway.core.block.bottom import Bottom
 from headway.core.block.device import Extent, Kind, check_range
 from headway.core.block.layer import each
 from headway.core.block.stack import Stack
+
+_MADE: Final = (Kind.MEMORY, Kind.ZERO, Kind.NULL)
 
 
 @final
@@ -43,6 +46,16 @@ class StackedDevice:
         self.memory_bytes = memory_bytes
         self._ending = ending
         self._closed = False
+
+    @property
+    def prompt(self) -> bool:
+        """Whether `read_now` and `write_now` never wait: every device below says what is quick, or is
+        in memory."""
+        lowest = [layer for layer in each(self.stack.top) if not layer.below]
+        return all(
+            isinstance(layer, Bottom) and (not layer.inline or layer.device.kind in _MADE)
+            for layer in lowest
+        )
 
     def extent(self, offset: int) -> Extent:
         """Data throughout: layers do not tell their holes."""

@@ -137,6 +137,7 @@ class Mirror(Layer):
 
 
 def make(below: Layer, options: Options, site: Site) -> Layer:
+    site.deadline_s = options.seconds("deadline", 0.0) or None
     legs = (below, *(site.open(device) for device in options.texts("leg")))
     window = options.size("window", 256 << 10)
     bios = site.bios("writes", len(legs), extra=3 * len(legs))
