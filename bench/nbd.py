@@ -3,7 +3,8 @@
 Every server serves the same file in every round, one after another, so that noise meets all alike;
 a ratio is the median of the ratios within a round. `nbdkit python` is nbdkit's Python plugin with a
 plugin that reads and writes a file, in its parallel model: what a Python user writes today. `3 layers`
-is the same file served through linear, bounce (buffers from a reserve) and linear.
+is as much served through linear, stripe (over two files) and linear, `bounced` through linear, bounce (buffers
+from a reserve of the layer's own) and linear.
 
 It does not show networks, disks, encryption, or machines with more processors than it has.
 """
@@ -32,7 +33,10 @@ CASES = [
     ("256K write", "write", "256k", 8, "MB/s", 0.7, 0.85),
 ]
 
-LAYERS = ["linear,offset=4KiB", "bounce,reserve=8", "linear"]
+LAYERED = {
+    "3 layers": ["linear,offset=1MiB", "stripe,with=OTHER", "linear"],
+    "bounced": ["linear,offset=1MiB", "bounce,reserve=8", "linear"],
+}
 _PLUGIN = """
 import os
 API_VERSION = 2
@@ -75,7 +79,8 @@ def run(quick: bool) -> list[Row]:
             for server, path in sockets.items():
                 ways[server] = _fio(path, kind, block, depth, unit)
             taken = in_turn(ways, rounds=rounds)
-            for ours, label in (("ours", name), ("3 layers", f"{name}, 3 layers")):
+            for ours in ("ours", *LAYERED):
+                label = name if ours == "ours" else f"{name}, {ours}"
                 for peer, goal in (
                     ("nbdkit file", against_file),
                     ("nbdkit python", against_python),
@@ -91,18 +96,21 @@ def run(quick: bool) -> list[Row]:
 
 def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
     """Start every server on the same file; the socket of each."""
-    image, plugin = place / "image", place / "plugin.py"
-    with open(image, "wb") as file:
-        for _ in range(SIZE >> 20):
-            file.write(b"\xa5" * (1 << 20))
+    image, other, plugin = place / "image", place / "other", place / "plugin.py"
+    for path in (image, other):
+        with open(path, "wb") as file:
+            for _ in range(SIZE >> 20):
+                file.write(b"\xa5" * (1 << 20))
     plugin.write_text(_PLUGIN)
     serve = [sys.executable, "-m", "headway", "serve", str(image), "--listen", "unix:SOCKET"]
     commands = {
         "ours": serve,
-        "3 layers": [*serve, *(word for layer in LAYERS for word in ("--layer", layer))],
         "nbdkit file": ["nbdkit", "-f", "-U", "SOCKET", "file", str(image)],
         "nbdkit python": ["nbdkit", "-f", "-U", "SOCKET", "python", str(plugin), f"file={image}"],
     }
+    for name, layers in LAYERED.items():
+        words = [layer.replace("OTHER", str(other)) for layer in layers]
+        commands[name] = [*serve, *(word for layer in words for word in ("--layer", layer))]
     sockets = {}
     for name, command in commands.items():
         path = place / (name.replace(" ", "-") + ".sock")
@@ -121,7 +129,7 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
 
 def _fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:
     command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={path}"]
-    command += [f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={SIZE - 4096}"]
+    command += [f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={SIZE - (1 << 20)}"]
     command += [f"--runtime={RUN_S}", "--time_based", "--ramp_time=0.3", "--output-format=json"]
 
     def measure() -> float:

@@ -183,6 +183,20 @@ class BackedMempool(Climbing[E], Generic[E]):
     def try_alloc(self) -> E | None:
         return self._alloc_slow(Gfp.NOWAIT, None)
 
+    def take_now(self) -> E | None:
+        if self._gate:
+            return None
+        element: E | None = self._light(LIGHT_KERNEL)
+        if element is None and len(self._reserve) >= self._roomy:
+            try:
+                element = self._reserve.pop()
+                self.reserve_uses += 1
+            except IndexError:
+                pass
+        if element is not None:
+            self._alloc_count += 1
+        return element
+
     def free(self, element: E) -> None:
         if self._gate:
             self._free_slow(element)

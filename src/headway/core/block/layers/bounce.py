@@ -34,17 +34,18 @@ class Bounce(Layer):
         self.limits = Limits(max_length=size)
         self.splits = splits
         self._buffers = buffers
+        self._longest = size
 
     def submit_now(self, bio: Bio) -> bool:
         if bio.op is not READ and bio.op is not WRITE:
             return self.below[0].submit_now(bio)
-        user = bio.view
-        if not self.limits.fits(bio.offset, bio.length) or user is None:
+        user, length = bio.view, bio.length
+        if length > self._longest or user is None:
             return False
         buffer = self._buffers.take_now()
         if buffer is None:
             return False
-        bio.view = part = buffer[: bio.length]
+        bio.view = part = buffer[:length]
         if bio.op is WRITE:
             part[:] = user
         done = self.below[0].submit_now(bio)
