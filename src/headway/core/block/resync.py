@@ -5,6 +5,9 @@ every other; only where a window is being copied could an old read overtake a ne
 is closed first: writes into it are held back, those under way are waited for, then it is copied, and
 what was held back goes on. Nothing is held back for longer than one read and one write.
 
+At the end the leg is flushed: what a flush made stable on the others must not be volatile on the one that
+may be left alone.
+
 Its memory is its own: elements of a descriptor, two bios and a buffer, all or nothing. One is enough.
 
 Bound: a window is copied once; a write waits for at most one window.
@@ -17,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
-from headway.core.block.bio import READ, WRITE, Bio
+from headway.core.block.bio import FLUSH, READ, WRITE, Bio
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING, Leg, Legs
 from headway.core.block.line import NOIO, carry_out
 from headway.core.mm.gfp import Gfp
@@ -133,6 +136,8 @@ class Resync:
         try:
             while offset < self._size and leg.state is SYNCING and not self.stopping:
                 offset = yield from self._window(leg, offset)
+            if offset >= self._size and leg.state is SYNCING:
+                yield from self._flush(leg)
         except BaseException:
             self.legs.become(leg, SYNCING, DROPPED)
             raise
@@ -164,6 +169,20 @@ class Resync:
             self._pool.free(taken[0])
         self.synced_bytes += length
         return offset + length
+
+    def _flush(self, leg: Leg) -> Plan[None]:
+        """What is stable on the others must be stable here before it counts as one of them."""
+        taken = yield from self._pool.alloc_plan(Gfp.NOIO, NOIO, self._pool.name, 1, None)
+        assert taken is not None
+        bio = taken[0][1]
+        try:
+            bio.error = None
+            yield from carry_out(leg.layer, bio.aim(FLUSH, 0, None, 0))
+            if bio.error is not None:
+                self.legs.failed(leg, bio.error)
+                self.legs.become(leg, SYNCING, DROPPED)
+        finally:
+            self._pool.free(taken[0])
 
     def _read(self, bio: Bio, part: memoryview, offset: int) -> Plan[bool]:
         """From a leg that is good; False if the last one cannot."""
