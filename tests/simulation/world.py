@@ -84,10 +84,10 @@ def some_layer(chance: random.Random) -> str:
 
 def tame(spec: str) -> str:
     """The same layout, without the mischief."""
-    name, _, rest = spec.partition(",")
+    name, *options = spec.split(",")
     if name in ("flaky", "delay"):
         return "linear"
-    return ",".join([name, *(part for part in rest.split(",") if not part.startswith("sync="))])
+    return ",".join([name, *(option for option in options if not option.startswith("sync="))])
 
 
 class World:
