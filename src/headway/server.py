@@ -121,6 +121,15 @@ class Server:
         """Serve a connected socket; before `start`. Without listeners the server ends with it."""
         self._loop.add_connection(sock)
 
+    def touch(self) -> None:
+        """Look at every page of the frames, before `start`: what is not in memory has to be found."""
+        frames: list[memoryview] = []
+        while (frame := self._frames.try_alloc()) is not None:
+            frames.append(frame)
+        for frame in frames:
+            bytes(frame[::4096])
+        self._frames.free_bulk(frames)
+
     @property
     def uris(self) -> list[str]:
         """One for each listener and export."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +18,7 @@ from headway.errors import UsageError
 if TYPE_CHECKING:
     from socket import socket
 
+    from headway.edge.daemon import DaemonMode, Protection
     from headway.edge.sockets import Listener
     from headway.server import Server, ServeReport
 
@@ -62,6 +67,14 @@ def command(
         str | None,
         typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
     ] = None,
+    daemon_mode: Annotated[
+        bool,
+        typer.Option(
+            "--daemon-mode",
+            metavar=FLAG,
+            help="Lock memory, be spared by the OOM killer, cause no I/O for memory; say what holds.",
+        ),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -88,9 +101,11 @@ def command(
         "tls": tls,
         "tls_certificates": tls_certificates,
     }
-    report = _serve(_made(devices, places, listeners, options), connection)
+    with _protected(daemon_mode) as daemon:  # before there are threads, which inherit it
+        server = _made(devices, places, listeners, options)
+        report, found = _serve(server, connection, daemon)
     if json:
-        print_json(report)
+        print_json({**asdict(report), **found})
     elif not stdio:
         _say(
             f"served {report.requests} requests on {report.connections} connections, at most "
@@ -105,9 +120,9 @@ def _made(
     options: dict[str, Any],
 ) -> Server:
     """A server that has everything it needs; if something cannot be had, nothing is left."""
+    from headway.core.units import parse_size
     from headway.edge import sockets
     from headway.edge.serving.secure import exposed_key
-    from headway.core.units import parse_size
     from headway.exports import open_exports
     from headway.server import Server
 
@@ -140,15 +155,20 @@ def _made(
     return server
 
 
-def _serve(server: Server, connection: socket | None) -> ServeReport:
-    """Serve until a signal comes, or the one client has gone."""
+def _serve(
+    server: Server, connection: socket | None, daemon: DaemonMode | None
+) -> tuple[ServeReport, dict[str, Any]]:
+    """Serve until a signal comes, or the one client has gone; what daemon mode found, if it is on."""
     import gc
 
+    found: dict[str, Any] = {}
     if connection is not None:
         server.add_connection(connection)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     try:
+        if daemon is not None:
+            found["protections"] = [asdict(one) for one in _settled(server, daemon)]
         server.start()
         for uri in server.uris:
             _say(f"serving {uri}")
@@ -156,8 +176,35 @@ def _serve(server: Server, connection: socket | None) -> ServeReport:
     except (KeyboardInterrupt, Interrupted):
         pass  # the ordinary end of a server
     finally:
+        if daemon is not None:
+            found["steady"] = asdict(daemon.steady())
+            _say(f"daemon mode: since the start {daemon.steady()}")
         report = server.stop()
-    return report
+    return report, {"daemon_mode": found} if found else {}
+
+
+@contextmanager
+def _protected(wanted: bool) -> Iterator[DaemonMode | None]:
+    if not wanted:
+        yield None
+        return
+    from headway.edge.daemon import DaemonMode
+    from headway.edge.process import IoFlusher
+    from headway.runtimes.scopes import noio
+
+    with DaemonMode(IoFlusher(noio(), required=False, warns=False)) as daemon:
+        yield daemon
+
+
+def _settled(server: Server, daemon: DaemonMode) -> list[Protection]:
+    """The self-test, shown; from now on SIGUSR1 shows what was allocated since."""
+    found = daemon.settle(server.touch)
+    for protection in found:
+        _say(f"daemon mode: {protection}")
+    signal.signal(
+        signal.SIGUSR1, lambda *_: _say(f"daemon mode: since the start {daemon.steady()}")
+    )
+    return found
 
 
 def _say(text: str) -> None:

@@ -32,10 +32,13 @@ log = logging.getLogger("headway")
 class IoFlusher:
     """Open while its ``with`` block runs. `kernel` says whether Linux knows; if not, `reason` says why."""
 
-    __slots__ = ("_required", "_scope", "_was", "kernel", "reason")
+    __slots__ = ("_required", "_scope", "_warns", "_was", "kernel", "reason")
 
-    def __init__(self, scope: AbstractContextManager[Any], required: bool) -> None:
+    def __init__(
+        self, scope: AbstractContextManager[Any], required: bool, *, warns: bool = True
+    ) -> None:
         self._required = required
+        self._warns = warns
         self._scope = scope
         self._was = 0
         self.kernel = False
@@ -48,7 +51,8 @@ class IoFlusher:
             message = f"io_flusher: the kernel was not told: {self.reason}"
             if self._required:
                 raise UsageError(message)
-            log.warning("%s; allocations of headway's obey the scope all the same", message)
+            if self._warns:
+                log.warning("%s; allocations of headway's obey the scope all the same", message)
         self._scope.__enter__()
         return self
 
