@@ -89,6 +89,7 @@ class _Walk:
         self.out = Failure()
         self.value = value or self._value_of(site)
         self.targets = {site.target}
+        self.sizes = self._size_names()
 
     def _value_of(self, site: Site) -> str:
         """What failure looks like: the type of the target, else how the call's name reads."""
@@ -109,7 +110,8 @@ class _Walk:
 
     def run(self) -> Failure:
         step = self.steps[self.site.step]
-        known: dict[str, str] = {self.site.call.text: self.value}
+        known = self._settled()
+        known[self.site.call.text] = self.value
         if self.site.target:
             known[self.site.target] = self.value
         if step.kind == "return":
@@ -123,6 +125,28 @@ class _Walk:
             known = self._effects(step.expr, known, None)
         self._go(self._onward(step, known, first))
         return self.out
+
+    def _settled(self) -> dict[str, str]:
+        """Variables that hold one constant whenever the site is reached."""
+        graph, at = self.analysis.graph, self.site.step
+        given: dict[str, list[tuple[int, str | None]]] = {}
+        for number, step in enumerate(self.steps):
+            if step.expr is None:
+                continue
+            for one in step.sets():
+                value = self._truth_value(one.args[1], {}) if one.op == "=" else None
+                given.setdefault(one.args[0].text, []).append((number, value))
+            for name in _updates(step.expr):
+                given.setdefault(name, []).append((number, None))
+        out = {}
+        for name, rows in given.items():
+            mine = [(n, value) for n, value in rows if n != at and at in graph.reachable(n)]
+            values = {value for _, value in mine}
+            if len(values) == 1 and any(graph.dominates(n, at) for n, _ in mine):
+                value = values.pop()
+                if value is not None and f"&{name}" not in self.analysis.function.text:
+                    out[name] = value
+        return out
 
     def _go(self, stack: list[_State]) -> None:
         seen: set[tuple[int, Known, int, int]] = set()
@@ -177,7 +201,7 @@ class _Walk:
     def _events(self, step: Step, state: _State, known: dict[str, str]) -> tuple[_State, bool]:
         """Second attempts, other sources and switches in one step."""
         assert step.expr is not None
-        for call in calls(step.expr):
+        for call in step.calls():
             if words.turns_off(call.op):
                 state = _with(state, off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
@@ -188,10 +212,10 @@ class _Walk:
                 else:
                     state = _with(state, attempts=(*state.attempts, attempt))
                 known[call.text] = self.value if attempt.same else NULL
-        for one in assignments(step.expr):
-            source = self._source(one, known)
+        for one in step.sets():
+            source = self._source(one, known, state.step)
             if source:
-                shrinks = bool(self._size_names() & _changed_near(self.steps, state.step))
+                shrinks = bool(self.sizes & _changed_near(self.steps, state.step))
                 state = _with(state, sources=(*state.sources, (step.line, source, shrinks)))
         return state, False
 
@@ -201,8 +225,10 @@ class _Walk:
             mask = evaluate(
                 call.args[site.argument], self.analysis.at(state.step), self.analysis.known
             ) if site.argument >= 0 else None
-            smaller = bool(self._size_names() & state.changed)
+            smaller = bool(self.sizes & state.changed)
             return Attempt(call.line, call.op, mask, True, smaller, call.text)
+        if self.analysis.graph.dominates(state.step, site.step):
+            return None  # it came first, and comes again only because the whole is repeated
         alike = call.op == site.call.op
         if not alike and not words.is_allocator(call.op):
             return None
@@ -222,7 +248,7 @@ class _Walk:
         site = self.site
         if words.family(call.op) != words.family(site.call.op):
             return False
-        if self._size_names() & state.changed:
+        if self.sizes & state.changed:
             return True
         mine = [a.text for n, a in enumerate(site.call.args) if n != site.argument]
         other = [
@@ -235,27 +261,28 @@ class _Walk:
         names: set[str] = set()
         for place, arg in enumerate(self.site.call.args):
             if place != self.site.argument:
-                names |= identifiers(arg) | ({arg.text} if arg.kind in ("un", "index") else set())
+                names |= _places(arg)
         # what the size was computed from counts as well: order = table[i]
         for step in self.steps:
-            for one in assignments(step.expr) if step.expr is not None else ():
+            for one in step.sets():
                 if one.args[0].text in names and one.op == "=" and one.args[1].kind != "call":
                     names = names | {
-                        name for name in identifiers(one.args[1]) if not name.isupper()
+                        name for name in _places(one.args[1]) if not name.isupper()
                     }
         return names - {self.site.target}
 
-    def _source(self, one: Expr, known: dict[str, str]) -> str:
+    def _source(self, one: Expr, known: dict[str, str], step: int) -> str:
         """Another place the result is taken from, if this assignment is one."""
         left, right = one.args
         if left.text not in self.targets or one.op != "=" or left.text == "return":
             return ""
         if any(words.is_allocator(call.op) for call in calls(right)) or right is self.site.call:
             return ""
-        if self.site.call in calls(right):
+        if self.site.call in calls(right) or self.analysis.graph.dominates(step, self.site.step):
             return ""
         value = self._truth_value(right, known)
-        return "" if value in FAILS or value == ZERO else right.text
+        copied = value in FAILS or value == ZERO or right.text in self.targets
+        return "" if copied else right.text
 
     def _effects(self, expr: Expr, known: dict[str, str], state: _State | None) -> dict[str, str]:
         found = assignments(expr)
@@ -348,8 +375,6 @@ class _Walk:
             self._end(kind, step, "", state)
             return
         value = self._truth_value(step.expr, known)
-        if step.expr.kind == "call" and step.expr.op in ("PTR_ERR_OR_ZERO",):
-            value = value or NEGATIVE
         if value == ZERO and self.analysis.function.returns in ("pointer", "long"):
             value = NULL
         if value == NULL and self.analysis.function.returns == "int":
@@ -374,6 +399,15 @@ def _with(state: _State, **new: object) -> _State:
     fields = {name: getattr(state, name) for name in _State.__slots__}
     fields.update(new)
     return _State(**fields)
+
+
+def _places(expr: Expr) -> set[str]:
+    """The variables an expression reads, a field under its full name."""
+    if expr.kind in ("field", "id", "index"):
+        inner = _places(expr.args[1]) if expr.kind == "index" and len(expr.args) > 1 else set()
+        return {expr.text} | inner
+    own = {expr.text} if expr.kind == "un" and expr.op == "*" else set()
+    return own.union(*(_places(arg) for arg in expr.args)) if expr.args else own
 
 
 def _roots(targets: set[str]) -> set[str]:

@@ -59,7 +59,7 @@ class Analysis:
         for number, step in enumerate(self.graph.steps):
             if step.expr is None:
                 continue
-            for call in calls(step.expr):
+            for call in step.calls():
                 site = self.site_of(number, call)
                 if site is not None:
                     yield site
@@ -130,7 +130,7 @@ def _mask_variables(function: Function, graph: Flow, known: Mapping[str, Mask]) 
         found_set
         for step in graph.steps
         if step.expr is not None
-        for found_set in assignments(step.expr)
+        for found_set in step.sets()
     ]
     for _ in range(2):
         for one in sets:

@@ -104,6 +104,7 @@ def family(name: str) -> str:
 
 def is_allocator(name: str) -> bool:
     """Whether a name reads like something that allocates."""
+    name = name.lower()
     return bool(_ALLOCATOR.search(name)) and not _NOT_ALLOCATOR.search(name)
 
 
