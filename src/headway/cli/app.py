@@ -25,7 +25,7 @@ import typer
 
 from headway.errors import HeadwayError, UsageError
 
-_COMMANDS = ("copy", "check", "replay")
+_COMMANDS = ("copy", "check", "audit", "replay")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[

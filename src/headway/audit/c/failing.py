@@ -22,7 +22,7 @@ from headway.audit.c.gfp import Mask, evaluate
 from headway.audit.c.masks import Analysis, Site, target_of
 from headway.audit.c.tree import Expr, assignments, calls, identifiers, stripped
 
-__all__ = ["ERROR", "FAILS", "NULL", "Attempt", "Ending", "Failure", "walk"]
+__all__ = ["ERROR", "FAILS", "NULL", "Attempt", "Ending", "Failure", "follows", "walk"]
 
 LIMIT = 3000
 NULL, ERROR, NEGATIVE, ZERO, GOOD = "null", "error pointer", "negative", "zero", "good"
@@ -63,6 +63,7 @@ class Failure:
     endings: list[Ending] = field(default_factory=list)
     tested: bool = False  # some test looks at the result
     ignored: bool = False  # nothing is done with the result
+    used: list[tuple[int, str]] = field(default_factory=list)  # where a NULL is followed
     cut: bool = False
 
 
@@ -170,6 +171,7 @@ class _Walk:
             state, done = self._events(step, state, known)
             if done:
                 return []
+            self._followed(step, known)
         if step.kind == "return":
             self._return(step, state, known)
             return []
@@ -198,6 +200,15 @@ class _Walk:
             out.append(_with(state, step=step.other, known=packed))
         return out
 
+    def _followed(self, step: Step, known: dict[str, str]) -> None:
+        """Note where the result is followed although, on this path, it is NULL."""
+        assert step.expr is not None
+        for name in self.targets:
+            if known.get(name) == NULL and follows(step.expr, name):
+                place = (step.line, step.expr.text)
+                if place not in self.out.used:
+                    self.out.used.append(place)
+
     def _events(self, step: Step, state: _State, known: dict[str, str]) -> tuple[_State, bool]:
         """Second attempts, other sources and switches in one step."""
         assert step.expr is not None
@@ -222,9 +233,13 @@ class _Walk:
     def _attempt(self, call: Expr, state: _State) -> Attempt | None:
         site = self.site
         if call is site.call:
-            mask = evaluate(
-                call.args[site.argument], self.analysis.at(state.step), self.analysis.known
-            ) if site.argument >= 0 else None
+            mask = (
+                evaluate(
+                    call.args[site.argument], self.analysis.at(state.step), self.analysis.known
+                )
+                if site.argument >= 0
+                else None
+            )
             smaller = bool(self.sizes & state.changed)
             return Attempt(call.line, call.op, mask, True, smaller, call.text)
         if self.analysis.graph.dominates(state.step, site.step):
@@ -234,8 +249,10 @@ class _Walk:
             return None
         expr = self.steps[state.step].expr
         target = target_of(expr, call)
-        returned = self.steps[state.step].kind == "return" and expr is not None and (
-            stripped(expr) is call or expr is call
+        returned = (
+            self.steps[state.step].kind == "return"
+            and expr is not None
+            and (stripped(expr) is call or expr is call)
         )
         if target not in self.targets and not returned and not (alike and not target):
             return None
@@ -251,9 +268,7 @@ class _Walk:
         if self.sizes & state.changed:
             return True
         mine = [a.text for n, a in enumerate(site.call.args) if n != site.argument]
-        other = [
-            a.text for n, a in enumerate(call.args) if found is None or n != found.argument
-        ]
+        other = [a.text for n, a in enumerate(call.args) if found is None or n != found.argument]
         return mine != other
 
     def _size_names(self) -> set[str]:
@@ -266,9 +281,7 @@ class _Walk:
         for step in self.steps:
             for one in step.sets():
                 if one.args[0].text in names and one.op == "=" and one.args[1].kind != "call":
-                    names = names | {
-                        name for name in _places(one.args[1]) if not name.isupper()
-                    }
+                    names = names | {name for name in _places(one.args[1]) if not name.isupper()}
         return names - {self.site.target}
 
     def _source(self, one: Expr, known: dict[str, str], step: int) -> str:
@@ -286,7 +299,7 @@ class _Walk:
 
     def _effects(self, expr: Expr, known: dict[str, str], state: _State | None) -> dict[str, str]:
         found = assignments(expr)
-        bumped = [e for e in _updates(expr)]
+        bumped = _updates(expr)
         if not found and not bumped:
             return known
         known = dict(known)
@@ -381,8 +394,10 @@ class _Walk:
             value = NEGATIVE if step.expr.text in self.targets else None
         if value in FAILS:
             self._end("fails", step, value or "", state)
-        elif state.attempts and step.expr.kind == "call" and any(
-            a.text == c.text for a in state.attempts for c in calls(step.expr)
+        elif (
+            state.attempts
+            and step.expr.kind == "call"
+            and any(a.text == c.text for a in state.attempts for c in calls(step.expr))
         ):
             self._end("fails", step, NULL, state)
         else:
@@ -408,6 +423,27 @@ def _places(expr: Expr) -> set[str]:
         return {expr.text} | inner
     own = {expr.text} if expr.kind == "un" and expr.op == "*" else set()
     return own.union(*(_places(arg) for arg in expr.args)) if expr.args else own
+
+
+_FILLS = ("memset", "memcpy", "strcpy", "strncpy", "strscpy", "strlcpy", "copy_from_user")
+
+
+def follows(expr: Expr, name: str) -> bool:
+    """Whether evaluating the expression surely follows the pointer of that name."""
+    if (expr.kind == "un" and expr.op == "&") or expr.kind in ("sizeof", "cond"):
+        return False
+    if expr.kind == "bin" and expr.op in ("&&", "||"):
+        return follows(expr.args[0], name)
+    if expr.kind == "field" and expr.text.startswith(name + "->"):
+        return True
+    if expr.kind in ("index", "un") and expr.args and expr.args[0].text == name:
+        return expr.kind == "index" or expr.op == "*"
+    if expr.kind == "call":
+        if expr.op in _FILLS and expr.args and expr.args[0].text == name:
+            return True
+        if not expr.op.islower() or expr.op.startswith("__builtin"):
+            return False  # a macro may take the size of a field, or its address
+    return any(follows(arg, name) for arg in expr.args)
 
 
 def _roots(targets: set[str]) -> set[str]:

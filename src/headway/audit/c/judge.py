@@ -40,7 +40,9 @@ class Judgement:
     handed: str = ""  # null, error pointer, negative
 
 
-def judge(analysis: Analysis, site: Site, flag: str, value: str = "", sure: bool = True) -> Judgement:
+def judge(
+    analysis: Analysis, site: Site, flag: str, value: str = "", sure: bool = True
+) -> Judgement:
     """Judge one site.
 
     ``value``: how the callee fails, if it is not an allocator but handed a failure up. ``sure``: in
@@ -226,7 +228,8 @@ def _endings(
         attempt = max(kept, key=lambda a: (a.smaller, a.same))
         return Judgement(
             "bug-keeps-flag" if attempt.smaller else "bug-missing-fallback",
-            "it is tried again" + (" with less" if attempt.smaller else "")
+            "it is tried again"
+            + (" with less" if attempt.smaller else "")
             + ", but every attempt carries the flag, the last one too",
             (
                 Evidence(attempt.line, f"tried again, flag kept: {_short(attempt.text)}"),
@@ -279,7 +282,9 @@ def _only_sometimes(
         return Judgement(purpose.verdict, purpose.reason, where)
     if any(_SIZE_WORDS.search(text) for text in tests):
         return Judgement(
-            "fallback-smaller-size", "only the larger sizes carry the flag, the smallest does not", where
+            "fallback-smaller-size",
+            "only the larger sizes carry the flag, the smallest does not",
+            where,
         )
     for ending in failure.endings:
         for attempt in ending.attempts:

@@ -86,8 +86,9 @@ class Project:
             except OSError as error:
                 self.skipped.append(Skipped(path, error.strerror or "cannot be read"))
                 data = b""
-            if len(data) > MAX_BYTES:
-                self.skipped.append(Skipped(path, f"more than {MAX_BYTES} bytes"))
+            why = functions.unreadable(data)
+            if why:
+                self.skipped.append(Skipped(path, why))
                 data = b""
             self._files[path] = _File(data)
         made = self._files[path]

@@ -69,9 +69,9 @@ def check(project: Project, options: Options) -> Iterator[Finding]:
     # One search serves both: who uses what the headers name, and who calls what hands failure up.
     shared = [name for name, mask in project.shared.items() if mask.may_hold(flag)]
     users = project.look_up_callers(fates.missing, [*shared, *project.shared_allocating])
-    for path, found in users.items():
+    for path, uses in users.items():
         if not _OWN.search(path):
-            offsets.setdefault(path, []).extend(offset for offset, _ in found)
+            offsets.setdefault(path, []).extend(offset for offset, _ in uses)
     places = _places(project, offsets, flag)
     for again in range(CROSSINGS):
         fates.forget()
@@ -257,9 +257,7 @@ def _refused(analysis: Analysis, site: Site, name: str) -> set[str]:
 def _elsewhere(found: Judgement, function: Function, site: Site) -> tuple[Evidence, ...]:
     """The evidence with its file named, after the call through which the failure came."""
     here = Evidence(site.call.line, f"{function.name}() gets the failure", function.path)
-    rest = (
-        Evidence(e.line, e.note, e.path or function.path) for e in found.evidence
-    )
+    rest = (Evidence(e.line, e.note, e.path or function.path) for e in found.evidence)
     return (here, *rest)
 
 
@@ -293,6 +291,7 @@ def _finding(place: _Place, found: Judgement, flag: str) -> Finding:
         evidence=found.evidence,
         severity="error" if bug else "warning" if fix else "note",
         site=call.text,
+        span=(function.line, function.end),
     )
 
 
@@ -302,5 +301,3 @@ def _fix_for(callee: str, site: Site, flag: str) -> str:
     if words.family(callee) == "slab" and any(a.kind != "sizeof" for a in size):
         return f"{whole}; for a large buffer use kvmalloc(), which has vmalloc() behind it"
     return f"{whole}, or add a fallback"
-
-
