@@ -297,7 +297,9 @@ def found_in(tmp_path: Path, text: str, rule: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rule", "verdict", "text"), SNIPPETS, ids=[f"{n}-{s[0]}-{s[1]}" for n, s in enumerate(SNIPPETS)]
+    ("rule", "verdict", "text"),
+    SNIPPETS,
+    ids=[f"{n}-{s[0]}-{s[1]}" for n, s in enumerate(SNIPPETS)],
 )
 def test_a_rule_finds_what_it_should_and_no_more(
     tmp_path: Path, rule: str, verdict: str, text: str

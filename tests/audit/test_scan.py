@@ -62,7 +62,11 @@ def test_a_circle_of_links_ends_and_is_reported(tmp_path: Path) -> None:
             b"int f(void)\n{\n" + b"{" * 5000 + b"kmalloc(1,GFP_KERNEL|__GFP_NORETRY);\n}\n",
             "nested deeper",
         ),
-        ("broken.c", b"int ((( {{ kmalloc(1, GFP_KERNEL | __GFP_NORETRY); \n}\n", "makes no function"),
+        (
+            "broken.c",
+            b"int ((( {{ kmalloc(1, GFP_KERNEL | __GFP_NORETRY); \n}\n",
+            "makes no function",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_survived_and_said(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli.app import Debug, Json
-from headway.cli.console import print_json
+from headway.cli.app import FLAG, Debug, Json
+from headway.cli.console import print_json, say
 from headway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,44 +24,57 @@ _FORMATS = ("text", "json", "sarif")
 _LEVELS = ("bug", "warning", "note", "never")
 
 
+Flag = Annotated[str, typer.Option(metavar="FLAG", help="Which flag the rule noretry follows.")]
+Format = Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, json or sarif.")]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="RULE", help="Only this rule; repeat for more.")
+]
+Ignore = Annotated[
+    list[str] | None, typer.Option(metavar="RULE", help="Not this rule; repeat for more.")
+]
+ListRules = Annotated[
+    bool, typer.Option("--list-rules", metavar=FLAG, help="Show the rules and end.")
+]
+Baseline = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Findings in there are known: hide them.")
+]
+Update = Annotated[
+    bool,
+    typer.Option(
+        "--update-baseline", metavar=FLAG, help="Write what is found now to the baseline."
+    ),
+]
+Diff = Annotated[
+    str | None, typer.Option(metavar="REV", help="Only functions changed since this revision.")
+]
+FailOn = Annotated[
+    str, typer.Option(metavar="LEVEL", help="Exit with 1 at: bug, warning, note, never.")
+]
+Jobs = Annotated[int, typer.Option(metavar="N", min=0, help="Processes (0: one per processor).")]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", metavar=FLAG, help="Neither use nor keep what earlier runs found."),
+]
+
+
 def command(
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="PATH...", help="Files and directories.")
     ] = None,
-    flag: Annotated[
-        str, typer.Option(metavar="FLAG", help="Which flag the rule noretry follows.")
-    ] = "__GFP_NORETRY",
-    output: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="text, json or sarif.")
-    ] = "text",
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="Only this rule; repeat for more.")
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="Not this rule; repeat for more.")
-    ] = None,
-    list_rules: Annotated[
-        bool, typer.Option("--list-rules", help="Show the rules and end.")
-    ] = False,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Findings in there are known: hide them.")
-    ] = None,
-    update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Write what is found now to the baseline.")
-    ] = False,
-    diff: Annotated[
-        str | None, typer.Option(metavar="REV", help="Only functions changed since this revision.")
-    ] = None,
-    fail_on: Annotated[
-        str, typer.Option(metavar="LEVEL", help="Exit with 1 at: bug, warning, note, never.")
-    ] = "bug",
-    jobs: Annotated[int, typer.Option(metavar="N", help="Processes (0: one per processor).")] = 0,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor keep what earlier runs found.")
-    ] = False,
+    flag: Flag = "__GFP_NORETRY",
+    output: Format = "text",
+    only: Only = None,
+    ignore: Ignore = None,
+    list_rules: ListRules = False,
+    baseline: Baseline = None,
+    update_baseline: Update = False,
+    diff: Diff = None,
+    fail_on: FailOn = "bug",
+    jobs: Jobs = 0,
+    no_cache: NoCache = False,
     as_json: Json = False,
     debug: Debug = False,
-) -> int | None:
+) -> int:
     """Judge how C code takes memory, and how Python code takes from pools. Nothing is run.
 
     Exit status: 0 clean, 1 findings at or above --fail-on, 2 misuse.
@@ -70,7 +83,7 @@ def command(
     _check(output, fail_on, update_baseline, baseline)
     if list_rules:
         _show_rules(output == "json")
-        return None
+        return 0
     if not paths:
         raise UsageError("no path given: headway audit PATH..., or --list-rules")
     from headway.audit import report as reports
@@ -112,7 +125,7 @@ def _show_rules(as_json: bool) -> None:
         print_json({"rules": [dataclasses.asdict(rule) for rule in rules]})
         return
     for rule in rules:
-        print(f"{rule.id:18} {rule.title}{'' if rule.default else ' (only if named)'}")
+        say(f"{rule.id:18} {rule.title}{'' if rule.default else ' (only if named)'}")
 
 
 def _only_changed(report: Report, revision: str, paths: list[str]) -> Report:
@@ -141,8 +154,7 @@ def _print(report: Report, output: str) -> None:
     from headway.audit import report as reports
 
     if output == "text":
-        for line in reports.as_text(report):
-            print(line.encode("utf-8", "replace").decode())
+        say(*(line.encode("utf-8", "replace").decode() for line in reports.as_text(report)))
     elif output == "json":
         print_json(reports.as_json(report))
     else:
@@ -155,7 +167,7 @@ def _print(report: Report, output: str) -> None:
             own = version("headway")
         except PackageNotFoundError:
             own = "0.0.0"
-        print(json.dumps(as_sarif(report, scan.rules(), own), indent=1))
+        say(json.dumps(as_sarif(report, scan.rules(), own), indent=1))
 
 
 def _cache() -> Path | None:

@@ -14,21 +14,29 @@ Source: the method of the 2018 audit, done by hand there.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 from headway.audit.c import words
 from headway.audit.c.flow import Step
 from headway.audit.c.gfp import Mask, evaluate
 from headway.audit.c.masks import Analysis, Site, target_of
-from headway.audit.c.tree import Expr, assignments, calls, identifiers, stripped
+from headway.audit.c.tree import Expr, assignments, calls, identifiers, places, stripped, updates
+from headway.audit.c.values import (
+    ERROR,
+    FAILS,
+    GOOD,
+    NEGATIVE,
+    NULL,
+    ZERO,
+    follows,
+    holds,
+    value_of,
+)
 
-__all__ = ["ERROR", "FAILS", "NULL", "Attempt", "Ending", "Failure", "follows", "walk"]
+__all__ = ["Attempt", "Ending", "Failure", "walk"]
 
 LIMIT = 3000
-NULL, ERROR, NEGATIVE, ZERO, GOOD = "null", "error pointer", "negative", "zero", "good"
-FAILS = frozenset((NULL, ERROR, NEGATIVE))
-_FALSY = (NULL, ZERO)
-_TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 Known = tuple[tuple[str, str], ...]
 _TESTED = "?"  # known of a path: some test on it looked at the result
 
@@ -92,7 +100,6 @@ class _Walk:
         self.out = Failure()
         self.value = value or self._value_of(site)
         self.targets = {site.target}
-        self.sizes = self._size_names()
 
     def _value_of(self, site: Site) -> str:
         """What failure looks like: the type of the target, else how the call's name reads."""
@@ -118,7 +125,7 @@ class _Walk:
         if self.site.target:
             known[self.site.target] = self.value
         if step.kind == "return":
-            given = self._truth_value(step.expr, known)
+            given = value_of(step.expr, known)
             kind = "fails" if given in FAILS or self.site.target == "return" else "returns"
             self._end(kind, step, given or self.value, _State(self.site.step, ()))
             return self.out
@@ -137,9 +144,9 @@ class _Walk:
             if step.expr is None:
                 continue
             for one in step.sets():
-                value = self._truth_value(one.args[1], {}) if one.op == "=" else None
+                value = value_of(one.args[1], {}) if one.op == "=" else None
                 given.setdefault(one.args[0].text, []).append((number, value))
-            for name in _updates(step.expr):
+            for name in updates(step.expr):
                 given.setdefault(name, []).append((number, None))
         out = {}
         for name, rows in given.items():
@@ -191,7 +198,7 @@ class _Walk:
         known = self._effects(step.expr, known, state)
         changed = _changed(step.expr)
         state = _with(state, changed=state.changed | changed) if changed else state
-        answer = self._truth(step.expr, known)
+        answer = holds(step.expr, known)
         known = dict(known)
         if answer is not None:
             self._note_test(step.expr, known)
@@ -224,7 +231,7 @@ class _Walk:
             if words.ends_all(call.op):
                 return state, True
             if call.op in ("BUG_ON", "VM_BUG_ON") and call.args:
-                if self._truth(call.args[0], known) is True:
+                if holds(call.args[0], known) is True:
                     return state, True
                 self._note_test(call, known)
             if words.turns_off(call.op):
@@ -285,17 +292,18 @@ class _Walk:
         other = [a.text for n, a in enumerate(call.args) if found is None or n != found.argument]
         return mine != other
 
-    def _size_names(self) -> set[str]:
+    @functools.cached_property
+    def sizes(self) -> set[str]:
         """The variables in the call's arguments besides its mask."""
         names: set[str] = set()
         for place, arg in enumerate(self.site.call.args):
             if place != self.site.argument:
-                names |= _places(arg)
+                names |= places(arg)
         # what the size was computed from counts as well: order = table[i]
         for step in self.steps:
             for one in step.sets():
                 if one.args[0].text in names and one.op == "=" and one.args[1].kind != "call":
-                    names = names | {name for name in _places(one.args[1]) if not name.isupper()}
+                    names = names | {name for name in places(one.args[1]) if not name.isupper()}
         return names - {self.site.target}
 
     def _source(self, one: Expr, known: dict[str, str], step: int) -> str:
@@ -307,13 +315,13 @@ class _Walk:
             return ""
         if self.site.call in calls(right) or self.analysis.graph.dominates(step, self.site.step):
             return ""
-        value = self._truth_value(right, known)
+        value = value_of(right, known)
         copied = value in FAILS or value == ZERO or right.text in self.targets
         return "" if copied else right.text
 
     def _effects(self, expr: Expr, known: dict[str, str], state: _State | None) -> dict[str, str]:
         found = assignments(expr)
-        bumped = _updates(expr)
+        bumped = updates(expr)
         if not found and not bumped:
             return known
         known = dict(known)
@@ -322,7 +330,7 @@ class _Walk:
             if self.site.call in calls(one.args[1]) and name in self.targets:
                 known[name] = self.value
                 continue
-            value = self._truth_value(one.args[1], known) if one.op == "=" else None
+            value = value_of(one.args[1], known) if one.op == "=" else None
             if value is None:
                 known.pop(name, None)
             else:
@@ -333,82 +341,12 @@ class _Walk:
             known.pop(name, None)
         return known
 
-    def _truth_value(self, expr: Expr | None, known: dict[str, str]) -> str | None:
-        if expr is None:
-            return None
-        if expr.text in known:
-            return known[expr.text]
-        if expr.kind == "call":
-            return self._called(expr, known)
-        if expr.kind == "set":
-            return self._truth_value(expr.args[1], known)
-        if expr.kind == "un" and expr.op == "-":
-            return NEGATIVE
-        if expr.kind == "un" and expr.op == "&":
-            return GOOD
-        if expr.kind == "cond":
-            chosen = self._truth(expr.args[0], known)
-            return None if chosen is None else self._truth_value(expr.args[2 - chosen], known)
-        if expr.text in ("NULL", "false"):
-            return NULL
-        if expr.kind == "num":
-            return ZERO if expr.text.strip("uUlL") in ("0", "0x0") else GOOD
-        return GOOD if expr.text == "true" else None
-
-    def _called(self, call: Expr, known: dict[str, str]) -> str | None:
-        inner = self._truth_value(call.args[0], known) if call.args else None
-        if call.op == "ERR_PTR":
-            return ERROR if inner in (NEGATIVE, ERROR, None) else inner
-        if call.op in ("PTR_ERR", "PTR_ERR_OR_ZERO"):
-            return NEGATIVE if inner == ERROR else None
-        if call.op in ("ERR_CAST", "page_address") or call.op.isupper():
-            return inner
-        return None
-
-    def _truth(self, expr: Expr, known: dict[str, str]) -> bool | None:
-        """Whether a test holds; None if that is not known."""
-        if expr.kind == "call" and expr.args:
-            inner = self._truth_value(expr.args[0], known)
-            if expr.op == "IS_ERR" and inner is not None:
-                return inner == ERROR
-            if expr.op == "IS_ERR_OR_NULL" and inner is not None:
-                return inner in (ERROR, NULL)
-            if expr.op.startswith("WARN"):
-                return self._truth(expr.args[0], known)
-        if expr.kind == "bin" and expr.op in ("==", "!=", "<", ">", "<=", ">="):
-            return self._compared(expr, known)
-        if expr.kind == "un" and expr.op == "!":
-            inside = self._truth(expr.args[0], known)
-            return None if inside is None else not inside
-        value = self._truth_value(stripped(expr), known)
-        return None if value is None else value not in _FALSY
-
-    def _compared(self, expr: Expr, known: dict[str, str]) -> bool | None:
-        first, right = stripped(expr.args[0]), stripped(expr.args[1])
-        op = expr.op
-        if first.text in ("NULL", "0"):
-            first, right, op = right, first, _TURNED.get(op, op)
-        left = self._truth_value(first, known)
-        if left is None:
-            return None
-        if right.text in ("NULL", "0", "false"):
-            table = {
-                "==": left in _FALSY,
-                "!=": left not in _FALSY,
-                "<": left == NEGATIVE,
-                "<=": left in (NEGATIVE, ZERO, NULL),
-                ">=": left != NEGATIVE,
-                ">": left == GOOD,
-            }
-            return table[op]
-        return None
-
     def _return(self, step: Step, state: _State, known: dict[str, str]) -> None:
         if step.expr is None:
             kind = "void" if self.analysis.function.returns == "void" else "on"
             self._end(kind, step, "", state)
             return
-        value = self._truth_value(step.expr, known)
+        value = value_of(step.expr, known)
         if value == ZERO and self.analysis.function.returns in ("pointer", "long"):
             value = NULL
         if value == NULL and self.analysis.function.returns == "int":
@@ -437,49 +375,12 @@ def _with(state: _State, **new: object) -> _State:
     return _State(**fields)
 
 
-def _places(expr: Expr) -> set[str]:
-    """The variables an expression reads, a field under its full name."""
-    if expr.kind in ("field", "id", "index"):
-        inner = _places(expr.args[1]) if expr.kind == "index" and len(expr.args) > 1 else set()
-        return {expr.text} | inner
-    own = {expr.text} if expr.kind == "un" and expr.op == "*" else set()
-    return own.union(*(_places(arg) for arg in expr.args)) if expr.args else own
-
-
-_FILLS = ("memset", "memcpy", "strcpy", "strncpy", "strscpy", "strlcpy", "copy_from_user")
-
-
-def follows(expr: Expr, name: str) -> bool:
-    """Whether evaluating the expression surely follows the pointer of that name."""
-    if (expr.kind == "un" and expr.op == "&") or expr.kind in ("sizeof", "cond"):
-        return False
-    if expr.kind == "bin" and expr.op in ("&&", "||"):
-        return follows(expr.args[0], name)
-    if expr.kind == "field" and expr.text.startswith(name + "->"):
-        return True
-    if expr.kind in ("index", "un") and expr.args and expr.args[0].text == name:
-        return expr.kind == "index" or expr.op == "*"
-    if expr.kind == "call":
-        if expr.op in _FILLS and expr.args and expr.args[0].text == name:
-            return True
-        if not expr.op.islower() or expr.op.startswith("__builtin"):
-            return False  # a macro may take the size of a field, or its address
-    return any(follows(arg, name) for arg in expr.args)
-
-
 def _roots(targets: set[str]) -> set[str]:
     return targets | {part for name in targets for part in name.replace("->", ".").split(".")}
 
 
-def _updates(expr: Expr) -> list[str]:
-    out = [name for arg in expr.args for name in _updates(arg)]
-    if expr.kind == "un" and expr.op in ("++", "--"):
-        out.append(expr.args[0].text)
-    return out
-
-
 def _changed(expr: Expr) -> frozenset[str]:
-    return frozenset([one.args[0].text for one in assignments(expr)] + _updates(expr))
+    return frozenset([one.args[0].text for one in assignments(expr)] + updates(expr))
 
 
 def _changed_near(steps: list[Step], number: int) -> frozenset[str]:

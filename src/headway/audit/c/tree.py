@@ -9,7 +9,6 @@ Source: the grammar of tree-sitter-c (node types).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +21,8 @@ __all__ = [
     "identifiers",
     "statement",
     "stripped",
+    "updates",
 ]
-
-_SPACE = re.compile(r"\s+")
 
 
 class Expr:
@@ -75,7 +73,7 @@ _LEAF = {
 
 
 def _text(node: Any) -> str:
-    return _SPACE.sub("", node.text.decode("utf-8", "replace"))
+    return "".join(node.text.decode("utf-8", "replace").split())
 
 
 def convert(node: Any, base: int) -> Expr:
@@ -278,3 +276,20 @@ def identifiers(expr: Expr) -> set[str]:
     if expr.kind == "call":
         names.add(expr.op)
     return names.union(*(identifiers(arg) for arg in expr.args)) if expr.args else names
+
+
+def places(expr: Expr) -> set[str]:
+    """The variables an expression reads, a field under its full name."""
+    if expr.kind in ("field", "id", "index"):
+        inner = places(expr.args[1]) if expr.kind == "index" and len(expr.args) > 1 else set()
+        return {expr.text} | inner
+    own = {expr.text} if expr.kind == "un" and expr.op == "*" else set()
+    return own.union(*(places(arg) for arg in expr.args)) if expr.args else own
+
+
+def updates(expr: Expr) -> list[str]:
+    """What ``++`` and ``--`` change in an expression."""
+    out = [name for arg in expr.args for name in updates(arg)]
+    if expr.kind == "un" and expr.op in ("++", "--"):
+        out.append(expr.args[0].text)
+    return out

@@ -117,15 +117,10 @@ def _second(
             inner = [t for t in takes.get(call.op, []) if t.pool == take.pool]
             if inner and call.op != analysis.function.name:
                 return step.line, f"{call.op}() takes from the same pool"
-            given = given or _gives(call, take)
+            given = given or bool(_GIVES_UP.search(call.op))
         if not given:
             stack.extend(step.next())
     return None
-
-
-def _gives(call: Expr, take: _Take) -> bool:
-    """Whether this call gives the element, or what it was stored in, away."""
-    return bool(_GIVES_UP.search(call.op))
 
 
 def _finding(analysis: Analysis, take: _Take, line: int, what: str) -> Finding:

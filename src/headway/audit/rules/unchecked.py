@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.failing import NULL, walk
+from headway.audit.c.failing import walk
 from headway.audit.c.masks import Analysis, Site
+from headway.audit.c.values import NULL
 from headway.audit.c.words import purpose_of
 from headway.audit.finding import Evidence, Finding, Rule
 
@@ -39,7 +40,7 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
     """Every site whose NULL is followed."""
     for analysis in analyses:
         for site in analysis.sites:
-            if _may_be_null(analysis, site):
+            if _may_be_null(analysis, site) and not _tested_next(analysis, site):
                 failure = walk(analysis, site, NULL)
                 if failure.used and not failure.cut:
                     yield _finding(analysis, site, failure.used[0])
@@ -50,6 +51,25 @@ def _may_be_null(analysis: Analysis, site: Site) -> bool:
         return False
     mask = site.mask
     return not mask.may_hold("__GFP_NOFAIL")
+
+
+def _tested_next(analysis: Analysis, site: Site) -> bool:
+    """Whether the very next step tests the result: true of nearly all, and cheap to see."""
+    steps = analysis.graph.steps
+    number = site.step
+    if steps[number].kind == "test":
+        return True
+    for _ in range(4):
+        step = steps[number]
+        if not step.then:
+            return False
+        number = step.then[0]
+        after = steps[number]
+        if after.kind == "test" and after.expr is not None:
+            return site.target in after.expr.text
+        if after.kind != "join":
+            return False
+    return False
 
 
 def _finding(analysis: Analysis, site: Site, used: tuple[int, str]) -> Finding:
