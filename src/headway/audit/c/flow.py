@@ -78,6 +78,9 @@ class Flow:
         return frozenset(seen - {without})
 
 
+_WARNINGS = ("WARN_ON", "WARN_ON_ONCE", "WARN", "WARN_ONCE", "XFS_IS_CORRUPT")  # the test itself
+
+
 class _Builder:
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -160,6 +163,8 @@ class _Builder:
             return self.test(expr.args[0], self.test(expr.args[1], yes, no), no)
         if expr.kind == "bin" and expr.op == "||":
             return self.test(expr.args[0], yes, self.test(expr.args[1], yes, no))
+        if expr.kind == "call" and expr.op in _WARNINGS and expr.args:
+            return self.test(expr.args[0], yes, no)
         if expr.text in ("1", "true"):
             return yes
         if expr.text in ("0", "false"):

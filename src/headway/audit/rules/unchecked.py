@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.failing import walk
+from headway.audit.c.failing import Failure, walk
 from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.values import NULL
+from headway.audit.c.values import NULL, follows
 from headway.audit.c.words import purpose_of
 from headway.audit.finding import Evidence, Finding, Rule
 
@@ -42,7 +42,11 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
         for site in analysis.sites:
             if _may_be_null(analysis, site) and not _tested_next(analysis, site):
                 failure = walk(analysis, site, NULL)
-                if failure.used and not failure.cut:
+                if (
+                    failure.used
+                    and not failure.cut
+                    and not _seen_by_others(analysis, site, failure)
+                ):
                     yield _finding(analysis, site, failure.used[0])
 
 
@@ -51,6 +55,23 @@ def _may_be_null(analysis: Analysis, site: Site) -> bool:
         return False
     mask = site.mask
     return not mask.may_hold("__GFP_NOFAIL")
+
+
+def _seen_by_others(analysis: Analysis, site: Site, failure: Failure) -> bool:
+    """Whether, in the lines between, a test or a function whose answer is used looked at it."""
+    last = failure.used[0][0]
+    for number in sorted(analysis.graph.reachable(site.step)):
+        step = analysis.graph.steps[number]
+        if number == site.step or step.expr is None or not site.call.line <= step.line <= last:
+            continue
+        if follows(step.expr, site.target):
+            continue
+        if step.kind == "test" and site.target in step.expr.text:
+            return True
+        given = any(arg.text == site.target for call in step.calls() for arg in call.args)
+        if given and (step.kind == "test" or step.sets()):
+            return True
+    return False
 
 
 def _tested_next(analysis: Analysis, site: Site) -> bool:
