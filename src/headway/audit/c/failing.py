@@ -21,6 +21,7 @@ from headway.audit.c import words
 from headway.audit.c.flow import Step
 from headway.audit.c.gfp import Mask, evaluate
 from headway.audit.c.masks import Analysis, Site, target_of
+from headway.audit.c.settled import settled
 from headway.audit.c.tree import Expr, assignments, calls, identifiers, places, stripped, updates
 from headway.audit.c.values import (
     ERROR,
@@ -120,7 +121,7 @@ class _Walk:
 
     def run(self) -> Failure:
         step = self.steps[self.site.step]
-        known = self._settled()
+        known = settled(self.analysis, self.site)
         known[self.site.call.text] = self.value
         if self.site.target:
             known[self.site.target] = self.value
@@ -135,28 +136,6 @@ class _Walk:
             known = self._effects(step.expr, known, None)
         self._go(self._onward(step, known, first))
         return self.out
-
-    def _settled(self) -> dict[str, str]:
-        """Variables that hold one constant whenever the site is reached."""
-        graph, at = self.analysis.graph, self.site.step
-        given: dict[str, list[tuple[int, str | None]]] = {}
-        for number, step in enumerate(self.steps):
-            if step.expr is None:
-                continue
-            for one in step.sets():
-                value = value_of(one.args[1], {}) if one.op == "=" else None
-                given.setdefault(one.args[0].text, []).append((number, value))
-            for name in updates(step.expr):
-                given.setdefault(name, []).append((number, None))
-        out = {}
-        for name, rows in given.items():
-            mine = [(n, value) for n, value in rows if n != at and at in graph.reachable(n)]
-            values = {value for _, value in mine}
-            if len(values) == 1 and any(graph.dominates(n, at) for n, _ in mine):
-                value = values.pop()
-                if value is not None and f"&{name}" not in self.analysis.function.text:
-                    out[name] = value
-        return out
 
     def _go(self, stack: list[_State]) -> None:
         seen: set[tuple[int, Known, int, int]] = set()
@@ -202,12 +181,15 @@ class _Walk:
         known = dict(known)
         if answer is not None:
             self._note_test(step.expr, known)
-        packed = tuple(sorted(known.items()))
+        chosen = answer is None and step.expr.text in self.analysis.function.parameters
         out = []
         if answer is not False:
+            yes = known | {step.expr.text: GOOD} if chosen else known
+            packed = tuple(sorted(yes.items()))
             out += [_with(state, step=after, known=packed) for after in step.then]
         if answer is not True:
-            out.append(_with(state, step=step.other, known=packed))
+            no = known | {step.expr.text: ZERO} if chosen else known
+            out.append(_with(state, step=step.other, known=tuple(sorted(no.items()))))
         return out
 
     def _note_test(self, expr: Expr, known: dict[str, str]) -> None:
