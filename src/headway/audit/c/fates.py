@@ -43,10 +43,12 @@ class Fates:
         parameter = self._atomic_callers(place)
         if parameter is not None:
             return parameter
-        if found.verdict:
+        if found.verdict and not found.handed:
             return found
         sure = place.site.argument < 0 or place.site.mask.holds(self.flag) is True
         asked = self._asked(place.analysis.function, found.handed, sure, LEVELS)
+        if found.verdict and (asked.verdict.startswith("bug") or not asked.evidence):
+            return found
         if asked.verdict == "bug-missing-fallback" and not asked.evidence:
             return Judgement(asked.verdict, found.reason + asked.reason, found.evidence)
         return Judgement(asked.verdict, asked.reason, (*found.evidence, *asked.evidence))

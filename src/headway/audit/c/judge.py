@@ -37,7 +37,7 @@ class Judgement:
     verdict: str  # empty: the callers decide
     reason: str
     evidence: tuple[Evidence, ...] = ()
-    handed: str = ""  # null, error pointer, negative
+    handed: str = ""  # null, error pointer, negative; with a verdict: a caller may still mend it
 
 
 def judge(
@@ -235,6 +235,7 @@ def _endings(
                 Evidence(attempt.line, f"tried again, flag kept: {_short(attempt.text)}"),
                 *_first(failing),
             ),
+            last.value,
         )
     if kept:
         return Judgement(

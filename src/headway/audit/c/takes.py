@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from headway.audit.c.flow import Flow, Step
 from headway.audit.c.gfp import Mask
 from headway.audit.c.masks import Analysis, target_of
-from headway.audit.c.tree import Expr
+from headway.audit.c.tree import Expr, calls, identifiers
 from headway.audit.c.values import GOOD, holds
 
 __all__ = ["Take", "gives", "locked", "takes", "while_held"]
@@ -57,9 +57,19 @@ def takes(analysis: Analysis) -> list[Take]:
             mask = site.mask if site is not None else Mask()
             if mask.holds("__GFP_DIRECT_RECLAIM") is True:
                 pool = call.args[place].text
-                if pool not in ("NULL", "0"):
+                if pool not in ("NULL", "0") and not _given_at_once(step, call):
                     out.append(Take(number, call, pool, _target(step, call)))
     return out
+
+
+def _given_at_once(step: Step, call: Expr) -> bool:
+    """``mempool_free(mempool_alloc(pool, mask), pool)``: nothing is held."""
+    return any(
+        call in calls(arg)
+        for outer in step.calls()
+        if _GIVES_UP.search(outer.op)
+        for arg in outer.args
+    )
 
 
 def _target(step: Step, call: Expr) -> str:
@@ -83,7 +93,7 @@ def gives(call: Expr, take: Take, analysis: Analysis) -> bool:
     if _GIVES_UP.search(call.op):
         return True
     texts = [arg.text for arg in call.args]
-    if take.target not in texts:
+    if not any(take.target in identifiers(arg) for arg in call.args):
         return False
     known = analysis.function.types
     return bool(_MOVES.search(call.op) or any("pending" in text for text in texts)) or any(

@@ -92,7 +92,11 @@ def _finding(place: Place, found: Judgement, flag: str) -> Finding:
     if found.verdict == "bug-missing-fallback":
         fix = _fix_for(call.op, place.site, flag)
     if found.verdict == "fallback-vmalloc" and words.family(call.op) == "slab":
-        fix = "" if function.name.startswith("kv") else "kvmalloc() does the same in one call"
+        fix = (
+            ""
+            if function.name.lstrip("_").startswith("kv")
+            else "kvmalloc() does the same in one call"
+        )
     return Finding(
         path=function.path,
         line=call.line,
@@ -103,7 +107,7 @@ def _finding(place: Place, found: Judgement, flag: str) -> Finding:
         message=f"{call.op}() may fail early ({flag}): {reason}",
         fix=fix,
         evidence=found.evidence,
-        severity="error" if bug else "warning" if fix else "note",
+        severity="error" if bug else "warning" if found.verdict in _FIXES else "note",
         site=call.text,
         span=(function.line, function.end),
     )

@@ -66,7 +66,8 @@ def _seen_by_others(analysis: Analysis, site: Site, failure: Failure) -> bool:
             continue
         if follows(step.expr, site.target):
             continue
-        if step.kind == "test" and site.target in step.expr.text:
+        chooses = any(f"{site.target}?" in one.text for one in step.sets())
+        if chooses or (step.kind == "test" and site.target in step.expr.text):
             return True
         given = any(arg.text == site.target for call in step.calls() for arg in call.args)
         if given and (step.kind == "test" or step.sets()):
