@@ -237,7 +237,7 @@ def test_sarif_leaves_out_what_was_found_right(tmp_path: Path) -> None:
 
 
 def test_both_searches_find_the_same(tmp_path: Path) -> None:
-    from headway.audit.c.search import search
+    from headway.audit.csource.search import search
 
     (tmp_path / "a.c").write_text("x GFP_A; GFP_AB;\nGFP_B GFP_A")
     (tmp_path / "b.c").write_text("nothing")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from headway.audit.c import local
-from headway.audit.c.project import Project
+from headway.audit.csource.project import Project
 from headway.audit.finding import Finding, Options, Rule, Skipped
 from headway.audit.kept import Kept
 from headway.audit.rules import noretry
@@ -24,7 +24,7 @@ class _C:
 
     def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
         """Judge these files; see `headway.audit.finding.FrontEnd`."""
-        from headway.audit.c.functions import parser
+        from headway.audit.csource.functions import parser
 
         parser()  # a missing extra is said before any work
         if options.wants(noretry.RULE):

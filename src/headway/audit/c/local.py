@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from headway.audit.c import functions
-from headway.audit.c.masks import Analysis
-from headway.audit.c.search import MAX_BYTES, processors, search
+from headway.audit.csource import functions
+from headway.audit.csource.masks import Analysis
+from headway.audit.csource.search import MAX_BYTES, processors, search
 from headway.audit.finding import Evidence, Finding, Options, Rule, Skipped
 from headway.audit.kept import Kept
 from headway.audit.rules import (
@@ -130,7 +130,7 @@ def version() -> str:
     """A name for what the rules are now: a digest of their own text and of all they stand on."""
     digest = hashlib.blake2b(digest_size=8)
     top = Path(__file__).parent.parent
-    for path in sorted([*top.glob("*.py"), *top.glob("c/*.py"), *top.glob("rules/*.py")]):
+    for path in sorted([*top.glob("*.py"), *top.glob("c*/*.py"), *top.glob("rules/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

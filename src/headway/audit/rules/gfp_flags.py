@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.gfp import Mask
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.tree import Expr, identifiers
+from headway.audit.csource.gfp import Mask
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.tree import Expr, identifiers
 from headway.audit.finding import Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.masks import Analysis
-from headway.audit.c.takes import Take, gives, locked, takes, while_held
+from headway.audit.csource.masks import Analysis
+from headway.audit.csource.takes import Take, gives, locked, takes, while_held
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

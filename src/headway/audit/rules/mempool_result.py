@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.failing import walk
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.values import NULL
+from headway.audit.csource.failing import walk
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.values import NULL
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.failing import walk
-from headway.audit.c.masks import Analysis, Site
+from headway.audit.csource.failing import walk
+from headway.audit.csource.masks import Analysis, Site
 from headway.audit.finding import Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headway.audit.c import words
-from headway.audit.c.fates import Fates
-from headway.audit.c.flagged import Place, is_own, learn, places
-from headway.audit.c.judge import Judgement
-from headway.audit.c.masks import Site
-from headway.audit.c.project import Project
+from headway.audit.csource import words
+from headway.audit.csource.fates import Fates
+from headway.audit.csource.flagged import Place, is_own, learn, places
+from headway.audit.csource.judge import Judgement
+from headway.audit.csource.masks import Site
+from headway.audit.csource.project import Project
 from headway.audit.finding import Finding, Options, Rule
 
 __all__ = ["RULE", "check"]

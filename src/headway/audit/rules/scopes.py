@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.masks import Analysis, Site
+from headway.audit.csource.masks import Analysis, Site
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from headway.audit.c.failing import Failure, walk
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.values import NULL, follows
-from headway.audit.c.words import purpose_of
+from headway.audit.csource.failing import Failure, walk
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.values import NULL, follows
+from headway.audit.csource.words import purpose_of
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]

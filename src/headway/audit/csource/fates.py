@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 
-from headway.audit.c import words
-from headway.audit.c.flagged import Place
-from headway.audit.c.functions import Function
-from headway.audit.c.judge import Judgement, judge
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.project import Project
+from headway.audit.csource import words
+from headway.audit.csource.flagged import Place
+from headway.audit.csource.functions import Function
+from headway.audit.csource.judge import Judgement, judge
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.project import Project
 from headway.audit.finding import Evidence
 
 __all__ = ["Fates"]

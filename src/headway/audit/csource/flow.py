@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headway.audit.c.tree import Expr, Stmt, assignments, calls
+from headway.audit.csource.tree import Expr, Stmt, assignments, calls
 
 __all__ = ["Flow", "Step", "flow"]
 

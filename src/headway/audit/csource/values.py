@@ -8,7 +8,7 @@ Source: include/linux/err.h of Linux 6.12 for error pointers.
 
 from __future__ import annotations
 
-from headway.audit.c.tree import Expr, stripped
+from headway.audit.csource.tree import Expr, stripped
 
 __all__ = ["ERROR", "FAILS", "GOOD", "NEGATIVE", "NULL", "ZERO", "follows", "holds", "value_of"]
 

@@ -16,10 +16,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from headway.audit.c import clean
-from headway.audit.c.search import MAX_BYTES
-from headway.audit.c.tree import Expr as Expr
-from headway.audit.c.tree import Stmt, convert, statement
+from headway.audit.csource import clean
+from headway.audit.csource.search import MAX_BYTES
+from headway.audit.csource.tree import Expr as Expr
+from headway.audit.csource.tree import Stmt, convert, statement
 from headway.errors import MissingExtra
 
 __all__ = ["Function", "expression", "functions_at", "parser", "unreadable"]

@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headway.audit.c import words
-from headway.audit.c.gfp import Mask
-from headway.audit.c.masks import Analysis, Site, target_of
-from headway.audit.c.project import Project
-from headway.audit.c.tree import calls
+from headway.audit.csource import words
+from headway.audit.csource.gfp import Mask
+from headway.audit.csource.masks import Analysis, Site, target_of
+from headway.audit.csource.project import Project
+from headway.audit.csource.tree import calls
 
 __all__ = ["Place", "is_own", "learn", "places"]
 

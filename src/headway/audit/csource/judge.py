@@ -16,11 +16,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from headway.audit.c import words
-from headway.audit.c.failing import Attempt, Ending, Failure, walk
-from headway.audit.c.gfp import evaluate
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.tree import Expr, identifiers
+from headway.audit.csource import words
+from headway.audit.csource.failing import Attempt, Ending, Failure, walk
+from headway.audit.csource.gfp import evaluate
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.tree import Expr, identifiers
 from headway.audit.finding import Evidence
 
 __all__ = ["Judgement", "judge"]

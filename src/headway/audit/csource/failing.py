@@ -17,13 +17,21 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from headway.audit.c import words
-from headway.audit.c.flow import Step
-from headway.audit.c.gfp import Mask, evaluate
-from headway.audit.c.masks import Analysis, Site, target_of
-from headway.audit.c.settled import settled
-from headway.audit.c.tree import Expr, assignments, calls, identifiers, places, stripped, updates
-from headway.audit.c.values import (
+from headway.audit.csource import words
+from headway.audit.csource.flow import Step
+from headway.audit.csource.gfp import Mask, evaluate
+from headway.audit.csource.masks import Analysis, Site, target_of
+from headway.audit.csource.settled import settled
+from headway.audit.csource.tree import (
+    Expr,
+    assignments,
+    calls,
+    identifiers,
+    places,
+    stripped,
+    updates,
+)
+from headway.audit.csource.values import (
     ERROR,
     FAILS,
     GOOD,

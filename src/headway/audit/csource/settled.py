@@ -9,9 +9,9 @@ Source: textbook constant propagation, cut down to what error paths need.
 
 from __future__ import annotations
 
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.tree import updates
-from headway.audit.c.values import GOOD, ZERO, value_of
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.tree import updates
+from headway.audit.csource.values import GOOD, ZERO, value_of
 
 __all__ = ["settled"]
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from headway.audit.c.flow import Flow, Step
-from headway.audit.c.gfp import Mask
-from headway.audit.c.masks import Analysis, target_of
-from headway.audit.c.tree import Expr, calls, identifiers
-from headway.audit.c.values import GOOD, holds
+from headway.audit.csource.flow import Flow, Step
+from headway.audit.csource.gfp import Mask
+from headway.audit.csource.masks import Analysis, target_of
+from headway.audit.csource.tree import Expr, calls, identifiers
+from headway.audit.csource.values import GOOD, holds
 
 __all__ = ["Take", "gives", "locked", "takes", "while_held"]
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from headway.audit.c.flow import Flow, flow
-from headway.audit.c.functions import Function
-from headway.audit.c.gfp import UNKNOWN, Mask, evaluate, is_word
-from headway.audit.c.tree import Expr, assignments, calls
+from headway.audit.csource.flow import Flow, flow
+from headway.audit.csource.functions import Function
+from headway.audit.csource.gfp import UNKNOWN, Mask, evaluate, is_word
+from headway.audit.csource.tree import Expr, assignments, calls
 
 __all__ = ["Analysis", "Site", "analyse", "takes_mask"]
 

@@ -16,13 +16,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headway.audit.c import clean, functions
-from headway.audit.c.functions import Function
-from headway.audit.c.gfp import Mask, evaluate, is_word
-from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.search import MAX_BYTES, Hits, search
-from headway.audit.c.tree import calls, identifiers
-from headway.audit.c.words import is_allocator
+from headway.audit.csource import clean, functions
+from headway.audit.csource.functions import Function
+from headway.audit.csource.gfp import Mask, evaluate, is_word
+from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.search import MAX_BYTES, Hits, search
+from headway.audit.csource.tree import calls, identifiers
+from headway.audit.csource.words import is_allocator
 from headway.audit.finding import Skipped
 
 __all__ = ["Caller", "Project"]
@@ -248,8 +248,8 @@ def _address_taken(data: bytes, name: str, offsets: list[int]) -> str:
 
 
 def _sites_of(analysis: Analysis, name: str) -> list[Site]:
-    from headway.audit.c.gfp import NOTHING
-    from headway.audit.c.masks import target_of
+    from headway.audit.csource.gfp import NOTHING
+    from headway.audit.csource.masks import target_of
 
     out = []
     for number, step in enumerate(analysis.graph.steps):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headway.audit.c.tree import Expr
+from headway.audit.csource.tree import Expr
 
 __all__ = ["NOTHING", "UNKNOWN", "WORDS", "Mask", "evaluate", "is_word"]
 
