@@ -1,0 +1,1 @@
+"""How `headway audit` reads Python: by the standard library's `ast`, and nothing else."""
