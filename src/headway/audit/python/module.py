@@ -7,7 +7,7 @@ then every function, inner ones after the outer, with the names the outer one ha
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from headway.audit.python import names
@@ -28,8 +28,9 @@ def read(
     table: Table,
     known: Known | None = None,
     bases: Mapping[str, tuple[str, ...]] | None = None,
-) -> Module:
-    """The facts of a file.
+    wanted: Callable[[Mapping[str, str]], bool] = lambda imports: True,
+) -> Module | None:
+    """The facts of a file; None if its imports are not `wanted`.
 
     ``known`` and ``bases`` are pools and classes of other files, by place and by dotted name.
 
@@ -40,7 +41,10 @@ def read(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's strings
         tree = ast.parse(source)
-    return _Reading(path, name, tree, table, known or {}, bases or {}).module
+    imports = names.imports_of(tree, name, path.endswith("__init__.py"))
+    if not wanted(imports):
+        return None
+    return _Reading(path, name, tree, imports, table, known or {}, bases or {}).module
 
 
 class _Reading:
@@ -51,11 +55,11 @@ class _Reading:
         path: str,
         name: str,
         tree: ast.Module,
+        imports: dict[str, str],
         table: Table,
         known: Known,
         bases: Mapping[str, tuple[str, ...]],
     ) -> None:
-        imports = names.imports_of(tree, name, path.endswith("__init__.py"))
         top = frozenset(_defined(tree))
         self.module = Module(path, name, imports)
         self.reader = Reader(name, table, imports, top, known, bases)
