@@ -64,6 +64,7 @@ class _Reading:
         self.module = Module(path, name, imports)
         self.reader = Reader(name, table, imports, top, known, bases)
         self._functions: list[tuple[names.Definition, str, str]] = []  # (node, ref, class)
+        self._surveys: dict[int, names.Survey] = {}
         self._index(tree.body, name, "")
         self._outliving(tree)
         for place, value in self.reader.places.items():
@@ -74,10 +75,16 @@ class _Reading:
             place: value for place, value in self.reader.places.items() if value is not None
         }
 
+    def _survey(self, node: names.Definition) -> names.Survey:
+        found = self._surveys.get(id(node))
+        if found is None:
+            found = self._surveys[id(node)] = names.survey(node)
+        return found
+
     # --- definitions
 
     def _index(self, body: list[ast.stmt], prefix: str, owner: str) -> None:
-        for node in _statements(body):
+        for node in names.statements(body):
             if isinstance(node, ast.ClassDef):
                 ref = f"{prefix}.{node.name}"
                 bases = tuple(
@@ -105,7 +112,7 @@ class _Reading:
 
     def _globals(self, body: list[ast.stmt], prefix: str) -> None:
         reader = self.reader
-        for node in _statements(body):
+        for node in names.statements(body):
             if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
                 continue
             goals = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -123,18 +130,15 @@ class _Reading:
 
     def _attributes(self, node: names.Definition, ref: str, owner: str) -> None:
         """What a method sets on `self`, and a function on a global."""
-        assigns = [
-            child
-            for child in names.inner(node)
-            if isinstance(child, ast.Assign | ast.AnnAssign) and child.value is not None
-        ]
-        if not assigns:
+        survey = self._survey(node)
+        if not survey.assigns:
             return
         reader = self.reader
-        own = names.bound(node)
+        own = survey.own
         env: Env = reader.start(node, ref, own)
-        for child in sorted(assigns, key=lambda each: each.lineno):
-            assert child.value is not None
+        for child in survey.assigns:
+            if child.value is None:
+                continue
             goals = child.targets if isinstance(child, ast.Assign) else [child.target]
             value = reader.value(child.value, env, own, owner)
             if isinstance(value, Pool) and value.place.startswith("p|"):
@@ -153,10 +157,11 @@ class _Reading:
 
     def _getter(self, node: names.Definition, ref: str, owner: str) -> None:
         """`def get_pool(): return _pool`, and a property that is one."""
-        returns = [c for c in names.inner(node) if isinstance(c, ast.Return) and c.value]
+        survey = self._survey(node)
+        returns = [each for each in survey.returns if each.value]
         if len(returns) != 1 or returns[0].value is None:
             return
-        value = self.reader.value(returns[0].value, {}, names.bound(node), owner)
+        value = self.reader.value(returns[0].value, {}, survey.own, owner)
         if not isinstance(value, Pool) or not value.place:
             return
         marks = {_last(each) for each in node.decorator_list}
@@ -178,7 +183,8 @@ class _Reading:
     def _function(
         self, node: names.Definition, ref: str, owner: str, outer: Env, nested: dict[str, str]
     ) -> None:
-        own = names.bound(node)
+        survey = self._survey(node)
+        own = survey.own
         env: Env = {key: value for key, value in outer.items() if key not in own}
         env.update(self.reader.start(node, ref, own))
         every = [arg.arg for arg in names.parameters(node)]
@@ -188,9 +194,8 @@ class _Reading:
         function = Function(
             ref, shown, node.lineno, isinstance(node, ast.AsyncFunctionDef), parameters=tuple(every)
         )
-        for child in names.inner(node):
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                nested = {**nested, child.name: f"{ref}.<locals>.{child.name}"}
+        for child in survey.inner:
+            nested = {**nested, child.name: f"{ref}.<locals>.{child.name}"}
         self._walk(function, node.body, env, own, owner, nested)
 
     def _walk(
@@ -229,26 +234,15 @@ def _last(node: ast.expr) -> str:
     return inside.attr if isinstance(inside, ast.Attribute) else getattr(inside, "id", "")
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Those of a module or class body, with those under `if`, `try` and `with`."""
-    for node in body:
-        yield node
-        for part in ("body", "orelse", "finalbody"):
-            if isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.While):
-                yield from _statements(getattr(node, part, []))
-        for handler in getattr(node, "handlers", []):
-            yield from _statements(handler.body)
-
-
 def _classes(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
-    for node in _statements(body):
+    for node in names.statements(body):
         if isinstance(node, ast.ClassDef):
             yield f"{prefix}.{node.name}", node
             yield from _classes(node.body, f"{prefix}.{node.name}")
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
-    for node in _statements(tree.body):
+    for node in names.statements(tree.body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign):
@@ -260,6 +254,6 @@ def _defined(tree: ast.Module) -> Iterator[str]:
             for item in node.items:
                 if item.optional_vars is not None:
                     yield from names.targets(item.optional_vars)
-    for child in ast.walk(tree):
+    for child in names.statements(tree.body, inside=True):
         if isinstance(child, ast.Global):
             yield from child.names

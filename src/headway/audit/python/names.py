@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -38,7 +39,7 @@ def module_name(path: str, packages: dict[str, bool]) -> str:
 def imports_of(tree: ast.Module, module: str, is_package: bool) -> dict[str, str]:
     """Local name to dotted name, for every import anywhere in the file; the first one counts."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in statements(tree.body, inside=True):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.asname:
@@ -85,6 +86,36 @@ def inner(node: ast.AST) -> Iterator[ast.AST]:
             stack.extend(ast.iter_child_nodes(child))
 
 
+def statements(body: list[ast.stmt], inside: bool = False) -> Iterator[ast.stmt]:
+    """All statements in order, with those in branches; with ``inside`` also those of definitions."""
+    for node in body:
+        yield node
+        if isinstance(node, _PLAIN) or (isinstance(node, _DEFINES) and not inside):
+            continue
+        for part in ("body", "orelse", "handlers", "cases", "finalbody"):
+            below = getattr(node, part, None)
+            if not below:
+                continue
+            if part in ("handlers", "cases"):
+                for each in below:
+                    yield from statements(each.body, inside)
+            else:
+                yield from statements(below, inside)
+
+
+_PLAIN = (
+    ast.Assign,
+    ast.Expr,
+    ast.Return,
+    ast.AugAssign,
+    ast.AnnAssign,
+    ast.Raise,
+    ast.Import,
+    ast.Pass,
+)
+_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def parameters(node: Definition) -> list[ast.arg]:
     """All parameters, in the order of positions, then the keywords."""
     every = node.args
@@ -92,18 +123,49 @@ def parameters(node: Definition) -> list[ast.arg]:
     return [*every.posonlyargs, *every.args, *every.kwonlyargs, *rest]
 
 
-def bound(node: Definition) -> frozenset[str]:
-    """The names that are the function's own: parameters and everything it assigns."""
+@dataclass(slots=True)
+class Survey:
+    """What a function body has in it, without what is defined inside."""
+
+    own: frozenset[str] = frozenset()  # parameters and everything it assigns
+    assigns: list[ast.Assign | ast.AnnAssign] = field(default_factory=list)
+    returns: list[ast.Return] = field(default_factory=list)
+    inner: list[Definition] = field(default_factory=list)
+
+
+def survey(node: Definition) -> Survey:
+    """Look through the statements of a function once."""
+    found = Survey()
     names = {arg.arg for arg in parameters(node)}
     elsewhere: set[str] = set()
-    for child in inner(node):
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
-            names.add(child.id)
-        elif isinstance(child, ast.Global | ast.Nonlocal):
-            elsewhere.update(child.names)
-        elif isinstance(child, ast.ExceptHandler) and child.name:
-            names.add(child.name)
-    return frozenset(names - elsewhere)
+    for child in statements(node.body):
+        match child:
+            case ast.Assign(targets=goals):
+                found.assigns.append(child)
+                names.update(name for goal in goals for name in targets(goal))
+            case ast.AnnAssign(target=goal):
+                found.assigns.append(child)
+                names.update(targets(goal))
+            case ast.AugAssign(target=goal) | ast.For(target=goal) | ast.AsyncFor(target=goal):
+                names.update(targets(goal))
+            case ast.With(items=items) | ast.AsyncWith(items=items):
+                for item in items:
+                    if item.optional_vars is not None:
+                        names.update(targets(item.optional_vars))
+            case ast.Return():
+                found.returns.append(child)
+            case ast.If(test=test) | ast.While(test=test):
+                names.update(
+                    each.target.id for each in ast.walk(test) if isinstance(each, ast.NamedExpr)
+                )
+            case ast.Try(handlers=handlers):
+                names.update(each.name for each in handlers if each.name)
+            case ast.Global(names=others) | ast.Nonlocal(names=others):
+                elsewhere.update(others)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                found.inner.append(child)
+    found.own = frozenset(names - elsewhere)
+    return found
 
 
 def dotted(

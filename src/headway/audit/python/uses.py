@@ -332,7 +332,7 @@ class Uses:
         )
         self.at.function.calls.append(
             Call(
-                target, node.lineno, _text(node), self.track.held(), awaited, same,
+                target, node.lineno, f"{_text(node.func)}()", self.track.held(), awaited, same,
                 timed or self.at.deadlines > 0, passed, tuple(key for key, _ in pairs),
                 entered=node is self.entering,
             )
@@ -356,6 +356,8 @@ class Uses:
 
     def lend(self, node: ast.expr) -> None:
         """Somebody else sees the element, and may give it back."""
+        if not any(each.element for each in self.track.opens):
+            return
         for child in ast.walk(node):
             if isinstance(child, ast.Name):
                 for each in self.track.by_element(child.id):

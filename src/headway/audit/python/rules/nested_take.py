@@ -36,7 +36,8 @@ def find(program: Program) -> Iterator[Finding]:
             if first is not None and _is_signal(pool, use):
                 continue
             if first is not None:
-                yield _finding(module, function, use.line, use.text, pool, use, [first], [], "")
+                if _judge(pool, use):
+                    yield _finding(module, function, use.line, use.text, pool, use, [first], [], "")
             elif use.loop and pool.kind is Kind.POOL:
                 yield _loop(module, function, use, pool)
         yield from _through_calls(program, function, module)
@@ -62,7 +63,7 @@ def _through_calls(program: Program, function: Function, module: Module) -> Iter
             pool = program.pools.get(reach.use.place)
             if first is None or pool is None or not reach.use.takes or not reach.use.waits:
                 continue
-            if reach.use.place in seen:
+            if reach.use.place in seen or _judge(pool, reach.use) is None:
                 continue
             seen.add(reach.use.place)
             yield _finding(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from headway.audit.finding import Evidence, Finding, Rule, Severity
 from headway.audit.python.program import Program
 from headway.audit.python.shapes import Kind
-from headway.audit.python.wording import finding, label
+from headway.audit.python.wording import LOCKS, finding, label
 
 RULE = Rule(
     "unmanaged-take",
@@ -43,10 +43,13 @@ def find(program: Program) -> Iterator[Finding]:
             name = label(pool)
             with_word = "async with" if pool.shape.awaits else "with"
             lease = sorted(pool.shape.leases - {"()"})
+            after = f"{name} is smaller by one from then on"
+            if pool.kind in LOCKS:
+                after = f"nobody gets {name} from then on"
             held = f"{name}.{lease[0]}()" if lease else name
             yield finding(
                 RULE, module, function, loss.line, loss.text, verdict,
-                words.format(at=loss.at, text=loss.text) + f"; {name} is smaller by one from then on",
+                f"{words.format(at=loss.at, text=loss.text)}: {after}",
                 f"use `{with_word} {held}:`, or give it back in a finally that starts right after the take",
                 [Evidence(loss.line, "taken here"), Evidence(loss.at, f"lost here ({loss.how})")],
                 severity,
