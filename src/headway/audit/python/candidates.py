@@ -14,7 +14,8 @@ from headway.audit.python.facts import Instance, Module, Pool
 from headway.audit.python.shapes import Kind, Shape
 
 LARGEST = 4 << 20  # bytes; a larger source file is data
-_ALONE = frozenset({Kind.EVENT, Kind.THREAD})  # no rule has anything to say of these alone
+_ALONE = frozenset({Kind.EVENT, Kind.THREAD})  # these matter only in coroutines and finalisers
+_WHERE = (b"async def", b"__del__")
 _PRIVATE = _ALONE | {Kind.LOCK, Kind.REENTRANT}  # not worth reading another file for
 
 
@@ -24,28 +25,30 @@ class Words:
     def __init__(self, shapes: Iterable[Shape]) -> None:
         libraries: set[bytes] = set()
         last: set[str] = set()
+        alone: set[str] = set()
         for shape in shapes:
-            if shape.kind in _ALONE:
-                continue
             for name in (shape.name, *shape.types):
                 first, _, rest = name.partition(".")
                 if first != "*":
                     libraries.add(first.encode())
-                last.add(rest.rpartition(".")[2] or first)
+                words = alone if shape.kind in _ALONE else last
+                words.add(rest.rpartition(".")[2] or first)
         self._anywhere = [
             b"." + shape.name[2:].encode() for shape in shapes if shape.name.startswith("*.")
         ]
         self._libraries = sorted(libraries)
         last.discard("of")
-        words = "|".join(sorted(map(re.escape, last)))
-        self._constructors = re.compile(rf"\b(?:{words})\b".encode())
+        self._constructors = _any_of(last)
+        self._alone = _any_of(alone)
 
     def matter(self, source: bytes) -> bool:
         if any(word in source for word in self._anywhere):
             return True
         if not any(word in source for word in self._libraries):
             return False
-        return self._constructors.search(source) is not None
+        if self._constructors.search(source) is not None:
+            return True
+        return any(word in source for word in _WHERE) and self._alone.search(source) is not None
 
 
 def given_away(modules: Iterable[Module]) -> dict[str, Pool | Instance]:
@@ -78,8 +81,11 @@ def importable(known: Mapping[str, Pool | Instance]) -> dict[str, set[str]]:
 
 def mentions(names: Iterable[str]) -> re.Pattern[bytes]:
     """Finds a file that names one of these by its last part."""
-    last = sorted({re.escape(name.rpartition(".")[2]) for name in names})
-    return re.compile(rf"\b(?:{'|'.join(last)})\b".encode())
+    return _any_of({name.rpartition(".")[2] for name in names})
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[bytes]:
+    return re.compile(rf"\b(?:{'|'.join(sorted(map(re.escape, words)))})\b".encode())
 
 
 def imports_one(imports: Mapping[str, str], names: Set[str], modules: Set[str]) -> bool:

@@ -124,6 +124,7 @@ class Function:
     calls: list[Call] = field(default_factory=list)
     submits: list[Submit] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    looked: set[str] = field(default_factory=set)  # queues whose length it asks before it waits
 
 
 @dataclass(frozen=True, slots=True)

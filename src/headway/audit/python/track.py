@@ -52,13 +52,16 @@ class Track:
         )
         self.opens.append(fresh)
 
-    def give(self, place: str, element: str = "") -> None:
-        """One element of this pool went back; by its variable if that is known."""
+    def give(self, place: str, element: str = "", moved: bool = False) -> None:
+        """One element of this pool went back; by its variable if that is known.
+
+        ``moved``: its next owner gives it back, and has it already if the element was passed on.
+        """
         self._given.add(place)
         same = [each for each in self.opens if each.place == place and not each.managed]
         named = [each for each in same if each.element and each.element == element]
         for each in (named or same)[-1:]:
-            if each.risky and not each.protected:
+            if each.risky and not each.protected and not (moved and each.escaped):
                 self._lose(each, "exception", each.risky)
             self.opens.remove(each)
 

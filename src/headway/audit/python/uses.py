@@ -10,8 +10,9 @@ import ast
 import sys
 from dataclasses import dataclass, field
 
+from headway.audit.python.arguments import may_wait, says_timeout, text_of
 from headway.audit.python.facts import Call, Function, Held, Pool, Root, Submit, Use
-from headway.audit.python.shapes import BOUNDS, FLAGS, TIMEOUTS, Kind
+from headway.audit.python.shapes import BOUNDS, Kind
 from headway.audit.python.track import Open, Track
 from headway.audit.python.values import Element, Env, Futures, Instance, Reader
 
@@ -29,6 +30,8 @@ _GATHERERS = frozenset({"concurrent.futures.as_completed", "concurrent.futures.w
 _CONSUMERS = frozenset(
     {"list", "tuple", "sum", "sorted", "set", "dict", "max", "min", "any", "all"}
 )
+_MOVES = frozenset({"hand_over", "transfer"})
+_LOOKS = frozenset({"empty", "qsize", "full"})
 _COLLECT = frozenset({"append", "add", "appendleft", "insert"})
 
 
@@ -197,7 +200,7 @@ class Uses:
         shape = pool.shape
         if name in shape.gives:
             element = node.args[0].id if node.args and isinstance(node.args[0], ast.Name) else ""
-            self.track.give(pool.place, element)
+            self.track.give(pool.place, element, moved=name in _MOVES)
             return
         if pool.kind is Kind.EXECUTOR:
             if name in ("submit", "map") and node.args:
@@ -207,6 +210,8 @@ class Uses:
             self.at.puts.setdefault(pool.place, []).append((node.lineno, self.at.loops > 0))
             if not pool.bounded:
                 return
+        if pool.kind is Kind.QUEUE and name in _LOOKS:
+            self.at.function.looked.add(pool.place)
         if shape.awaits and not awaited:
             return
         if name in shape.takes:
@@ -233,7 +238,7 @@ class Uses:
         self, pool: Pool, node: ast.expr, waits: bool, timed: bool, spans: bool = False
     ) -> str:
         """Record a take of this pool."""
-        text = _text(node)
+        text = text_of(node)
         self.at.pools.setdefault(pool.place, pool)
         self.at.function.uses.append(
             Use(
@@ -259,7 +264,7 @@ class Uses:
         held: tuple[Held, ...] = self.track.held(without=place)
         self.at.function.uses.append(
             Use(
-                place, node.lineno, _text(node), held, False, waits,
+                place, node.lineno, text_of(node), held, False, waits,
                 timed or self.at.deadlines > 0, tests=tuple(self.at.tests),
             )
         )  # fmt: skip
@@ -332,7 +337,7 @@ class Uses:
         )
         self.at.function.calls.append(
             Call(
-                target, node.lineno, f"{_text(node.func)}()", self.track.held(), awaited, same,
+                target, node.lineno, f"{text_of(node.func)}()", self.track.held(), awaited, same,
                 timed or self.at.deadlines > 0, passed, tuple(key for key, _ in pairs),
                 entered=node is self.entering,
             )
@@ -362,39 +367,3 @@ class Uses:
             if isinstance(child, ast.Name):
                 for each in self.track.by_element(child.id):
                     each.escaped = True
-
-
-def may_wait(node: ast.Call, flag_at: int) -> bool:
-    """Whether the call is not told otherwise: `blocking=False`, a time-out of 0, a mask of NOWAIT."""
-    if 0 <= flag_at < len(node.args) and _is(node.args[flag_at], False, 0):
-        return False
-    for keyword in node.keywords:
-        if keyword.arg in FLAGS and not isinstance(keyword.value, ast.Constant):
-            return False  # it depends
-        if keyword.arg in FLAGS and _is(keyword.value, False, 0):
-            return False
-        if keyword.arg in TIMEOUTS and _is(keyword.value, 0):
-            return False
-    masks = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "gfp")]
-    return not any(isinstance(m, ast.Attribute) and m.attr in ("NOWAIT", "ATOMIC") for m in masks)
-
-
-def says_timeout(node: ast.Call, at: int) -> bool:
-    """Whether a time-out other than None is passed."""
-    if 0 <= at < len(node.args):
-        return not _is(node.args[at], None, -1)
-    return any(
-        keyword.arg is None or (keyword.arg in TIMEOUTS and not _is(keyword.value, None, -1))
-        for keyword in node.keywords
-    )
-
-
-def _is(node: ast.expr, *values: object) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -1 in values and isinstance(node.operand, ast.Constant) and node.operand.value == 1
-    return isinstance(node, ast.Constant) and node.value in values
-
-
-def _text(node: ast.AST) -> str:
-    text = " ".join(ast.unparse(node).split())
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -189,7 +189,8 @@ class Reader:
             if keyword.arg in ("default_factory", "factory"):
                 shape = self.table.made.get(self.dotted(keyword.value, own))
                 if shape is not None:
-                    return Pool("", shape, "", node.lineno, shape.size_default)
+                    bounded = shape.kind is not Kind.QUEUE
+                    return Pool("", shape, "", node.lineno, shape.size_default, bounded)
         return None
 
     def make(
@@ -273,7 +274,8 @@ class Reader:
             found = self.typed(arg.annotation, own)
             if isinstance(found, Shape):
                 place = f"p|{ref}#{arg.arg}"
-                env[arg.arg] = Pool(place, found, arg.arg, arg.lineno, shared=True)
+                bounded = found.kind is not Kind.QUEUE  # nothing says that it has a limit
+                env[arg.arg] = Pool(place, found, arg.arg, arg.lineno, bounded=bounded, shared=True)
             else:
                 env[arg.arg] = found
         return env

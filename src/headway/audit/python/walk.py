@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headway.audit.python import names
+from headway.audit.python.arguments import may_wait, says_timeout
 from headway.audit.python.facts import Held, Pool
 from headway.audit.python.shapes import BOUNDS, Kind
 from headway.audit.python.track import Open
-from headway.audit.python.uses import DEADLINES, Setting, Uses, may_wait, says_timeout
+from headway.audit.python.uses import DEADLINES, Setting, Uses
 from headway.audit.python.values import Element, Futures, Instance
 
 _STACKS = frozenset({"enter_context", "enter_async_context", "push", "push_async_exit"})
@@ -33,7 +34,11 @@ class Walk(Uses):
         if self.block(body):
             self.track.leave(body[-1].end_lineno or body[-1].lineno, "end")
         self.track.finish()
-        self.at.function.losses = self.track.losses
+        function = self.at.function
+        function.losses = self.track.losses
+        for index, use in enumerate(function.uses):
+            if use.place in function.looked:  # who looks first does not wait, or means to
+                function.uses[index] = replace(use, waits=False)
 
     def block(self, body: Sequence[ast.stmt]) -> bool:
         """Whether its end is reached."""

@@ -40,6 +40,8 @@ def find(program: Program) -> Iterator[Finding]:
                     continue
                 if reach.function.is_async or pool.kind not in COUNTED | {Kind.QUEUE}:
                     continue
+                if reach.use.place in function.looked:
+                    continue
                 yield finding(
                     RULE, module, function, call.line, call.text, "slows-the-loop",
                     f"{label(pool)} is waited for{way(reach)}: meanwhile no task of this loop runs",
@@ -64,11 +66,9 @@ def _direct(module: Module, function: Function, use: Use, pool: Pool) -> Iterato
     if pool.kind not in _WAITED:
         return
     verb = "takes" if use.takes else "waits for"
-    unending = not use.timed
+    unending = not use.timed and pool.kind is not Kind.THREAD  # a thread usually ends
     severity: Severity = "error" if unending else "warning"
-    tail = (
-        "the task that would end the wait may be one of them" if unending else "until it times out"
-    )
+    tail = "the task that would end the wait may be one of them" if unending else "until it ends"
     yield finding(
         RULE, module, function, use.line, use.text,
         "stops-the-loop" if unending else "slows-the-loop",
