@@ -114,6 +114,7 @@ class Function:
     ref: str  # dotted
     name: str  # as a reader calls it
     line: int
+    end: int = 0  # its last line
     is_async: bool = False
     yields: tuple[Held, ...] | None = (
         None  # what it holds at its first yield; None: it does not yield

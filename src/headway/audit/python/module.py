@@ -192,7 +192,12 @@ class _Reading:
             every = every[1:]
         shown = ref[len(self.module.name) + 1 :].replace(".<locals>", "")
         function = Function(
-            ref, shown, node.lineno, isinstance(node, ast.AsyncFunctionDef), parameters=tuple(every)
+            ref,
+            shown,
+            node.lineno,
+            node.end_lineno or node.lineno,
+            isinstance(node, ast.AsyncFunctionDef),
+            parameters=tuple(every),
         )
         for child in survey.inner:
             nested = {**nested, child.name: f"{ref}.<locals>.{child.name}"}

@@ -42,9 +42,9 @@ def finding(
     fix: str,
     evidence: list[Evidence],
     severity: Severity,
-    bug: bool = True,
 ) -> Finding:
+    """A finding; a note is no bug."""
     return Finding(
-        module.path, line, function.name, rule.id, verdict, bug, message, fix,
+        module.path, line, function.name, rule.id, verdict, severity != "note", message, fix,
         tuple(evidence), severity, site,
     )  # fmt: skip

@@ -64,7 +64,7 @@ def find(program: Program) -> Iterator[Finding]:
                     Evidence(put, "filled here", "" if path == module.path else path),
                     Evidence(line, f"then waits for {label(pool)}"),
                 ],
-                severity, bug=loops,
+                severity,
             )  # fmt: skip
 
 
