@@ -46,3 +46,27 @@ def text_of(node: ast.AST) -> str:
     """The source of a call, in one line, not too long."""
     text = " ".join(ast.unparse(node).split())
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def name_of(func: ast.expr) -> str:
+    """What is called, as the source has it."""
+    parts: list[str] = []
+    node = func
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return text_of(func)
+    return ".".join([node.id, *reversed(parts)])
+
+
+def tested(test: ast.expr, parameters: tuple[str, ...]) -> list[str]:
+    """On which parameters, by position and name, and attributes a branch depends."""
+    found: list[str] = []
+    for child in ast.walk(test):
+        if isinstance(child, ast.Name) and child.id in parameters:
+            found += [child.id, str(parameters.index(child.id))]
+        elif isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
+            if child.value.id == "self":
+                found.append(f"self.{child.attr}")
+    return found

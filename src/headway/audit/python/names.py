@@ -133,6 +133,18 @@ class Survey:
     inner: list[Definition] = field(default_factory=list)
 
 
+def _walruses(test: ast.expr) -> Iterator[str]:
+    """The names that a condition binds, where people write them."""
+    match test:
+        case ast.NamedExpr(target=ast.Name(id=name)):
+            yield name
+        case ast.UnaryOp(operand=inside) | ast.Compare(left=inside):
+            yield from _walruses(inside)
+        case ast.BoolOp(values=several):
+            for each in several:
+                yield from _walruses(each)
+
+
 def survey(node: Definition) -> Survey:
     """Look through the statements of a function once."""
     found = Survey()
@@ -155,9 +167,7 @@ def survey(node: Definition) -> Survey:
             case ast.Return():
                 found.returns.append(child)
             case ast.If(test=test) | ast.While(test=test):
-                names.update(
-                    each.target.id for each in ast.walk(test) if isinstance(each, ast.NamedExpr)
-                )
+                names.update(_walruses(test))
             case ast.Try(handlers=handlers):
                 names.update(each.name for each in handlers if each.name)
             case ast.Global(names=others) | ast.Nonlocal(names=others):

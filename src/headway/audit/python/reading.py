@@ -55,15 +55,13 @@ def read_batch(batch: Batch) -> Outcome:
     """Read each file that can matter."""
     outcome = Outcome()
     words, table = _words(batch.shapes)
-    pattern = candidates.mentions(batch.names) if batch.names else None
+    mentions = candidates.Mentions(batch.names) if batch.names else None
     modules = {name.rpartition(".")[0] for name in batch.names}
     for path, name in batch.files:
         source = _source(path, outcome)
         if source is None:
             continue
-        if pattern is None and not words.matter(source):
-            continue
-        if pattern is not None and pattern.search(source) is None:
+        if not (words.matter(source) if mentions is None else mentions.found(source)):
             continue
         try:
             module = read(

@@ -10,7 +10,7 @@ import ast
 import sys
 from dataclasses import dataclass, field
 
-from headway.audit.python.arguments import may_wait, says_timeout, text_of
+from headway.audit.python.arguments import may_wait, name_of, says_timeout, tested, text_of
 from headway.audit.python.facts import Call, Function, Held, Pool, Root, Submit, Use
 from headway.audit.python.shapes import BOUNDS, Kind
 from headway.audit.python.track import Open, Track
@@ -48,7 +48,7 @@ class Setting:
     pools: dict[str, Pool]
     roots: list[Root]
     puts: dict[str, list[tuple[int, bool]]]
-    tests: list[str] = field(default_factory=list)
+    tests: list[ast.expr] = field(default_factory=list)  # of the branches around
     loops: int = 0
     deadlines: int = 0
 
@@ -88,6 +88,10 @@ class Uses:
 
     def expression(self, node: ast.AST, awaited: bool = False, timed: bool = False) -> None:
         """Everything in it, inside first."""
+        while type(node) is ast.Attribute:  # the commonest nodes first: this is the hot loop
+            node = node.value
+        if type(node) is ast.Name or type(node) is ast.Constant:
+            return
         match node:
             case ast.Await(value=inside):
                 self.expression(inside, awaited=True, timed=timed)
@@ -111,8 +115,6 @@ class Uses:
             case ast.List() | ast.Tuple():
                 for child in node.elts:
                     self.expression(child, awaited, timed)
-            case ast.Name() | ast.Constant():
-                return
             case _:
                 for child in ast.iter_child_nodes(node):
                     self.expression(child)
@@ -243,10 +245,14 @@ class Uses:
         self.at.function.uses.append(
             Use(
                 pool.place, node.lineno, text, self.track.held(), True, waits, timed,
-                spans=spans, tests=tuple(self.at.tests),
+                spans=spans, tests=self._tests(),
             )
         )  # fmt: skip
         return text
+
+    def _tests(self) -> tuple[str, ...]:
+        parameters = self.at.function.parameters
+        return tuple(word for test in self.at.tests for word in tested(test, parameters))
 
     def collected(self, line: int) -> None:
         """What was taken in this line of a loop is kept beyond its round."""
@@ -265,7 +271,7 @@ class Uses:
         self.at.function.uses.append(
             Use(
                 place, node.lineno, text_of(node), held, False, waits,
-                timed or self.at.deadlines > 0, tests=tuple(self.at.tests),
+                timed or self.at.deadlines > 0, tests=self._tests(),
             )
         )  # fmt: skip
 
@@ -337,7 +343,7 @@ class Uses:
         )
         self.at.function.calls.append(
             Call(
-                target, node.lineno, f"{text_of(node.func)}()", self.track.held(), awaited, same,
+                target, node.lineno, f"{name_of(node.func)}()", self.track.held(), awaited, same,
                 timed or self.at.deadlines > 0, passed, tuple(key for key, _ in pairs),
                 entered=node is self.entering,
             )

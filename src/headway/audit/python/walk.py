@@ -120,6 +120,8 @@ class Walk(Uses):
 
     def _rebind(self, name: str, value: ast.expr) -> None:
         """The element moves to another variable, or its variable is lost."""
+        if not any(each.element for each in self.track.opens):
+            return
         if isinstance(value, ast.Name):
             for each in self.track.by_element(value.id):
                 each.escaped = True
@@ -129,6 +131,8 @@ class Walk(Uses):
 
     def _stored(self, value: ast.expr) -> None:
         """Kept in an object: whoever owns that gives it back."""
+        if not any(each.element for each in self.track.opens):
+            return
         for child in ast.walk(value):
             if isinstance(child, ast.Name):
                 for each in self.track.by_element(child.id):
@@ -266,8 +270,7 @@ class Walk(Uses):
         test = node.test
         refused = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
         got = self.taking(test)
-        marks = _tested(test, self.at.function.parameters)
-        self.at.tests.extend(marks)
+        self.at.tests.append(test)
         start = list(self.track.opens)
         if got is not None and not refused:
             self.track.take(got)
@@ -277,7 +280,7 @@ class Walk(Uses):
         if got is not None and refused:
             self.track.take(got)
         second = self.block(node.orelse)
-        del self.at.tests[len(self.at.tests) - len(marks) :]
+        self.at.tests.pop()
         paths = [p for p, ends in ((after_first, first), (self.track.opens, second)) if ends]
         if not paths:
             return False
@@ -373,15 +376,3 @@ def _spans(body: Sequence[ast.stmt]) -> bool:
 def _bounded(node: ast.Call) -> bool:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     return says_timeout(node, BOUNDS.get(name, (-1, -1))[1])
-
-
-def _tested(test: ast.expr, parameters: tuple[str, ...]) -> list[str]:
-    """On which parameters, by position and name, and attributes a branch depends."""
-    found: list[str] = []
-    for child in ast.walk(test):
-        if isinstance(child, ast.Name) and child.id in parameters:
-            found += [child.id, str(parameters.index(child.id))]
-        elif isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
-            if child.value.id == "self":
-                found.append(f"self.{child.attr}")
-    return found
