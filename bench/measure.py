@@ -82,10 +82,10 @@ def pairs_ns(cases: Mapping[str, Loop], *, rounds: int, round_s: float) -> dict[
     counts = {name: _count_for(loop, round_s) for name, loop in cases.items()}
     taken: dict[str, list[float]] = {name: [] for name in cases}
     with undisturbed():
+        empty_ns = min(_once_ns(bare, 10_000) for _ in range(20))  # the undisturbed one
         for _ in range(rounds):
-            empty_ns = _once_ns(bare, max(counts.values()))
             for name, loop in cases.items():
-                taken[name].append(max(0.1, _once_ns(loop, counts[name]) - empty_ns))
+                taken[name].append(_once_ns(loop, counts[name]) - empty_ns)
     return taken
 
 

@@ -58,3 +58,15 @@ def test_the_least_that_works_works(tmp_path):
     for memory, request in (("4KiB", "4KiB"), ("4MiB", "3MiB"), (5_000_000, "1MiB")):
         report = copy("zero:6MiB", "null:", memory=memory, request_size=request)
         assert report.memory_peak <= report.memory_limit
+
+
+def test_an_interrupted_copy_of_a_hole_does_not_hash_it_to_its_end(tmp_path):
+    source = tmp_path / "hole"
+    with open(source, "wb") as file:
+        file.truncate(1 << 42)  # an hour of hashing: the run's time limit would end this test
+
+    def interrupt(stage, done, size):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, "null:", progress=interrupt)

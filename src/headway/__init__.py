@@ -16,7 +16,7 @@ from headway.errors import (
     UsageError,
 )
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "Zone",
     "carry",
     "effective",
+    "io_flusher",
     "nofs",
     "noio",
     "noreclaim",

@@ -22,7 +22,7 @@ from headway.core.block.device import Device, Kind
 from headway.core.units import parse_size
 from headway.edge import copy as engine
 from headway.edge import pagecache
-from headway.edge.destination import Destination, open_destination
+from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
 from headway.errors import BlockError, UsageError
@@ -91,6 +91,10 @@ def copy(
         status = _status(source, source_spec, preserve)
         destination = open_destination(target_spec, size=source.size, source=status)
         try:
+            if preserve and isinstance(destination, InPlace):
+                raise UsageError(
+                    f"{target_spec} is no file that could keep mode and times: leave --preserve out"
+                )
             job = _Job(source, destination, request, sizing, hash, verify, progress)
             stats, peak, digest = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)

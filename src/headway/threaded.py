@@ -18,10 +18,10 @@ from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
-from headway.edge import opening
+from headway.edge import opening, process
 from headway.edge import zone as edge
 from headway.errors import UsageError
-from headway.runtimes.scopes import ambient
+from headway.runtimes.scopes import ambient, noio
 from headway.runtimes.threads import THREADS
 
 E = TypeVar("E")
@@ -229,3 +229,14 @@ def _with_mask(function: Callable[..., Any]) -> Callable[..., Any]:
     except ValueError:
         pass  # a builtin without a signature: dict, bytearray
     return lambda gfp: function()
+
+
+def io_flusher(*, required: bool = False) -> process.IoFlusher:
+    """Run a block as part of somebody's I/O path: ``with io_flusher() as flusher:``.
+
+    Opens `noio`, and asks Linux not to start I/O for this thread's memory either. ``flusher.kernel``
+    is False, and ``flusher.reason`` says why, if Linux refused (one warning is logged).
+
+    Raises: UsageError if `required` and the kernel refuses.
+    """
+    return process.IoFlusher(noio(), required)

@@ -23,9 +23,10 @@ WRONG = [
     ("demo.py", "write FILE.py:FUNCTION"),
     ("demo.txt:main", "write FILE.py:FUNCTION"),
     ("gone.py:main", "gone.py does not exist"),
-    ("demo.py:nope", "has no nope; it has main, needs"),
+    ("demo.py:nope", "has no nope; it has main, needs, lazy"),
     ("demo.py:needs", "needs needs pool"),
     ("demo.py:VALUE", "VALUE is a int, not a function"),
+    ("demo.py:lazy", "lazy is a generator"),
     ("broken.py:main", "line 2 is not Python"),
     ("raising.py:main", "loading raising.py raised ZeroDivisionError"),
 ]
@@ -34,7 +35,9 @@ WRONG = [
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo.py").write_text("VALUE = 1\ndef main(): pass\ndef needs(pool): pass\n")
+    (tmp_path / "demo.py").write_text(
+        "VALUE = 1\ndef main(): pass\ndef needs(pool): pass\ndef lazy(): yield\n"
+    )
     (tmp_path / "broken.py").write_text("def main():\n    return (\n")
     (tmp_path / "raising.py").write_text("1 / 0\n")
     return tmp_path
@@ -58,9 +61,17 @@ RAW = [
     ("queue.Queue()", "queue.Queue"),
     ("queue.SimpleQueue()", "queue.SimpleQueue"),
     ("concurrent.futures.ThreadPoolExecutor()", "concurrent.futures.ThreadPoolExecutor"),
+    ("threading.Timer(1, print)", "threading.Timer"),
+    ("threading.BoundedSemaphore()", "threading.BoundedSemaphore"),
+    ("asyncio.sleep(1)", "asyncio.sleep"),
+    ("asyncio.gather()", "asyncio.gather"),
+    ("asyncio.TaskGroup()", "asyncio.TaskGroup"),
+    ("asyncio.Queue()", "asyncio.Queue"),
+    ("asyncio.Lock()", "asyncio.Lock"),
+    ("asyncio.run(None)", "asyncio.run"),
 ]
 
-HEAD = """import concurrent.futures, queue, threading, time
+HEAD = """import asyncio, concurrent.futures, queue, threading, time
 from threading import Lock
 class Mine(threading.Thread):
     pass
@@ -74,6 +85,16 @@ def test_a_raw_primitive_is_an_error_that_names_the_line(files: Path, code: str,
     report = check(load("raw.py:main"), ambient=made_for)
     assert report.verdict == "error"
     assert report.reason.startswith(f"line 6 of raw.py uses {what}")
+
+
+def test_a_coroutine_that_needs_a_loop_is_an_error_that_names_its_line(files: Path) -> None:
+    (files / "loop.py").write_text(
+        "import asyncio\nimport headway as hw\nasync def task():\n    await asyncio.sleep(1)\n"
+        "def main():\n    hw.spawn(task)\n"
+    )
+    report = check(load("loop.py:main"), ambient=made_for)
+    assert report.verdict == "error"
+    assert report.reason.startswith("line 4 of loop.py uses asyncio.sleep")
 
 
 OUTSIDE = [
@@ -104,6 +125,17 @@ def test_a_pool_made_outside_the_function_is_told(files: Path) -> None:
     )
     with pytest.raises(UsageError, match="pool 'early' was made outside the function under check"):
         check(load("out.py:main"), ambient=made_for)
+
+
+def test_an_element_freed_twice_is_an_error(files: Path) -> None:
+    (files / "twice.py").write_text(
+        "import headway as hw\ndef task(pool):\n    slot = pool.alloc()\n    pool.free(slot)\n"
+        "    pool.free(slot)\ndef main():\n    hw.spawn(task, hw.Mempool.of([0], name='slots'))\n"
+    )
+    report = check(load("twice.py:main"), ambient=made_for)
+    assert report.verdict == "error"
+    assert "pool 'slots': an element was freed while none was out" in report.reason
+    assert report.reason.endswith("at line 5 of task")
 
 
 def test_primitives_are_restored_after_a_check(files: Path) -> None:

@@ -115,6 +115,44 @@ def test_misuse_is_one_line_and_two(source, tmp_path):
     assert len(source.read_bytes()) == (5 << 20) + 777
 
 
+def test_what_cannot_keep_mode_and_times_refuses_to(source):
+    for target in ("null:", "memory:8MiB"):
+        refused(2, "copy", source, target, "--preserve", says="leave --preserve out")
+
+
+def test_a_dash_is_no_file_name(source, tmp_path):
+    refused(2, "copy", source, "-", says="./-", cwd=tmp_path)
+    refused(2, "copy", "-", "null:", says="./-", cwd=tmp_path)
+    assert os.listdir(tmp_path) == [source.name]
+
+
+def test_an_error_of_the_system_says_what_was_asked():
+    refused(1, "copy", "/proc/self/mem", "null:", says="cannot read /proc/self/mem")
+    refused(1, "copy", f"memory:{1 << 60}", "null:", says="cannot be mapped")
+
+
+def test_closed_and_full_standard_streams(source):
+    for closed in ("1>&-", "2>&-", "0<&-", "0<&- 1>&- 2>&-"):
+        assert in_shell(closed, source).returncode == 0
+    done = in_shell(">/dev/full", source)
+    assert done.returncode == 1
+    assert done.stderr == "headway: standard output: No space left on device\n"
+
+
+def test_help_shows_no_argument_for_an_option_that_takes_none():
+    shown = run("copy", "--help").stdout.splitlines()
+    for flag in ("--verify", "--no-hash", "--starve", "--preserve", "--json", "--debug"):
+        line = next(line for line in shown if f" {flag} " in line)
+        assert "bool" not in line.lower()
+
+
+def in_shell(redirected, source):
+    return subprocess.run(
+        ["sh", "-c", f'"$0" -m headway copy "$1" null: {redirected}', sys.executable, str(source)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
 def test_debug_adds_the_traceback(source):
     done = run("copy", source, source, "--debug")
     assert done.returncode == 2 and "Traceback" in done.stderr
@@ -186,6 +224,8 @@ def test_a_signal_leaves_the_old_destination_and_no_debris(tmp_path, number):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # A shell that runs this in the background has SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until_it_writes(copying)
@@ -193,10 +233,10 @@ def test_a_signal_leaves_the_old_destination_and_no_debris(tmp_path, number):
         out, err = copying.communicate(timeout=60)
     finally:
         copying.kill()
-        copying.wait()
+        copying.communicate()
     assert copying.returncode == 1
     assert out == "" and err.count("\n") == 1
-    assert f"interrupted by {number.name}" in err
+    assert err == f"headway: interrupted by {number.name}\n"
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["target"]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, final
@@ -25,7 +25,7 @@ from typing import Any, final
 from headway.checker.properties import Finding, deadlock, judge, suspects
 from headway.checker.schedule import Schedule
 from headway.checker.trial import Diverged, Settings, Trial
-from headway.runtimes.simulator import Kind
+from headway.runtimes.simulator import Kind, Option
 
 _PROBES = 32  # how many merges are checked by running both sides on
 _SAMPLES = 64  # how many states are reached once more at the end
@@ -251,15 +251,20 @@ def partial(program: Callable[[], Any], settings: Settings, trial: Trial) -> Fin
         return None
     on = Trial(program, settings)
     turns = count()
+
+    def everybody_in_turn(options: Sequence[Option]) -> int:
+        """And no allocator helps: what it made could free a waiter when it is given back."""
+        failing = [index for index, option in enumerate(options) if option.kind is Kind.FAIL]
+        return failing[0] if failing else next(turns) % len(options)
+
     try:
-        taken = tuple(trial.taken)
-        ended = not on.follow(taken, lambda options: next(turns) % len(options), _CONFIRM)
+        ended = not on.follow(tuple(trial.taken), everybody_in_turn, _CONFIRM)
         stuck = on.simulator.stuck() if ended else suspects(on)
         if on.failures():
             return None
         if not names <= {task.name for task in stuck}:
             return None
-        return deadlock(on, [task for task in stuck if ended or task.name in names], ended)
+        return deadlock(on, [task for task in stuck if task.name in names], ended)
     finally:
         on.close()
 

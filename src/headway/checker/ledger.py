@@ -33,6 +33,7 @@ class Entry:
     pool: str
     n: int
     result: str = ""
+    step: int = 0  # of a model: how many steps had been taken (one may touch several pools)
 
 
 @final
@@ -172,6 +173,11 @@ class Ledger:
                 local.doing.append(("free", index, event.count))
                 self._point(f"free {self.names[index]}")
                 local.doing.pop()
+                if event.pool.outstanding <= 0:  # untraced pools do not look
+                    raise UsageError(
+                        f"pool {self.names[index]!r}: an element was freed while none was out: "
+                        "freed twice, or of another pool"
+                    )
                 self._gone(task, local, index, event, "free")
             case "hand_over" | "transfer":
                 self._gone(task, local, index, event, event.kind)

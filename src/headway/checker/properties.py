@@ -96,8 +96,10 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
                 "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
             )
     waits = "; ".join(_describe(trial, task, local) for task, local in stuck)
-    others = len(trial.simulator.tasks) - len(stuck)
-    rest = "" if ended else f"; {others} others run on, and hold nothing that would free them"
+    later = len(trial.simulator.stuck()) - len(stuck)
+    rest = f"; {later} more will, behind them" if ended and later else ""
+    if not ended:
+        rest = "; the others run on, and hold nothing that would free them"
     reason = f"{len(stuck)} tasks wait for ever: {waits}{rest}"
     if len(stuck) == 1:
         reason = f"1 task waits for ever: {waits}{rest}"

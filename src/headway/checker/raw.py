@@ -1,4 +1,4 @@
-"""Threads, locks and sleeps in code under check: found as they are used, and the line named.
+"""Threads, locks, sleeps and asyncio's own in code under check: found as they are used, and the line named.
 
 The checker sees only what goes through pools and ``hw.spawn``; a raw lock would wait where nobody
 looks. While the code runs, the constructors are swapped for ones that ask who calls: code of the
@@ -10,6 +10,7 @@ Source: loom's rule that primitives must be the checker's; departs: it refuses, 
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import multiprocessing
 import os
@@ -38,10 +39,17 @@ _NAMES: tuple[tuple[Any, str], ...] = (
     (threading, "RLock"),
     (time, "sleep"),
     (queue, "SimpleQueue"),
-)
+    # No loop runs under check: what would ask for one could only fail, with a line of the library's.
+    *((asyncio, name) for name in (
+        "as_completed", "create_task", "ensure_future", "gather", "run", "shield", "sleep",
+        "timeout", "timeout_at", "to_thread", "wait", "wait_for",
+    )),
+)  # fmt: skip
 _CLASSES: tuple[type, ...] = (
     threading.Thread,
+    threading.Timer,
     threading.Semaphore,
+    threading.BoundedSemaphore,
     threading.Condition,
     threading.Event,
     threading.Barrier,
@@ -49,6 +57,15 @@ _CLASSES: tuple[type, ...] = (
     concurrent.futures.ThreadPoolExecutor,
     concurrent.futures.ProcessPoolExecutor,
     multiprocessing.Process,
+    asyncio.Lock,
+    asyncio.Semaphore,
+    asyncio.BoundedSemaphore,
+    asyncio.Condition,
+    asyncio.Event,
+    asyncio.Barrier,
+    asyncio.Queue,
+    asyncio.TaskGroup,
+    asyncio.Runner,
 )
 
 
@@ -102,7 +119,8 @@ def refused(module: Any = None) -> Iterator[None]:
             asking.append((real, _asking(real, f"{owner.__name__}.{name}")))
             swap(owner, name, asking[-1][1])
         for kind in _CLASSES:
-            what = f"{kind.__module__.removesuffix('.thread')}.{kind.__name__}"
+            package = "asyncio." if kind.__module__.startswith("asyncio.") else ""
+            what = f"{package or kind.__module__.removesuffix('.thread') + '.'}{kind.__name__}"
             swap(kind, "__init__", _asking(kind.__init__, what))  # type: ignore[misc]
         for name, value in list(vars(module).items()) if module is not None else ():
             for real, instead in asking:

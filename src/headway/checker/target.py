@@ -55,6 +55,11 @@ def load(target: str) -> Callable[[], Any]:
         raise UsageError(
             f"target {target!r}: {function} is a {type(found).__name__}, not a function"
         )
+    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+        raise UsageError(
+            f"target {target!r}: {function} is a generator: calling it runs none of its lines; "
+            "wrap it in a function that runs it"
+        )
     needed = [
         p.name
         for p in inspect.signature(found).parameters.values()

@@ -23,14 +23,21 @@ from typing import Annotated, Any
 
 import typer
 
+from headway.cli.console import say
 from headway.errors import HeadwayError, UsageError
 
-_COMMANDS = ("copy", "check", "replay")
+_COMMANDS = ("copy", "check", "size", "replay")
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+FLAG = ""  # the metavar of an option that takes nothing: typer would show one all the same
+
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.")
+]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object, and nothing else, on standard output."),
+    typer.Option(
+        "--json", metavar=FLAG, help="Print one JSON object, and nothing else, on standard output."
+    ),
 ]
 
 
@@ -43,21 +50,20 @@ class Interrupted(BaseException):
 
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
+    _open_standard_streams()
     app = build()
     debug = "--debug" in arguments
     with _caught_signals():
         try:
             status = app(args=arguments, prog_name="headway", standalone_mode=False)
-            sys.stdout.flush()
+            say()
             return status if isinstance(status, int) else 0
         except BrokenPipeError:
             # Nobody reads standard output any more: that is not our failure, but it is no success.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 1
         except (KeyboardInterrupt, Interrupted) as error:
-            return _fail(
-                f"interrupted by {error or 'SIGINT'}; unfinished work left no trace", error, debug
-            )
+            return _fail(f"interrupted by {error or 'SIGINT'}", error, debug)
         except BaseException as error:
             if isinstance(error, SystemExit):
                 return error.code if isinstance(error.code, int) else 1
@@ -96,7 +102,13 @@ def _front(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version",
+            metavar=FLAG,
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -136,6 +148,14 @@ def _fail(message: str, error: BaseException, debug: bool, status: int = 1) -> i
     line = " ".join(message.splitlines())
     print(f"headway: {line}", file=sys.stderr)
     return status
+
+
+def _open_standard_streams() -> None:
+    """Open on nothing what the shell closed (``>&-``): else the first file opened gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
 
 
 @contextmanager

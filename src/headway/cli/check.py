@@ -1,8 +1,8 @@
-"""`headway check`: run a function's real code under every schedule, and say which sizes are safe."""
+"""`headway check`: run a function's real code, or a model, under every schedule, and say which sizes are safe."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,13 +10,25 @@ from headway.cli import console
 from headway.cli.app import Debug, Json
 from headway.errors import UsageError
 
+if TYPE_CHECKING:
+    from headway.checker.report import Report
+
 
 def command(
     target: Annotated[
-        str, typer.Argument(metavar="FILE.py:FUNCTION", help="What to check; it takes no argument.")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="What to check: FILE.py:FUNCTION, without arguments, or MODEL.toml.",
+        ),
     ],
     max_schedules: Annotated[
-        int, typer.Option("--max-schedules", metavar="N", help="How many runs at most.")
+        int,
+        typer.Option(
+            "--max-schedules",
+            metavar="N",
+            help="How many runs at most; of a model, 50 states each.",
+        ),
     ] = 20_000,
     seed: Annotated[
         int | None,
@@ -34,22 +46,39 @@ def command(
     The function makes its pools and starts its tasks with hw.spawn(fn, *args). Exit status: 0 nothing
     found, 1 found something, 2 misuse.
     """
+    if replay is not None and seed is not None:
+        raise UsageError(
+            "--seed and --replay exclude each other: a replay leaves nothing to chance"
+        )
+    of = _model if target.endswith(".toml") else _code
+    report = of(target, max_schedules, seed, replay)
+    if as_json:
+        console.print_json(report.json())
+    else:
+        console.say(report.text())
+    return 0 if report.verdict == "ok" else 1
+
+
+def _code(target: str, max_schedules: int, seed: int | None, replay: str | None) -> Report:
     from headway.checker import target as checking
     from headway.runtimes.scopes import made_for
 
     program = checking.load(target)
     if replay is not None:
-        if seed is not None:
-            raise UsageError(
-                "--seed and --replay exclude each other: a replay leaves nothing to chance"
-            )
-        report = checking.replay(program, replay, target=target, ambient=made_for)
-    else:
-        report = checking.check(
-            program, target=target, ambient=made_for, max_schedules=max_schedules, seed=seed
-        )
-    if as_json:
-        console.print_json(report.json())
-    else:
-        print(report.text())
-    return 0 if report.verdict == "ok" else 1
+        return checking.replay(program, replay, target=target, ambient=made_for)
+    return checking.check(
+        program, target=target, ambient=made_for, max_schedules=max_schedules, seed=seed
+    )
+
+
+def _model(target: str, max_schedules: int, seed: int | None, replay: str | None) -> Report:
+    """A model is searched, never sampled: a seed changes nothing."""
+    from headway.checker import modelled
+    from headway.checker.model import load
+
+    model = load(target)
+    if replay is not None:
+        return modelled.replay(model, replay, target=target)
+    if max_schedules < 1:
+        raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
+    return modelled.check(model, target=target, max_states=50 * max_schedules)

@@ -10,11 +10,24 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def say(*lines: str) -> None:
+    """Print lines on standard output, and see that they arrive.
+
+    Raises: OSError that names standard output, where a full disk would be read as the copy's.
+    """
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def print_json(report: Any) -> None:
     """Print a frozen dataclass, or a mapping, as one JSON object on one line."""
     is_value = dataclasses.is_dataclass(report) and not isinstance(report, type)
     found = dataclasses.asdict(report) if is_value else report
-    print(json.dumps(found, ensure_ascii=False))
+    say(json.dumps(found, ensure_ascii=False))
 
 
 def bytes_text(size: float) -> str:
@@ -64,5 +77,24 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
             if task is None:
                 task = stages[stage] = bar.add_task(stage, total=size)
             bar.update(task, completed=done, refresh=True)
+
+        yield show
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar over things that are counted, on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(stage: str, done: int, size: int) -> None:
+            bar.update(task, description=stage, completed=done, total=size)
 
         yield show

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli.app import Debug, Json
-from headway.cli.console import bytes_text, print_json, progress_bar
+from headway.cli.app import FLAG, Debug, Json
+from headway.cli.console import bytes_text, print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from headway.copying import CopyReport
@@ -30,14 +30,22 @@ def command(
         str, typer.Option(metavar="SIZE", help="Bytes per request, a multiple of 4096.")
     ] = "1MiB",
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the destination back, in the same limit.")
+        bool,
+        typer.Option(
+            "--verify", metavar=FLAG, help="Read the destination back, in the same limit."
+        ),
     ] = False,
-    no_hash: Annotated[bool, typer.Option("--no-hash", help="Do not compute SHA-256.")] = False,
+    no_hash: Annotated[
+        bool, typer.Option("--no-hash", metavar=FLAG, help="Do not compute SHA-256.")
+    ] = False,
     starve: Annotated[
-        bool, typer.Option("--starve", help="Let every allocation beyond the reserves fail.")
+        bool,
+        typer.Option(
+            "--starve", metavar=FLAG, help="Let every allocation beyond the reserves fail."
+        ),
     ] = False,
     preserve: Annotated[
-        bool, typer.Option("--preserve", help="Keep the source's mode and times.")
+        bool, typer.Option("--preserve", metavar=FLAG, help="Keep the source's mode and times.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
@@ -70,13 +78,13 @@ def command(
 
 def _print_text(report: CopyReport) -> None:
     rate = report.bytes / report.seconds if report.seconds else 0.0
-    print(
+    say(
         f"copied {bytes_text(report.bytes)} in {report.seconds:.2f} s ({bytes_text(rate)}/s)"
         f"{', read back and equal' if report.verified else ''}"
     )
     if report.sha256 is not None:
-        print(f"sha256 {report.sha256}")
-    print(
+        say(f"sha256 {report.sha256}")
+    say(
         f"memory: at most {bytes_text(report.memory_peak)} of {bytes_text(report.memory_limit)} "
         f"leased; reserve used {report.reserve_uses} times, {report.waits} waits, "
         f"longest {report.longest_wait_s * 1000:.1f} ms"

@@ -37,13 +37,13 @@ def command(
             {"id": found.id, "fix": fix, "events": rows, "ended": ended, "documented": expected}
         )
     else:
-        print(f"{found.id}, {'with ' + fix if fix else 'broken'}: {found.title}")
+        console.say(f"{found.id}, {'with ' + fix if fix else 'broken'}: {found.title}")
         for number, event in enumerate(events, 1):
-            print(f"  {number:2}  {event}")
+            console.say(f"  {number:2}  {event}")
         verdict = "as documented" if ended == expected else f"documented is: {expected}"
-        print(f"ends in: {ended} ({verdict})")
+        console.say(f"ends in: {ended} ({verdict})")
         if fix is None:
-            print(f"fixes: {', '.join(its.name for its in found.fixes)}")
+            console.say(f"fixes: {', '.join(its.name for its in found.fixes)}")
     return 0 if ended == expected else 1
 
 
@@ -54,7 +54,7 @@ def _list(as_json: bool) -> int:
         console.print_json(incidents.listing())
         return 0
     for incident in incidents.INCIDENTS:
-        print(f"{incident.id:6} {incident.title}")
+        console.say(f"{incident.id:6} {incident.title}")
         for fix in incident.fixes:
-            print(f"         --fix {fix.name:20} {fix.title}")
+            console.say(f"         --fix {fix.name:20} {fix.title}")
     return 0

@@ -127,6 +127,8 @@ class Spawn:
     name: str
 
 
+_NOW = Now()
+
 Request: TypeAlias = Call | Offload | Park | Unpark | Now | Spawn
 Plan: TypeAlias = Generator[Request, Any, T]
 
@@ -153,7 +155,7 @@ def unpark(ticket: Ticket) -> Plan[None]:
 
 
 def now() -> Plan[float]:
-    at_s: float = yield Now()
+    at_s: float = yield _NOW
     return at_s
 
 

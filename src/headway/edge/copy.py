@@ -360,7 +360,7 @@ class _Run:
 
     def _hash_zeros(self, length: int) -> None:
         assert self._sha is not None
-        while length > 0 and self._failure is None:
+        while length > 0 and not self._stopping:  # a hole may be a terabyte: look in between
             part = min(length, len(_ZEROS))
             self._sha.update(_ZEROS if part == len(_ZEROS) else _ZEROS[:part])
             length -= part

@@ -14,14 +14,17 @@ import mmap
 
 from headway.core.block.device import Device, Extent, Kind, check_range
 from headway.core.units import parse_size
-from headway.errors import BlockError, UsageError
+from headway.errors import BlockError, NoMemory, UsageError
 
 SCHEMES = ("memory", "zero", "null")
 _ZEROS = bytes(1 << 16)
 
 
 class MemoryDevice:
-    """`size` bytes of private memory, outside any zone's limit: it stands for a disk."""
+    """`size` bytes of private memory, outside any zone's limit: it stands for a disk.
+
+    Raises: NoMemory if so much cannot be mapped.
+    """
 
     kind = Kind.MEMORY
     alignment = 1
@@ -31,7 +34,10 @@ class MemoryDevice:
         self.name = f"memory:{size}"
         self.size = size
         self.capacity: int | None = size
-        self._map = mmap.mmap(-1, max(size, 1))
+        try:
+            self._map = mmap.mmap(-1, max(size, 1))
+        except (OSError, OverflowError) as error:
+            raise NoMemory(f"{self.name} cannot be mapped: {error}; use a smaller size") from error
         self._view = memoryview(self._map)
 
     def extent(self, offset: int) -> Extent:

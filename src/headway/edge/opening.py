@@ -47,6 +47,11 @@ def made_device(spec: str) -> Device | None:
         return open_made(scheme, rest)
     if colon and scheme in _NOT_YET and rest.startswith("//"):
         raise UsageError(f"{spec}: {scheme} devices are not available in this version")
+    if spec == "-":
+        raise UsageError(
+            "- is no device: standard input and output have no offsets; "
+            "copy to or from a file (one of that name is ./-)"
+        )
     if not spec or "\0" in spec:
         raise UsageError(f"{spec!r} is not a device: give a path, memory:SIZE, zero:SIZE or null:")
     return None
@@ -97,8 +102,10 @@ def open_path(
         found = os.fstat(fd)
         refuse(path, found.st_mode)
         return _on_descriptor(path, fd, found, flags, direct, bounce)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, OSError):
+            raise failed_to_open(path, what, error) from error
         raise
 
 

@@ -13,6 +13,7 @@ never exhaust an executor; its late result, after a cancellation, is given to th
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 import weakref
@@ -30,16 +31,16 @@ T = TypeVar("T")
 class Inbox:
     """The wake-ups of one loop that wait for its next turn."""
 
-    __slots__ = ("_loop", "_pending", "_scheduled")
+    __slots__ = ("_pending", "_scheduled", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._pending: deque[asyncio.Future[bool]] = deque()  # one object for ever: posts may race
         self._scheduled = False
 
     def post(self, future: asyncio.Future[bool]) -> bool:
         """Wake `future` in the loop's next turn; False if the loop is closed."""
-        loop = self._loop()
+        loop = self.loop()
         if loop is None or loop.is_closed():
             return False
         self._pending.append(future)
@@ -65,26 +66,39 @@ class Inbox:
 
 
 _inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = weakref.WeakKeyDictionary()
+_latest: Inbox | None = None  # most programs have one loop; threads may race for it, harmlessly
 _spawned: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
 
 
 def _inbox(loop: asyncio.AbstractEventLoop) -> Inbox:
-    inbox = _inboxes.get(loop)
-    if inbox is None:
-        inbox = _inboxes[loop] = Inbox(loop)
+    global _latest
+    inbox = _latest
+    if inbox is None or inbox.loop() is not loop:
+        inbox = _inboxes.get(loop)
+        if inbox is None:
+            inbox = _inboxes[loop] = Inbox(loop)
+        _latest = inbox
     return inbox
 
 
 async def run(plan: Plan[T]) -> T:
     """Carry out a plan in the running task; a cancellation is thrown into it."""
-    awaited = getattr(scopes.ambient(), "awaited", None)
+    ambient = scopes.ambient()
+    awaited = None if ambient is None else getattr(ambient, "awaited", None)
     if awaited is not None:  # under check no loop runs: the requests go to the simulator
         return await awaited(plan)  # type: ignore[no-any-return]
     try:
         request = next(plan)
+        answer: Any
         while True:
             try:
-                answer = await _carry_out(request)
+                if isinstance(request, Park) and request.timeout_s is None:  # the usual one first
+                    future = _armed(request.ticket)
+                    answer = True if future is None else await future
+                elif request.__class__ is Now:
+                    answer = time.monotonic()
+                else:
+                    answer = await _carry_out(request)
             except BaseException as error:
                 request = plan.throw(error)
             else:
@@ -100,8 +114,6 @@ async def _carry_out(request: Request) -> Any:
         case Call(effect, args, scope):
             with scopes.applied(scope):
                 return effect(*args)
-        case Now():
-            return time.monotonic()
         case Offload():
             return await _offload(request)
         case Unpark(ticket):
@@ -113,14 +125,20 @@ async def _carry_out(request: Request) -> Any:
             return None
 
 
-async def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+def _armed(ticket: Ticket) -> asyncio.Future[bool] | None:
+    """What to await until the ticket is woken; None if it was woken already."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
-    inbox = _inbox(loop)
-    if not ticket.arm(lambda: inbox.post(future)):
+    return future if ticket.arm(functools.partial(_inbox(loop).post, future)) else None
+
+
+async def _park(ticket: Ticket, timeout_s: float | None) -> bool:
+    future = _armed(ticket)
+    if future is None:
         return True
     if timeout_s is None:
         return await future
+    loop = asyncio.get_running_loop()
     timer = loop.call_later(timeout_s, _expire, future)
     try:
         return await future

@@ -35,10 +35,13 @@ class Threads:
         """Carry out a plan; blocks the thread as long as the plan waits."""
         try:
             request = next(plan)
+            answer: Any
             while True:
                 try:
                     if request.__class__ is Park:  # the usual one first
                         answer = _park(request)
+                    elif request.__class__ is Now:
+                        answer = time.monotonic()
                     else:
                         answer = self._carry_out(request)
                 except BaseException as error:
@@ -59,8 +62,6 @@ class Threads:
         match request:
             case Unpark(ticket):
                 return ticket.wake()
-            case Now():
-                return time.monotonic()
             case Spawn(plan, name):
                 run = scopes.in_copied_context(self.run, plan)
                 threading.Thread(target=run, name=name, daemon=True).start()

@@ -78,10 +78,10 @@ def test_two_trims_at_once_never_eat_into_the_reserve() -> None:
         nested.append(element)
         plain_free(element)
         if len(nested) < 5:
-            pool.trim()
+            pool._settle()
 
     shelf.free = free  # type: ignore[method-assign]
-    pool.trim()
+    pool._settle()
     assert pool.reserve_count == 2 and len(nested) == 1
 
 

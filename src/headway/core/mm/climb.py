@@ -20,7 +20,7 @@ from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.plan import Plan, Ticket, call, now, offload, park
+from headway.core.plan import Park, Plan, Ticket, call, now, offload, park
 from headway.errors import PoolTimeout, UsageError
 
 E = TypeVar("E")
@@ -72,6 +72,37 @@ def alloc(
     finally:
         if wide:
             pool.announce(-1)
+    return pool.granted(made, who)
+
+
+def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
+    """`alloc` where there is nothing to do but to wait: fixed elements, no limit, nobody to tell.
+
+    The same as the general form below, step by step, without the tries that would find nothing; it is
+    what a busy pool spends its time on. Asks: Park.
+    """
+    start_s = pool.runtime.now()
+    ticket = Ticket(who, count)
+    pool.join(ticket)
+    made: list[E] = []
+    try:
+        yield Park(ticket)
+        while ticket.gift is None:  # kicked, or closed
+            if pool.closed:
+                raise pool.closed_error()
+            fresh = Ticket(who, count)
+            if pool.renew(ticket, fresh):
+                ticket = fresh
+                yield Park(ticket)
+        pool.add_gift(made, ticket.take_gift())
+    except BaseException:
+        _put_back(pool, pool.leave(ticket) or [])
+        raise
+    finally:
+        pool.waits += 1
+        waited_s = pool.runtime.now() - start_s
+        if waited_s > pool.longest_wait_s:
+            pool.longest_wait_s = waited_s
     return pool.granted(made, who)
 
 

@@ -68,20 +68,11 @@ class HandOver(ObservedPool[E], Generic[E]):
         if self._gate & (WAITERS | WIDE):
             self.kick()
 
-    def trim(self) -> None:
-        """Give the backend what the reserve holds beyond its minimum while nobody waits for it."""
-        while self._backend is not None and self._guard.acquire(False):
-            surplus: list[E] | None = None
-            try:
-                if self._gate & CLOSED or (
-                    self._wanted == NOBODY and len(self._reserve) > self.min_count
-                ):
-                    surplus = self._pop(1)
-            finally:
-                self._guard.release()
-            if surplus is None:
-                return
-            self._overflow(surplus[0])
+    def _surplus(self) -> bool:
+        """Whether the reserve holds more than its minimum, which a backend would take, and nobody waits."""
+        return self._wanted == NOBODY and len(self._reserve) > (
+            0 if self._gate & CLOSED else self.min_count
+        )
 
     def _poison_reserve(self) -> None:
         """The first elements are free too: mark them so."""
@@ -92,23 +83,31 @@ class HandOver(ObservedPool[E], Generic[E]):
     # -- they meet -------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Pair what is in the reserve with who waits for it; wake them after the guard is dropped."""
-        while self._kicked or len(self._reserve) >= self._wanted:
+        """Pair what is in the reserve with who waits for it, and give a surplus to the backend.
+
+        Both under the guard; tickets are woken, and the backend is called, after it is dropped. Whoever
+        has held the guard comes through here: nobody else may have been able to.
+        """
+        while (
+            len(self._reserve) >= self._wanted
+            or self._kicked
+            or (self._backend is not None and self._surplus())
+        ):
             if not self._guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
                 paired = self._pair()
+                extra = self._pop(1) if self._backend is not None and self._surplus() else None
             finally:
                 self._guard.release()
-            if paired:
-                self.wake_all(paired)
-        if len(self._reserve) > self.min_count or self._gate & CLOSED:
-            self.trim()
+            self.wake_all(paired)
+            if extra is not None:
+                self._overflow(extra[0])
 
     def _pair(self) -> list[Ticket]:
         """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""
-        queue, reserve = self._queue, self._reserve
-        head: Ticket | None
+        queue = self._queue
+        there = len(self._reserve)
         if self.wake is FIFO:
             paired = []
             while (head := queue.first()) is not None and self._give(head):
@@ -116,7 +115,7 @@ class HandOver(ObservedPool[E], Generic[E]):
         elif self.wake is ANY_FIT:
             paired = [ticket for ticket in list(queue) if self._give(ticket)]
         else:
-            count = len(reserve) if self.wake is EXCLUSIVE else len(queue) * bool(reserve)
+            count = there if self.wake is EXCLUSIVE else len(queue) * bool(there)
             paired = list(queue)[:count]
             for ticket in paired:
                 queue.leave(ticket)
@@ -124,13 +123,15 @@ class HandOver(ObservedPool[E], Generic[E]):
             self._kicked = False
             if (head := queue.first()) is not None:
                 paired.append(head)
-        self.set_gate()
+        self.set_gate(0 if self.wake.hands_over else there)
         return [ticket for ticket in paired if not ticket.claim()]
 
     def _give(self, ticket: Ticket) -> bool:
         """Under the guard: hand over what a ticket needs, if it is there."""
-        gift = self._pop(ticket.need) if len(self._reserve) >= ticket.need else None
-        if gift is None:  # also if a late newcomer on the fast path took one
+        if len(self._reserve) < ticket.need:
+            return False
+        gift = self._pop(ticket.need)
+        if gift is None:  # a late newcomer on the fast path took one
             return False
         self._queue.give(ticket, gift)
         return True
@@ -148,8 +149,12 @@ class HandOver(ObservedPool[E], Generic[E]):
             return None
         return popped
 
-    def set_gate(self) -> None:
-        """Under the guard: say in the gate, and in `_wanted`, whom the next `free` has to look for."""
+    def set_gate(self, woken_for: int = 0) -> None:
+        """Under the guard: say in the gate, and in `_wanted`, whom the next `free` has to look for.
+
+        `woken_for` is how many elements have had their wake-ups, where elements are not handed over: as
+        many as were there when the waiters were chosen, for one may have come since.
+        """
         head = self._queue.first()
         if head is None:
             self._wanted = NOBODY
@@ -157,10 +162,8 @@ class HandOver(ObservedPool[E], Generic[E]):
             return
         if self.wake is FIFO:
             self._wanted = head.need
-        elif self.wake is ANY_FIT:
-            self._wanted = self._least()
-        else:  # one wake for each free: those in the reserve have had theirs
-            self._wanted = len(self._reserve) + 1
+        else:
+            self._wanted = max(self._least(), woken_for + 1) if woken_for else self._least()
         self._gate |= WAITERS
 
     def _least(self) -> int:
@@ -189,8 +192,6 @@ class HandOver(ObservedPool[E], Generic[E]):
                 raise self.closed_error()
             self._queue.join(ticket)
             self.set_gate()
-            if not self.wake.hands_over:
-                self._wanted = self._least()
         self._settle()
 
     def renew(self, old: Ticket, new: Ticket) -> bool:
@@ -214,11 +215,7 @@ class HandOver(ObservedPool[E], Generic[E]):
         with self._guard:
             unused = ticket.woken and ticket in self._queue  # kicked, and did not ask the backend
             gift = self._queue.leave(ticket)
-            self.set_gate()
-            if not self.wake.hands_over:
-                self._wanted = (
-                    self._least()
-                )  # a wake-up that was received and not used is handed on
+            self.set_gate()  # for all that are left: a wake-up received and not used is handed on
             self._kicked = self._kicked or unused
         return gift
 

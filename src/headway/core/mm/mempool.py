@@ -37,7 +37,7 @@ _NOTED: Final = WATCHED | TRACED
 class Mempool(HandOver[E], Generic[E]):
     """What all pools share; `headway.core.mm.pools` has the two kinds, with their fast paths."""
 
-    __slots__ = ("_fault", "_light", "again", "first", "ladder", "unplug")
+    __slots__ = ("_fault", "_light", "again", "at_hand", "first", "ladder", "unplug")
 
     def __init__(
         self,
@@ -55,6 +55,8 @@ class Mempool(HandOver[E], Generic[E]):
         self.ladder = ladder
         self.first, self.again = ladder.first, ladder.again
         self._prepare(wake)
+        # What `alloc` may pop if the gate is open: the reserve, or nothing if a backend comes first.
+        self.at_hand: list[E] = []
         self.unplug = unplug
         self._light: Any = None
         self._fault: Fault | None = None
@@ -79,10 +81,6 @@ class Mempool(HandOver[E], Generic[E]):
     def try_alloc(self) -> E | None:
         """Take one element if that needs no wait; else None. The same as ``alloc(Gfp.NOWAIT)``."""
         return self._alloc_slow(NOWAIT, None)
-
-    def take_now(self) -> E | None:
-        """The fast path of ``alloc()`` alone: None means that the slow path has to be taken."""
-        return None
 
     def light(self, gfp: Gfp) -> E | None:
         """The first try of a pool that stands on this one: never waits, never raises."""
@@ -216,7 +214,7 @@ class Mempool(HandOver[E], Generic[E]):
             self.set_gate()
             unclaimed = [ticket for ticket in waiting if not ticket.claim()]
         self.wake_all(unclaimed)
-        self.trim()
+        self._settle()
         out = self.outstanding
         if out > 0:
             message = f"pool {self.name!r}: closed with {out} elements out; {self.say_holders()}"

@@ -18,9 +18,9 @@ from headway.core.mm import climb
 from headway.core.mm.composite import Backend
 from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
-from headway.core.mm.ladder import Step
+from headway.core.mm.ladder import FIFO, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.observed import WAITERS, PoolStats
+from headway.core.mm.observed import LOCKED, WAITERS, PoolStats
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
 
@@ -63,10 +63,25 @@ class FixedMempool(Climbing[E], Generic[E]):
             raise UsageError(
                 f"pool {self.name!r} has no elements: every allocation would wait for ever"
             )
-        self._reserve = reserve
+        self._reserve = self.at_hand = reserve
         self._poison_reserve()
         self.capacity = len(reserve)
         self.first = self.again = (Step.RESERVE,)  # there is nothing else to try
+
+    def alloc_plan(
+        self,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        count: int,
+        timeout_s: float | None,
+        light_tried: bool = False,
+    ) -> Plan[list[E] | None]:
+        if gfp is KERNEL and timeout_s is None and self.unplug is None and self.wake is FIFO:
+            gate = self._gate & ~LOCKED
+            if gate == WAITERS or (not gate and len(self._reserve) < count):
+                return climb.line_up(self, who, count)
+        return climb.alloc(self, gfp, scope, who, count, timeout_s, light_tried)
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
         if gfp is KERNEL and not self._gate:
@@ -83,14 +98,6 @@ class FixedMempool(Climbing[E], Generic[E]):
             except IndexError:
                 return None
         return self._alloc_slow(Gfp.NOWAIT, None)
-
-    def take_now(self) -> E | None:
-        if not self._gate:
-            try:
-                return self._reserve.pop()
-            except IndexError:
-                pass
-        return None
 
     def free(self, element: E) -> None:
         if self._gate and self._gate != WAITERS:
