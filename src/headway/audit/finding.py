@@ -52,6 +52,7 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     severity: Severity = "warning"  # of a bug: error, unless the rule says less
     site: str = ""  # the call or expression itself; names the place when lines shift
+    span: tuple[int, int] = (0, 0)  # first and last line of the function, for `--diff`
 
 
 @dataclass(frozen=True, slots=True)

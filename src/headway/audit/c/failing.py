@@ -22,7 +22,7 @@ from headway.audit.c.gfp import Mask, evaluate
 from headway.audit.c.masks import Analysis, Site, target_of
 from headway.audit.c.tree import Expr, assignments, calls, identifiers, stripped
 
-__all__ = ["ERROR", "FAILS", "NULL", "Attempt", "Ending", "Failure", "walk"]
+__all__ = ["ERROR", "FAILS", "NULL", "Attempt", "Ending", "Failure", "follows", "walk"]
 
 LIMIT = 3000
 NULL, ERROR, NEGATIVE, ZERO, GOOD = "null", "error pointer", "negative", "zero", "good"
@@ -63,6 +63,7 @@ class Failure:
     endings: list[Ending] = field(default_factory=list)
     tested: bool = False  # some test looks at the result
     ignored: bool = False  # nothing is done with the result
+    used: list[tuple[int, str]] = field(default_factory=list)  # where a NULL is followed
     cut: bool = False
 
 
@@ -89,6 +90,7 @@ class _Walk:
         self.out = Failure()
         self.value = value or self._value_of(site)
         self.targets = {site.target}
+        self.sizes = self._size_names()
 
     def _value_of(self, site: Site) -> str:
         """What failure looks like: the type of the target, else how the call's name reads."""
@@ -109,7 +111,8 @@ class _Walk:
 
     def run(self) -> Failure:
         step = self.steps[self.site.step]
-        known: dict[str, str] = {self.site.call.text: self.value}
+        known = self._settled()
+        known[self.site.call.text] = self.value
         if self.site.target:
             known[self.site.target] = self.value
         if step.kind == "return":
@@ -123,6 +126,28 @@ class _Walk:
             known = self._effects(step.expr, known, None)
         self._go(self._onward(step, known, first))
         return self.out
+
+    def _settled(self) -> dict[str, str]:
+        """Variables that hold one constant whenever the site is reached."""
+        graph, at = self.analysis.graph, self.site.step
+        given: dict[str, list[tuple[int, str | None]]] = {}
+        for number, step in enumerate(self.steps):
+            if step.expr is None:
+                continue
+            for one in step.sets():
+                value = self._truth_value(one.args[1], {}) if one.op == "=" else None
+                given.setdefault(one.args[0].text, []).append((number, value))
+            for name in _updates(step.expr):
+                given.setdefault(name, []).append((number, None))
+        out = {}
+        for name, rows in given.items():
+            mine = [(n, value) for n, value in rows if n != at and at in graph.reachable(n)]
+            values = {value for _, value in mine}
+            if len(values) == 1 and any(graph.dominates(n, at) for n, _ in mine):
+                value = values.pop()
+                if value is not None and f"&{name}" not in self.analysis.function.text:
+                    out[name] = value
+        return out
 
     def _go(self, stack: list[_State]) -> None:
         seen: set[tuple[int, Known, int, int]] = set()
@@ -146,6 +171,7 @@ class _Walk:
             state, done = self._events(step, state, known)
             if done:
                 return []
+            self._followed(step, known)
         if step.kind == "return":
             self._return(step, state, known)
             return []
@@ -174,10 +200,19 @@ class _Walk:
             out.append(_with(state, step=step.other, known=packed))
         return out
 
+    def _followed(self, step: Step, known: dict[str, str]) -> None:
+        """Note where the result is followed although, on this path, it is NULL."""
+        assert step.expr is not None
+        for name in self.targets:
+            if known.get(name) == NULL and follows(step.expr, name):
+                place = (step.line, step.expr.text)
+                if place not in self.out.used:
+                    self.out.used.append(place)
+
     def _events(self, step: Step, state: _State, known: dict[str, str]) -> tuple[_State, bool]:
         """Second attempts, other sources and switches in one step."""
         assert step.expr is not None
-        for call in calls(step.expr):
+        for call in step.calls():
             if words.turns_off(call.op):
                 state = _with(state, off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
@@ -188,28 +223,36 @@ class _Walk:
                 else:
                     state = _with(state, attempts=(*state.attempts, attempt))
                 known[call.text] = self.value if attempt.same else NULL
-        for one in assignments(step.expr):
-            source = self._source(one, known)
+        for one in step.sets():
+            source = self._source(one, known, state.step)
             if source:
-                shrinks = bool(self._size_names() & _changed_near(self.steps, state.step))
+                shrinks = bool(self.sizes & _changed_near(self.steps, state.step))
                 state = _with(state, sources=(*state.sources, (step.line, source, shrinks)))
         return state, False
 
     def _attempt(self, call: Expr, state: _State) -> Attempt | None:
         site = self.site
         if call is site.call:
-            mask = evaluate(
-                call.args[site.argument], self.analysis.at(state.step), self.analysis.known
-            ) if site.argument >= 0 else None
-            smaller = bool(self._size_names() & state.changed)
+            mask = (
+                evaluate(
+                    call.args[site.argument], self.analysis.at(state.step), self.analysis.known
+                )
+                if site.argument >= 0
+                else None
+            )
+            smaller = bool(self.sizes & state.changed)
             return Attempt(call.line, call.op, mask, True, smaller, call.text)
+        if self.analysis.graph.dominates(state.step, site.step):
+            return None  # it came first, and comes again only because the whole is repeated
         alike = call.op == site.call.op
         if not alike and not words.is_allocator(call.op):
             return None
         expr = self.steps[state.step].expr
         target = target_of(expr, call)
-        returned = self.steps[state.step].kind == "return" and expr is not None and (
-            stripped(expr) is call or expr is call
+        returned = (
+            self.steps[state.step].kind == "return"
+            and expr is not None
+            and (stripped(expr) is call or expr is call)
         )
         if target not in self.targets and not returned and not (alike and not target):
             return None
@@ -222,12 +265,10 @@ class _Walk:
         site = self.site
         if words.family(call.op) != words.family(site.call.op):
             return False
-        if self._size_names() & state.changed:
+        if self.sizes & state.changed:
             return True
         mine = [a.text for n, a in enumerate(site.call.args) if n != site.argument]
-        other = [
-            a.text for n, a in enumerate(call.args) if found is None or n != found.argument
-        ]
+        other = [a.text for n, a in enumerate(call.args) if found is None or n != found.argument]
         return mine != other
 
     def _size_names(self) -> set[str]:
@@ -235,31 +276,30 @@ class _Walk:
         names: set[str] = set()
         for place, arg in enumerate(self.site.call.args):
             if place != self.site.argument:
-                names |= identifiers(arg) | ({arg.text} if arg.kind in ("un", "index") else set())
+                names |= _places(arg)
         # what the size was computed from counts as well: order = table[i]
         for step in self.steps:
-            for one in assignments(step.expr) if step.expr is not None else ():
+            for one in step.sets():
                 if one.args[0].text in names and one.op == "=" and one.args[1].kind != "call":
-                    names = names | {
-                        name for name in identifiers(one.args[1]) if not name.isupper()
-                    }
+                    names = names | {name for name in _places(one.args[1]) if not name.isupper()}
         return names - {self.site.target}
 
-    def _source(self, one: Expr, known: dict[str, str]) -> str:
+    def _source(self, one: Expr, known: dict[str, str], step: int) -> str:
         """Another place the result is taken from, if this assignment is one."""
         left, right = one.args
         if left.text not in self.targets or one.op != "=" or left.text == "return":
             return ""
         if any(words.is_allocator(call.op) for call in calls(right)) or right is self.site.call:
             return ""
-        if self.site.call in calls(right):
+        if self.site.call in calls(right) or self.analysis.graph.dominates(step, self.site.step):
             return ""
         value = self._truth_value(right, known)
-        return "" if value in FAILS or value == ZERO else right.text
+        copied = value in FAILS or value == ZERO or right.text in self.targets
+        return "" if copied else right.text
 
     def _effects(self, expr: Expr, known: dict[str, str], state: _State | None) -> dict[str, str]:
         found = assignments(expr)
-        bumped = [e for e in _updates(expr)]
+        bumped = _updates(expr)
         if not found and not bumped:
             return known
         known = dict(known)
@@ -348,16 +388,16 @@ class _Walk:
             self._end(kind, step, "", state)
             return
         value = self._truth_value(step.expr, known)
-        if step.expr.kind == "call" and step.expr.op in ("PTR_ERR_OR_ZERO",):
-            value = value or NEGATIVE
         if value == ZERO and self.analysis.function.returns in ("pointer", "long"):
             value = NULL
         if value == NULL and self.analysis.function.returns == "int":
             value = NEGATIVE if step.expr.text in self.targets else None
         if value in FAILS:
             self._end("fails", step, value or "", state)
-        elif state.attempts and step.expr.kind == "call" and any(
-            a.text == c.text for a in state.attempts for c in calls(step.expr)
+        elif (
+            state.attempts
+            and step.expr.kind == "call"
+            and any(a.text == c.text for a in state.attempts for c in calls(step.expr))
         ):
             self._end("fails", step, NULL, state)
         else:
@@ -374,6 +414,36 @@ def _with(state: _State, **new: object) -> _State:
     fields = {name: getattr(state, name) for name in _State.__slots__}
     fields.update(new)
     return _State(**fields)
+
+
+def _places(expr: Expr) -> set[str]:
+    """The variables an expression reads, a field under its full name."""
+    if expr.kind in ("field", "id", "index"):
+        inner = _places(expr.args[1]) if expr.kind == "index" and len(expr.args) > 1 else set()
+        return {expr.text} | inner
+    own = {expr.text} if expr.kind == "un" and expr.op == "*" else set()
+    return own.union(*(_places(arg) for arg in expr.args)) if expr.args else own
+
+
+_FILLS = ("memset", "memcpy", "strcpy", "strncpy", "strscpy", "strlcpy", "copy_from_user")
+
+
+def follows(expr: Expr, name: str) -> bool:
+    """Whether evaluating the expression surely follows the pointer of that name."""
+    if (expr.kind == "un" and expr.op == "&") or expr.kind in ("sizeof", "cond"):
+        return False
+    if expr.kind == "bin" and expr.op in ("&&", "||"):
+        return follows(expr.args[0], name)
+    if expr.kind == "field" and expr.text.startswith(name + "->"):
+        return True
+    if expr.kind in ("index", "un") and expr.args and expr.args[0].text == name:
+        return expr.kind == "index" or expr.op == "*"
+    if expr.kind == "call":
+        if expr.op in _FILLS and expr.args and expr.args[0].text == name:
+            return True
+        if not expr.op.islower() or expr.op.startswith("__builtin"):
+            return False  # a macro may take the size of a field, or its address
+    return any(follows(arg, name) for arg in expr.args)
 
 
 def _roots(targets: set[str]) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headway.audit.c.tree import Expr, Stmt
+from headway.audit.c.tree import Expr, Stmt, assignments, calls
 
 __all__ = ["Flow", "Step", "flow"]
 
@@ -25,6 +25,20 @@ class Step:
     expr: Expr | None = None
     then: list[int] = field(default_factory=list)
     other: int = -1
+    _sets: list[Expr] | None = None
+    _calls: list[Expr] | None = None
+
+    def sets(self) -> list[Expr]:
+        """Every assignment in this step, inner ones first."""
+        if self._sets is None:
+            self._sets = assignments(self.expr) if self.expr is not None else []
+        return self._sets
+
+    def calls(self) -> list[Expr]:
+        """Every call in this step, inner ones first."""
+        if self._calls is None:
+            self._calls = calls(self.expr)
+        return self._calls
 
     def next(self) -> list[int]:
         """All successors."""
@@ -38,17 +52,30 @@ class Flow:
     steps: list[Step]
     start: int
     end: int
+    _reached: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
 
-    def reachable(self, first: int) -> frozenset[int]:
-        """Every step that may run from here on, itself included."""
-        seen = {first}
+    def dominates(self, one: int, two: int) -> bool:
+        """Whether every way from the start to ``two`` passes ``one``."""
+        return one != two and two not in self.reachable(self.start, without=one)
+
+    def reachable(self, first: int, without: int = -1) -> frozenset[int]:
+        """Every step that may run from here on, itself included, if step ``without`` never runs."""
+        if first == without:
+            return frozenset()
+        found = self._reached.get((first, without))
+        if found is None:
+            found = self._reached[first, without] = self._reach(first, without)
+        return found
+
+    def _reach(self, first: int, without: int) -> frozenset[int]:
+        seen = {first, without}
         stack = [first]
         while stack:
             for after in self.steps[stack.pop()].next():
                 if after not in seen:
                     seen.add(after)
                     stack.append(after)
-        return frozenset(seen)
+        return frozenset(seen - {without})
 
 
 class _Builder:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headway.audit.c import clean
-from headway.audit.c.tree import Stmt, convert, statement
+from headway.audit.c.search import MAX_BYTES
 from headway.audit.c.tree import Expr as Expr
+from headway.audit.c.tree import Stmt, convert, statement
 from headway.errors import MissingExtra
 
-__all__ = ["Function", "expression", "functions_at", "parser"]
+__all__ = ["Function", "expression", "functions_at", "parser", "unreadable"]
 
 _HEAD = re.compile(rb"(\w+)\s*\(((?:[^(){};]|\([^(){};]*\))*)\)\s*\{", re.DOTALL)
 _WORDS_BEFORE = re.compile(rb"[\w*\s]*\Z")
@@ -87,6 +88,13 @@ def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Funct
     return found, skipped
 
 
+def unreadable(data: bytes) -> str:
+    """Why a file's content is not looked at; empty if it is."""
+    if len(data) > MAX_BYTES:
+        return f"more than {MAX_BYTES} bytes"
+    return "holds NUL bytes: not text" if b"\0" in data[:8192] else ""
+
+
 def _functions(path: str, piece: bytes, line: int, wanted: list[int]) -> list[Function] | str:
     if _depth(piece) > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH}"
@@ -95,11 +103,28 @@ def _functions(path: str, piece: bytes, line: int, wanted: list[int]) -> list[Fu
     try:
         found = [_function(path, node, line) for node in nodes]
         if not all(any(n.start_byte <= w < n.end_byte for n in nodes) for w in wanted):
-            again = _second_reading(path, piece, line, [f.name for f in found], wanted)
-            found += again
+            found += _second_reading(path, piece, line, [f.name for f in found], wanted)
+            lost = [w for w in wanted if _in_code(piece, w) and not _inside(found, piece, line, w)]
+            if lost:
+                return f"the parser makes no function of this text ({len(lost)} places)"
     except RecursionError:
         return "an expression too long to follow"
     return [f for f in found if f is not None]
+
+
+def _in_code(piece: bytes, offset: int) -> bool:
+    """Whether a place is inside braces, and not in what was blanked or an initialiser."""
+    if piece[offset : offset + 1].isspace():
+        return False
+    if piece.count(b"{", 0, offset) <= piece.count(b"}", 0, offset):
+        return False
+    opening = piece.find(b"{")
+    return not piece[:opening].rstrip().endswith(b"=")
+
+
+def _inside(found: list[Function], piece: bytes, line: int, offset: int) -> bool:
+    at = line + piece.count(b"\n", 0, offset)
+    return any(function.line <= at <= function.end for function in found)
 
 
 def _depth(piece: bytes) -> int:
@@ -119,7 +144,12 @@ def _definitions(root: Any) -> list[Any]:
         node = stack.pop()
         if node.type == "function_definition":
             out.append(node)
-        elif node.type in ("translation_unit", "ERROR", "declaration_list", "linkage_specification"):
+        elif node.type in (
+            "translation_unit",
+            "ERROR",
+            "declaration_list",
+            "linkage_specification",
+        ):
             stack.extend(reversed(node.named_children))
     return out
 

@@ -12,7 +12,7 @@ Source: include/linux/gfp_types.h of Linux 6.12 for the composition of the words
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headway.audit.c.tree import Expr
 
@@ -55,6 +55,7 @@ class Mask:
     gone: frozenset[str] = frozenset()  # surely not set
     whole: bool = False
     has_word: bool = False  # a mask word or a mask variable was part of it
+    origin: str = field(default="", compare=False)  # the text of a macro it is the value of
 
     def holds(self, bit: str) -> bool | None:
         """Whether the bit is set: True, False, or None for perhaps (or not known)."""

@@ -20,7 +20,7 @@ from headway.audit.c import words
 from headway.audit.c.failing import Attempt, Ending, Failure, walk
 from headway.audit.c.gfp import evaluate
 from headway.audit.c.masks import Analysis, Site
-from headway.audit.c.tree import Expr, assignments
+from headway.audit.c.tree import Expr, identifiers
 from headway.audit.finding import Evidence
 
 __all__ = ["Judgement", "judge"]
@@ -40,7 +40,9 @@ class Judgement:
     handed: str = ""  # null, error pointer, negative
 
 
-def judge(analysis: Analysis, site: Site, flag: str, value: str = "", sure: bool = True) -> Judgement:
+def judge(
+    analysis: Analysis, site: Site, flag: str, value: str = "", sure: bool = True
+) -> Judgement:
     """Judge one site.
 
     ``value``: how the callee fails, if it is not an allocator but handed a failure up. ``sure``: in
@@ -113,19 +115,22 @@ def _ways_out(
                 return _conflict(attempt.line, flag)
             if not _clear(attempt, flag, carries) or (attempt.same and not attempt.smaller):
                 continue
-            if best is None or place >= best[0]:
+            if best is None or (place, attempt.smaller) >= (best[0], best[1].smaller):
                 best = (place, attempt)
     if best is None:
         return None
-    attempt = best[1]
+    return _way_out(best[1])
+
+
+def _way_out(attempt: Attempt) -> Judgement:
     return Judgement(
-        _sort_of(attempt, site),
+        _sort_of(attempt),
         _said_of(attempt),
         (Evidence(attempt.line, f"second attempt: {_short(attempt.text)}"),),
     )
 
 
-def _sort_of(attempt: Attempt, site: Site) -> str:
+def _sort_of(attempt: Attempt) -> str:
     kind = words.family(attempt.callee)
     if kind == "vmalloc":
         return "fallback-vmalloc"
@@ -152,8 +157,9 @@ def _short(text: str) -> str:
 def _other_source(
     analysis: Analysis, site: Site, failure: Failure, flag: str, carries: bool
 ) -> Judgement | None:
-    for ending in failure.endings:
-        for line, source, shrinks in ending.sources:
+    sources = list(dict.fromkeys(s for ending in failure.endings for s in ending.sources))
+    if sources:
+        for line, source, shrinks in sources:
             where = (Evidence(line, f"the result is taken from {_short(source)}"),)
             if shrinks:
                 return Judgement("fallback-smaller-size", "a smaller buffer is used instead", where)
@@ -162,8 +168,15 @@ def _other_source(
                 return Judgement("fallback-other", "a buffer that is already there is used", where)
             if _RESERVE.search(source):
                 return Judgement("fallback-reserve", "something kept for this case is used", where)
-            return Judgement("fallback-other", "something that is already there is used", where)
+            if _purpose(analysis, site, flag) is None:
+                return Judgement("fallback-other", "what is already there is used", where)
     return None
+
+
+def _purpose(analysis: Analysis, site: Site, flag: str) -> words.Purpose | None:
+    function = analysis.function
+    tests = _tests_of(analysis, site, flag)
+    return words.purpose_of(function.path, function.name, site.call.op, site.call.text, *tests)
 
 
 def _switched_off(
@@ -200,11 +213,9 @@ def _endings(
     analysis: Analysis, site: Site, failure: Failure, flag: str, carries: bool
 ) -> Judgement:
     function = analysis.function
-    purpose = words.purpose_of(
-        function.path, function.name, site.call.op, site.call.text, *_tests_of(analysis, site, flag)
-    )
+    purpose = _purpose(analysis, site, flag)
     if site.argument >= 0 and not carries:
-        return _only_sometimes(analysis, site, flag, purpose)
+        return _only_sometimes(analysis, site, failure, flag, purpose)
     failing = [e for e in failure.endings if e.kind == "fails"]
     silent = [e for e in failure.endings if e.kind != "fails"]
     if purpose is not None:
@@ -214,10 +225,11 @@ def _endings(
     last = failing[0]
     kept = [a for e in failing for a in e.attempts]
     if any(a.smaller or a.same for a in kept):
-        attempt = next(a for a in kept if a.smaller or a.same)
+        attempt = max(kept, key=lambda a: (a.smaller, a.same))
         return Judgement(
             "bug-keeps-flag" if attempt.smaller else "bug-missing-fallback",
-            "it is tried again" + (" with less" if attempt.smaller else "")
+            "it is tried again"
+            + (" with less" if attempt.smaller else "")
             + ", but every attempt carries the flag, the last one too",
             (
                 Evidence(attempt.line, f"tried again, flag kept: {_short(attempt.text)}"),
@@ -257,7 +269,11 @@ def _nobody_told(name: str, returns: str, silent: list[Ending], failure: Failure
 
 
 def _only_sometimes(
-    analysis: Analysis, site: Site, flag: str, purpose: words.Purpose | None
+    analysis: Analysis,
+    site: Site,
+    failure: Failure,
+    flag: str,
+    purpose: words.Purpose | None,
 ) -> Judgement:
     """The flag is set on some paths only: who set it there knew why."""
     tests = _tests_of(analysis, site, flag)
@@ -266,8 +282,14 @@ def _only_sometimes(
         return Judgement(purpose.verdict, purpose.reason, where)
     if any(_SIZE_WORDS.search(text) for text in tests):
         return Judgement(
-            "fallback-smaller-size", "only the larger sizes carry the flag, the smallest does not", where
+            "fallback-smaller-size",
+            "only the larger sizes carry the flag, the smallest does not",
+            where,
         )
+    for ending in failure.endings:
+        for attempt in ending.attempts:
+            if attempt.same:
+                return _way_out(attempt)
     return Judgement("failure-tolerated", "the flag is set only where failure is allowed", where)
 
 
@@ -275,18 +297,19 @@ def _tests_of(analysis: Analysis, site: Site, flag: str) -> list[str]:
     """The tests on which it depends that the mask carries the flag."""
     out: list[str] = []
     if site.argument >= 0:
-        out += _choices(site.call.args[site.argument])
+        argument = site.call.args[site.argument]
+        out += [*_choices(argument), *_origins(analysis, argument)]
     graph = analysis.graph
     for number, step in enumerate(graph.steps):
         if step.expr is None:
             continue
         sets = [
             one
-            for one in assignments(step.expr)
+            for one in step.sets()
             if one.args[0].text in analysis.variables and flag in _deep(analysis, one, number)
         ]
         for one in sets:
-            out += _choices(one)
+            out += [*_choices(one), *_origins(analysis, one.args[1]), one.args[1].text]
             out += [
                 test.expr.text
                 for test in graph.steps
@@ -298,6 +321,12 @@ def _tests_of(analysis: Analysis, site: Site, flag: str) -> list[str]:
 def _choices(expr: Expr) -> list[str]:
     out = [text for arg in expr.args for text in _choices(arg)]
     return [*out, expr.args[0].text] if expr.kind == "cond" else out
+
+
+def _origins(analysis: Analysis, expr: Expr) -> list[str]:
+    """The bodies of the mask macros and the names of the mask functions used."""
+    known = analysis.known
+    return [t for n in sorted(identifiers(expr)) if n in known for t in (n, known[n].origin)]
 
 
 def _deep(analysis: Analysis, one: Expr, number: int) -> frozenset[str]:

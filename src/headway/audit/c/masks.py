@@ -59,7 +59,7 @@ class Analysis:
         for number, step in enumerate(self.graph.steps):
             if step.expr is None:
                 continue
-            for call in calls(step.expr):
+            for call in step.calls():
                 site = self.site_of(number, call)
                 if site is not None:
                     yield site
@@ -126,12 +126,7 @@ def _declared(call: Expr, function: Function) -> str:
 
 def _mask_variables(function: Function, graph: Flow, known: Mapping[str, Mask]) -> set[str]:
     found = {name for name, words in function.types.items() if "gfp_t" in words}
-    sets = [
-        found_set
-        for step in graph.steps
-        if step.expr is not None
-        for found_set in assignments(step.expr)
-    ]
+    sets = [found_set for step in graph.steps if step.expr is not None for found_set in step.sets()]
     for _ in range(2):
         for one in sets:
             if takes_mask(one.args[1], found, known):

@@ -86,8 +86,9 @@ class Project:
             except OSError as error:
                 self.skipped.append(Skipped(path, error.strerror or "cannot be read"))
                 data = b""
-            if len(data) > MAX_BYTES:
-                self.skipped.append(Skipped(path, f"more than {MAX_BYTES} bytes"))
+            why = functions.unreadable(data)
+            if why:
+                self.skipped.append(Skipped(path, why))
                 data = b""
             self._files[path] = _File(data)
         made = self._files[path]
@@ -142,7 +143,8 @@ class Project:
         if expr is None:
             return
         mask = evaluate(expr, {}, {**self.shared, **file.masks})
-        file.masks[name] = Mask(mask.sure, mask.maybe, mask.gone, mask.whole, True)
+        origin = text.decode("utf-8", "replace")
+        file.masks[name] = Mask(mask.sure, mask.maybe, mask.gone, mask.whole, True, origin)
         if shared:
             self.shared[name] = file.masks[name]
 
@@ -171,19 +173,33 @@ class Project:
         for file in self._files.values():
             file.functions.clear()
 
-    def look_up_callers(self, wanted: Iterable[Function]) -> None:
-        """Search the tree once for the callers of all these functions."""
+    def look_up_callers(self, wanted: Iterable[Function], others: Iterable[str] = ()) -> Hits:
+        """Search the tree once for the callers of all these functions, and for other words.
+
+        Returns the places of the other words.
+        """
         names = {f.name for f in wanted if not f.static or f.path.endswith(".h")}
         names -= self._called.keys()
         for name in names:
             self._called[name] = []
-        for path, places in sorted(self.find(names, "callers").items()):
+        asked = set(others)
+        rest: Hits = {}
+        for path, places in sorted(self.find(names | asked, "callers").items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
-                self._called[name].append((path, offsets))
+                if name in names:
+                    self._called[name].append((path, offsets))
+                if name in asked:
+                    rest.setdefault(path, []).extend((offset, name) for offset in offsets)
+        return rest
 
-    def callers(self, function: Function) -> tuple[list[Caller], bool]:
-        """Who calls this function; and whether its address is taken somewhere.
+    def looked_up(self, function: Function) -> bool:
+        """Whether all callers of a function can be known by now."""
+        own = function.static and not function.path.endswith(".h")
+        return own or function.name in self._called
+
+    def callers(self, function: Function) -> tuple[list[Caller], str]:
+        """Who calls this function; and the line where its address is taken, if it is.
 
         For a function that is not static, `look_up_callers` comes first.
         """
@@ -194,25 +210,41 @@ class Project:
             here = [m.start() for m in re.finditer(rb"\b%s\b" % name.encode(), file.data)]
             places = [(function.path, here), *places]
         out: list[Caller] = []
-        taken = False
+        taken = ""
         for path, offsets in places[:MAX_CALLERS]:
             other = self.file(path)
-            if other is None or (path != function.path and _own_static(other.data, name)):
+            if other is None:
+                continue
+            if path != function.path and _own_static(other.data, name, offsets):
                 continue
             for analysis in self.functions_at(path, offsets):
                 out += [Caller(analysis, site) for site in _sites_of(analysis, name)]
-            taken = taken or _address_taken(other.data, name)
+            taken = taken or _address_taken(other.data, name, offsets)
         mine = [c for c in out if c.analysis.function.name != name]
         return mine[:MAX_CALLERS], taken
 
 
-def _own_static(data: bytes, name: str) -> bool:
-    return bool(re.search(rb"^static[^;{}()]*\b%s\s*\(" % name.encode(), data, re.MULTILINE))
+def _line_of(data: bytes, offset: int) -> bytes:
+    end = data.find(b"\n", offset)
+    return data[data.rfind(b"\n", 0, offset) + 1 : end if end >= 0 else len(data)]
 
 
-def _address_taken(data: bytes, name: str) -> bool:
-    """``.op = name`` or ``, name,`` outside of calls of it."""
-    return bool(re.search(rb"[=,(&]\s*%s\s*[,;)}]" % name.encode(), data))
+def _own_static(data: bytes, name: str, offsets: list[int]) -> bool:
+    """Whether one of these places begins a static function of that name."""
+    head = re.compile(rb"^static[^;{}()=]*\b%s\s*\(" % name.encode())
+    return any(head.match(_line_of(data, offset)) for offset in offsets)
+
+
+_USED_AS_VALUE = re.compile(rb"\s*[,;)}]")
+
+
+def _address_taken(data: bytes, name: str, offsets: list[int]) -> str:
+    """The line with ``.op = name`` or ``, name,``: not a call, but somebody will call it."""
+    for offset in offsets:
+        before = data[max(offset - 80, 0) : offset].rstrip()[-1:]
+        if before in (b"=", b",", b"(", b"&") and _USED_AS_VALUE.match(data, offset + len(name)):
+            return _line_of(data, offset).decode("utf-8", "replace")
+    return ""
 
 
 def _sites_of(analysis: Analysis, name: str) -> list[Site]:

@@ -113,8 +113,7 @@ def _by_reading(batch: list[str], names: list[str], whole_words: bool) -> Hits:
     needles = [name.encode() for name in names]
     edge = r"\b" if whole_words else ""
     pattern = re.compile(
-        f"{edge}(?:{'|'.join(re.escape(n) for n in sorted(names, key=len, reverse=True))}){edge}"
-        .encode()
+        f"{edge}(?:{'|'.join(re.escape(n) for n in sorted(names, key=len, reverse=True))}){edge}".encode()
     )
     hits: Hits = {}
     for path in batch:

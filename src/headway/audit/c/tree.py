@@ -13,7 +13,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Expr", "Stmt", "assignments", "calls", "convert", "identifiers", "statement", "stripped"]
+__all__ = [
+    "Expr",
+    "Stmt",
+    "assignments",
+    "calls",
+    "convert",
+    "identifiers",
+    "statement",
+    "stripped",
+]
 
 _SPACE = re.compile(r"\s+")
 

@@ -28,7 +28,10 @@ _NOT_ALLOCATOR = re.compile(r"free|deallo|allocated|dealloc|unalloc|disalloc|all
 _FAMILIES = (
     ("vmalloc", re.compile(r"vmalloc|vzalloc|vmap\b|^__vmalloc")),
     ("mempool", re.compile(r"mempool_alloc|bio_alloc_bioset|bvec_alloc")),
-    ("page", re.compile(r"(alloc_pages?|get_free_pages?|get_dma_pages|get_zeroed_page|folio_alloc)")),
+    (
+        "page",
+        re.compile(r"(alloc_pages?|get_free_pages?|get_dma_pages|get_zeroed_page|folio_alloc)"),
+    ),
     ("slab", re.compile(r"k[mzvc]alloc|kmem_cache|kcalloc|kmalloc|kvzalloc|kvcalloc")),
 )
 _TURNS_OFF = re.compile(r"(^|_)(disable|turn_off|shut_?down|switch_off)(_|$)|_disabled?$|_oom$")
@@ -104,6 +107,7 @@ def family(name: str) -> str:
 
 def is_allocator(name: str) -> bool:
     """Whether a name reads like something that allocates."""
+    name = name.lower()
     return bool(_ALLOCATOR.search(name)) and not _NOT_ALLOCATOR.search(name)
 
 

@@ -182,6 +182,8 @@ class Program:
                 )
         for inner in function.calls:
             for far in self._reach(inner, home, seen, depth + 1):
+                if far.use.place in function.looked:
+                    continue  # it asks for the length before it calls
                 yield from self._from_outside(call, function, far, module)
 
     def _from_outside(

@@ -46,5 +46,5 @@ def finding(
     """A finding; a note is no bug."""
     return Finding(
         module.path, line, function.name, rule.id, verdict, severity != "note", message, fix,
-        tuple(evidence), severity, site,
+        tuple(evidence), severity, site, (function.line, function.end),
     )  # fmt: skip

@@ -49,7 +49,8 @@ RULE = Rule(
     severity="error",
 )
 LEVELS = 3  # of callers that are asked
-_OWN = re.compile(r"(^|/)(include/linux/gfp(_types)?\.h|mm/page_alloc\.c|tools/|Documentation/)")
+CROSSINGS = 2  # of them may lie in files that a further search has to find
+_OWN = re.compile(r"(^|/)(include/linux/gfp(_types)?\.h|tools/|Documentation/)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,24 @@ class _Place:
 
 def check(project: Project, options: Options) -> Iterator[Finding]:
     """Every site that carries ``options.flag``, judged."""
-    places = _places(project, options.flag)
-    fates = _Fates(project, options.flag)
-    for _ in range(LEVELS):
-        fates.missing.clear()
+    flag = options.flag
+    offsets = _learn(project, flag)
+    places = _places(project, offsets, flag)
+    fates = _Fates(project, flag)
+    verdicts = [fates.of(place) for place in places]
+    # One search serves both: who uses what the headers name, and who calls what hands failure up.
+    shared = [name for name, mask in project.shared.items() if mask.may_hold(flag)]
+    users = project.look_up_callers(fates.missing, [*shared, *project.shared_allocating])
+    for path, uses in users.items():
+        if not _OWN.search(path):
+            offsets.setdefault(path, []).extend(offset for offset, _ in uses)
+    places = _places(project, offsets, flag)
+    for again in range(CROSSINGS):
+        fates.forget()
         verdicts = [fates.of(place) for place in places]
-        if not fates.missing:
+        if not fates.missing or again == CROSSINGS - 1:
             break
         project.look_up_callers(fates.missing)
-        fates.forget()
     seen = set()
     for place, found in zip(places, verdicts, strict=True):
         finding = _finding(place, found, options.flag)
@@ -78,22 +88,15 @@ def check(project: Project, options: Options) -> Iterator[Finding]:
             yield finding
 
 
-def _places(project: Project, flag: str) -> list[_Place]:
-    """All sites, in order of path and line."""
+def _learn(project: Project, flag: str) -> dict[str, list[int]]:
+    """Where the flag, or a name of its own file that carries it, is written."""
     hits = project.find([flag], flag)
     hits = {path: places for path, places in sorted(hits.items()) if not _OWN.search(path)}
     for path, places in hits.items():
         project.learn(path, flag, places)
     project.forget()
     offsets = {path: [offset for offset, _ in places] for path, places in hits.items()}
-    names = [name for name, mask in project.shared.items() if mask.may_hold(flag)]
-    if names or project.shared_allocating:
-        users = project.find([*names, *project.shared_allocating], "macros")
-        for path, places in sorted(users.items()):
-            if not _OWN.search(path):
-                offsets.setdefault(path, []).extend(offset for offset, _ in places)
-    out = []
-    for path in sorted(offsets):
+    for path in offsets:
         file = project.file(path)
         if file is None:
             continue
@@ -101,6 +104,16 @@ def _places(project: Project, flag: str) -> list[_Place]:
         for name in [*local, *file.allocating]:
             pattern = rb"\b%s\b" % name.encode()
             offsets[path] += [match.start() for match in re.finditer(pattern, file.data)]
+    return offsets
+
+
+def _places(project: Project, offsets: dict[str, list[int]], flag: str) -> list[_Place]:
+    """All sites, in order of path and line."""
+    out = []
+    for path in sorted(offsets):
+        file = project.file(path)
+        if file is None:
+            continue
         macros = {**project.shared_allocating, **file.allocating}
         for analysis in project.functions_at(path, sorted(set(offsets[path]))):
             if analysis.function.returns != "gfp":
@@ -109,9 +122,9 @@ def _places(project: Project, flag: str) -> list[_Place]:
 
 
 def _sites(analysis: Analysis, flag: str, macros: set[str]) -> Iterator[Site]:
-    for site in analysis.sites:
-        if site.mask.may_hold(flag) and not _passes_on(analysis, site, flag):
-            yield site
+    found = [s for s in analysis.sites if s.mask.may_hold(flag) and not _passes_on(s)]
+    named = [site for site in found if words.is_allocator(site.call.op)]
+    yield from named or found  # what only looks at a mask matters if nothing allocates
     for number, step in enumerate(analysis.graph.steps):
         for call in calls(step.expr):
             if call.op in macros:
@@ -130,10 +143,12 @@ def _introduced(analysis: Analysis, macro: str, number: int) -> str:
     return ""
 
 
-def _passes_on(analysis: Analysis, site: Site, flag: str) -> bool:
+def _passes_on(site: Site) -> bool:
     """Whether the call only tests or converts a mask."""
     name = site.call.op
-    return name.endswith(("_gfp_mask", "_gfp_flags", "_gfp")) or name.isupper() and not site.target
+    if words.is_allocator(name):
+        return False
+    return name.endswith(("_gfp_mask", "_gfp_flags")) or (name.isupper() and not site.target)
 
 
 class _Fates:
@@ -146,6 +161,7 @@ class _Fates:
         self._known: dict[tuple[str, str, str, bool], Judgement] = {}
 
     def forget(self) -> None:
+        self.missing.clear()
         self._known.clear()
 
     def of(self, place: _Place) -> Judgement:
@@ -167,7 +183,7 @@ class _Fates:
         if key in self._known:
             return self._known[key]
         self._known[key] = _NOTHING_BEHIND  # a function that calls itself
-        if not function.static and function.name not in self.project._called:
+        if not self.project.looked_up(function):
             self.missing.append(function)
         callers, taken = self.project.callers(function)
         out: Judgement | None = None
@@ -182,6 +198,10 @@ class _Fates:
             one = Judgement(one.verdict, one.reason, _elsewhere(one, own, caller.site))
             if out is None or (one.verdict.startswith("bug") and not out.verdict.startswith("bug")):
                 out = one
+        purpose = words.purpose_of("", "", taken)
+        if purpose is not None and (out is None or out.verdict.startswith("bug")):
+            where = (Evidence(function.line, "called through a pointer: " + taken.strip()),)
+            out = Judgement(purpose.verdict, purpose.reason, where)
         if out is None:
             out = _NOTHING_BEHIND
         self._known[key] = out
@@ -237,9 +257,7 @@ def _refused(analysis: Analysis, site: Site, name: str) -> set[str]:
 def _elsewhere(found: Judgement, function: Function, site: Site) -> tuple[Evidence, ...]:
     """The evidence with its file named, after the call through which the failure came."""
     here = Evidence(site.call.line, f"{function.name}() gets the failure", function.path)
-    rest = (
-        Evidence(e.line, e.note, e.path or function.path) for e in found.evidence
-    )
+    rest = (Evidence(e.line, e.note, e.path or function.path) for e in found.evidence)
     return (here, *rest)
 
 
@@ -273,6 +291,7 @@ def _finding(place: _Place, found: Judgement, flag: str) -> Finding:
         evidence=found.evidence,
         severity="error" if bug else "warning" if fix else "note",
         site=call.text,
+        span=(function.line, function.end),
     )
 
 
@@ -282,5 +301,3 @@ def _fix_for(callee: str, site: Site, flag: str) -> str:
     if words.family(callee) == "slab" and any(a.kind != "sizeof" for a in size):
         return f"{whole}; for a large buffer use kvmalloc(), which has vmalloc() behind it"
     return f"{whole}, or add a fallback"
-
-

@@ -1,0 +1,69 @@
+"""`unchecked`: the result of an allocation is followed although it may be NULL.
+
+Decides from the walk of the failure: on some path from the call the NULL reaches a `->`, a `*`, an
+index, or a function that fills memory, with no test between. A request that cannot fail
+(`__GFP_NOFAIL`) and a blocking take from a mempool are left out. Not seen: a result handed to a
+function that follows it.
+
+Source: the contract of the page allocator, include/linux/gfp_types.h of Linux 6.12.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from headway.audit.c.failing import NULL, walk
+from headway.audit.c.masks import Analysis, Site
+from headway.audit.finding import Evidence, Finding, Rule
+
+__all__ = ["RULE", "WORDS", "check"]
+
+RULE = Rule(
+    id="unchecked",
+    title="the result of an allocation is followed without a test",
+    verdicts=("unchecked-result",),
+    severity="error",
+)
+WORDS = ("GFP_",)
+_NULL_ON_FAILURE = re.compile(
+    r"^(?:devm_)?k(?:v)?[mzc]alloc(?:_node|_array|_array_node)?$|^kcalloc(?:_node)?$|"
+    r"^kmem_cache_z?alloc(?:_node)?$|^(?:devm_)?k(?:v)?mem?dup(?:_nul)?$|^(?:devm_)?kstrn?dup$|"
+    r"^(?:devm_)?k(?:v)?calloc$|^alloc_pages?(?:_node)?$|^alloc_skb$|^kvz?alloc(?:_node)?$"
+)
+
+
+def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
+    """Every site whose NULL is followed."""
+    for analysis in analyses:
+        for site in analysis.sites:
+            if _may_be_null(analysis, site):
+                failure = walk(analysis, site, NULL)
+                if failure.used and not failure.cut:
+                    yield _finding(analysis, site, failure.used[0])
+
+
+def _may_be_null(analysis: Analysis, site: Site) -> bool:
+    if not _NULL_ON_FAILURE.match(site.call.op) or not site.target or site.target == "return":
+        return False
+    mask = site.mask
+    return not mask.may_hold("__GFP_NOFAIL")
+
+
+def _finding(analysis: Analysis, site: Site, used: tuple[int, str]) -> Finding:
+    function, call = analysis.function, site.call
+    line, text = used
+    return Finding(
+        path=function.path,
+        line=call.line,
+        function=function.name,
+        rule=RULE.id,
+        verdict="unchecked-result",
+        bug=True,
+        message=f"{call.op}() may return NULL, and {site.target} is followed without a test",
+        fix=f"test {site.target} before line {line}, and undo what was done so far",
+        evidence=(Evidence(line, f"followed here: {text[:60]}"),),
+        severity="error",
+        site=call.text,
+        span=(function.line, function.end),
+    )
