@@ -89,7 +89,7 @@ def given_away(modules: Iterable[Module]) -> dict[str, Pool | Instance]:
                     owners.add(place[2:].rpartition(".")[0])
     for module in modules:
         for place, value in module.exports.items():
-            if isinstance(value, Instance) and value.ref in owners and place[0] == "g":
+            if isinstance(value, Instance) and value.ref in owners and place[0] in "gf":
                 found[place] = value
     return found
 

@@ -18,6 +18,7 @@ from headway.audit.python.walk import Walk
 
 Known = Mapping[str, Pool | Instance]
 _PROPERTIES = frozenset({"property", "cached_property"})
+_CACHES = frozenset({"cache", "lru_cache"})
 _GENERATORS = frozenset({"contextmanager", "asynccontextmanager"})
 
 
@@ -162,9 +163,12 @@ class _Reading:
         if len(returns) != 1 or returns[0].value is None:
             return
         value = self.reader.value(returns[0].value, {}, survey.own, owner)
+        marks = {_last(each) for each in node.decorator_list}
+        if isinstance(value, Instance) and not owner:
+            if marks & _CACHES or isinstance(returns[0].value, ast.Name):
+                self.reader.places.setdefault(f"f|{ref}", value)
         if not isinstance(value, Pool) or not value.place:
             return
-        marks = {_last(each) for each in node.decorator_list}
         if owner and marks & _PROPERTIES:
             self.reader.places.setdefault(f"i|{owner}.{node.name}", value)
         elif not owner and value.place.startswith("g|") and not marks & _GENERATORS:

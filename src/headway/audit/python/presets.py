@@ -122,7 +122,24 @@ def _sessions(name: str, kind: str, *, awaits: bool = False) -> Shape:
     )  # fmt: skip
 
 
+def _session(name: str, *, awaits: bool = False) -> Shape:
+    """A session made directly over an engine: `with Session(engine)`."""
+    return Shape(
+        name,
+        Kind.POOL,
+        awaits,
+        itself=True,
+        returns=_CLOSE,
+        timed=True,
+        over=("bind", "engine"),
+        entered=True,
+    )
+
+
 _DATABASES = (
+    _session("sqlalchemy.orm.Session"),
+    _session("sqlmodel.Session"),
+    _session("sqlalchemy.ext.asyncio.AsyncSession", awaits=True),
     _engine("sqlalchemy.create_engine", "Engine"),
     _engine("sqlalchemy.engine.create_engine", "Engine"),
     _engine("sqlalchemy.ext.asyncio.create_async_engine", "AsyncEngine", awaits=True),

@@ -198,7 +198,8 @@ class Program:
             passed = dict(call.passed)
             place = passed.get(name) or passed.get(str(position)) or ""
         elif place.startswith("i|") and not call.same:
-            return
+            if function.ref.rpartition(".")[0] in self._bases:
+                return  # a method of another object; a plain function has only the one object of all
         elif place.startswith(f"l|{function.ref}."):
             return
         if place:

@@ -51,6 +51,7 @@ class Shape:
     over: tuple[
         str, ...
     ] = ()  # arguments that are the pool this one stands on (`sessionmaker(engine)`)
+    entered: bool = False  # `with Name(pool)` holds an element of that pool
     unpooled: tuple[str, ...] = ()  # words in the constructor's arguments that mean: no pool at all
     types: tuple[str, ...] = field(default=())  # other dotted names of what the constructor returns
 

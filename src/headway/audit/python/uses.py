@@ -326,11 +326,18 @@ class Uses:
                     return f"super:{at.owner}.{func.attr}", True
             base = self.value(func.value)
             if isinstance(base, Instance):
-                return f"{base.ref}.{func.attr}", False
+                return f"{base.ref}.{func.attr}", self._is_single(func.value)
         path = self.path(func)
         if "." not in path or path.partition(".")[0] in _STANDARD:
             return "", False
         return path, False
+
+    def _is_single(self, node: ast.expr) -> bool:
+        """Whether this is the one object of its kind: a global, or what a cached function returns."""
+        named = node.func if isinstance(node, ast.Call) else node
+        path = self.path(named)
+        letter = "f" if isinstance(node, ast.Call) else "g"
+        return isinstance(self.at.reader.at(f"{letter}|{path}"), Instance)
 
     def _project(self, node: ast.Call, path: str, awaited: bool, timed: bool) -> None:
         target, same = self.target(node.func)

@@ -209,6 +209,8 @@ class Reader:
             under = self.value(arg, env, own, owner)
             if isinstance(under, Pool):
                 return replace(under, shape=shape)
+        if shape.entered:
+            return None  # over something this file does not show
         size, given = self._size(node, shape)
         bounded = shape.kind is not Kind.QUEUE or (given and size != 0)
         return Pool("", shape, "", node.lineno, size, bounded)
@@ -272,10 +274,10 @@ class Reader:
         env: Env = {}
         for arg in names.parameters(node):
             found = self.typed(arg.annotation, own)
-            if isinstance(found, Shape):
+            if isinstance(found, Shape) and not found.entered:
                 place = f"p|{ref}#{arg.arg}"
                 bounded = found.kind is not Kind.QUEUE  # nothing says that it has a limit
                 env[arg.arg] = Pool(place, found, arg.arg, arg.lineno, bounded=bounded, shared=True)
             else:
-                env[arg.arg] = found
+                env[arg.arg] = found if isinstance(found, Instance) else None
         return env

@@ -177,7 +177,10 @@ class Walk(Uses):
             if pool is not None and node.func.attr in pool.shape.leases | pool.shape.takes:
                 return pool if node.func.attr in pool.shape.leases else None
         pool = self.pool(node.func)
-        return pool if pool is not None and "()" in pool.shape.leases else None
+        if pool is not None:
+            return pool if "()" in pool.shape.leases else None
+        pool = self.pool(node)
+        return pool if pool is not None and pool.shape.entered else None
 
     def _enter(
         self, node: ast.expr, name: str, body: Sequence[ast.stmt], is_async: bool
