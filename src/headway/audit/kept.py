@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,17 @@ class Kept:
         self.put(path, digest, answer)
         return answer
 
+    def get_whole(self, paths: Sequence[str]) -> str | None:
+        """The answer for all these files together, if none of them changed since."""
+        known = self._known.get(_many(paths))
+        return known[2] if known is not None and known[1] == _state(paths) else None
+
+    def put_whole(self, paths: Sequence[str], answer: str) -> None:
+        """Keep an answer for all these files together."""
+        if self._store is not None:
+            row = (self._rules, _many(paths), "", _state(paths), answer, time.time())
+            self._new.append(row)
+
     def put(self, path: str, digest: str, answer: str) -> None:
         """Keep an answer for the content with this digest."""
         if self._store is None or not digest:
@@ -98,6 +110,18 @@ class Kept:
         if now - changed / 1e9 < _FRESH_S:
             seen = "fresh"  # so that the next run reads it again
         self._new.append((self._rules, _real(path), seen, digest, answer, now))
+
+
+def _many(paths: Sequence[str]) -> str:
+    where = "\0".join([str(Path.cwd()), *paths])
+    return hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _state(paths: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(signature(path).encode())
+    return digest.hexdigest()
 
 
 def _real(path: str) -> str:

@@ -1,7 +1,8 @@
 """C: which files are its own, and how its rules are run over a tree.
 
-Decides the order: rules that follow callers see the whole tree at once; the others judge one file
-at a time, over all processors, and their findings are kept by the file's content.
+Decides the order: the rule that follows callers sees the whole tree at once, and its answer holds
+until any file changes; the others judge one file at a time, over all processors, and their findings
+are kept by the file's content.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from headway.audit.c import local
 from headway.audit.c.project import Project
 from headway.audit.finding import Finding, Options, Rule, Skipped
+from headway.audit.kept import Kept
 from headway.audit.rules import noretry
 
 __all__ = ["FRONT_END"]
@@ -26,10 +28,22 @@ class _C:
 
         parser()  # a missing extra is said before any work
         if options.wants(noretry.RULE):
-            project = Project(paths, options.jobs, options.progress)
-            yield from noretry.check(project, options)
-            yield from project.skipped
+            yield from _noretry(paths, options)
         yield from local.scan(paths, options)
+
+
+def _noretry(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
+    name = f"c-noretry {local.version()} {options.flag}"
+    with Kept(options.cache, name) as kept:
+        known = kept.get_whole(paths)
+        if known is not None:
+            yield from local.revived(known)
+            return
+        project = Project(paths, options.jobs, options.progress)
+        findings = list(noretry.check(project, options))
+        yield from findings
+        yield from project.skipped
+        kept.put_whole(paths, local.plain(findings, project.skipped))
 
 
 FRONT_END = _C()

@@ -28,7 +28,9 @@ LIMIT = 3000
 NULL, ERROR, NEGATIVE, ZERO, GOOD = "null", "error pointer", "negative", "zero", "good"
 FAILS = frozenset((NULL, ERROR, NEGATIVE))
 _FALSY = (NULL, ZERO)
+_TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 Known = tuple[tuple[str, str], ...]
+_TESTED = "?"  # known of a path: some test on it looked at the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,9 @@ class _Walk:
         changed = _changed(step.expr)
         state = _with(state, changed=state.changed | changed) if changed else state
         answer = self._truth(step.expr, known)
-        if answer is not None and identifiers(step.expr) & _roots(self.targets):
-            self.out.tested = True
+        known = dict(known)
+        if answer is not None:
+            self._note_test(step.expr, known)
         packed = tuple(sorted(known.items()))
         out = []
         if answer is not False:
@@ -200,11 +203,16 @@ class _Walk:
             out.append(_with(state, step=step.other, known=packed))
         return out
 
+    def _note_test(self, expr: Expr, known: dict[str, str]) -> None:
+        if identifiers(expr) & _roots(self.targets):
+            self.out.tested = True
+            known[_TESTED] = GOOD
+
     def _followed(self, step: Step, known: dict[str, str]) -> None:
         """Note where the result is followed although, on this path, it is NULL."""
         assert step.expr is not None
         for name in self.targets:
-            if known.get(name) == NULL and follows(step.expr, name):
+            if known.get(name) == NULL and _TESTED not in known and follows(step.expr, name):
                 place = (step.line, step.expr.text)
                 if place not in self.out.used:
                     self.out.used.append(place)
@@ -213,6 +221,12 @@ class _Walk:
         """Second attempts, other sources and switches in one step."""
         assert step.expr is not None
         for call in step.calls():
+            if words.ends_all(call.op):
+                return state, True
+            if call.op in ("BUG_ON", "VM_BUG_ON") and call.args:
+                if self._truth(call.args[0], known) is True:
+                    return state, True
+                self._note_test(call, known)
             if words.turns_off(call.op):
                 state = _with(state, off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
@@ -332,6 +346,9 @@ class _Walk:
             return NEGATIVE
         if expr.kind == "un" and expr.op == "&":
             return GOOD
+        if expr.kind == "cond":
+            chosen = self._truth(expr.args[0], known)
+            return None if chosen is None else self._truth_value(expr.args[2 - chosen], known)
         if expr.text in ("NULL", "false"):
             return NULL
         if expr.kind == "num":
@@ -354,8 +371,10 @@ class _Walk:
             inner = self._truth_value(expr.args[0], known)
             if expr.op == "IS_ERR" and inner is not None:
                 return inner == ERROR
-            if expr.op in ("IS_ERR_OR_NULL", "WARN_ON", "WARN_ON_ONCE") and inner is not None:
-                return inner in (ERROR, NULL) if expr.op[0] == "I" else None
+            if expr.op == "IS_ERR_OR_NULL" and inner is not None:
+                return inner in (ERROR, NULL)
+            if expr.op.startswith("WARN"):
+                return self._truth(expr.args[0], known)
         if expr.kind == "bin" and expr.op in ("==", "!=", "<", ">", "<=", ">="):
             return self._compared(expr, known)
         if expr.kind == "un" and expr.op == "!":
@@ -365,9 +384,11 @@ class _Walk:
         return None if value is None else value not in _FALSY
 
     def _compared(self, expr: Expr, known: dict[str, str]) -> bool | None:
-        left = self._truth_value(stripped(expr.args[0]), known)
-        right = expr.args[1]
+        first, right = stripped(expr.args[0]), stripped(expr.args[1])
         op = expr.op
+        if first.text in ("NULL", "0"):
+            first, right, op = right, first, _TURNED.get(op, op)
+        left = self._truth_value(first, known)
         if left is None:
             return None
         if right.text in ("NULL", "0", "false"):

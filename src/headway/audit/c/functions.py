@@ -45,6 +45,7 @@ class Function:
     types: dict[str, str]  # of parameters and locals: the words before the name, with stars
     body: list[Stmt] = field(default_factory=list)
     text: str = ""  # cleaned source, for what needs only words
+    boot: bool = False  # runs only while the system starts
 
 
 @functools.cache
@@ -81,9 +82,12 @@ def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Funct
             continue
         wanted = [place - start for place in offsets if start <= place < done]
         got = _functions(path, clean.cleaned(piece), line, wanted)
+        boot = re.search(rb"\b__(?:mem)?init\b", piece) is not None
         if isinstance(got, str):
             skipped.append(f"line {line}: {got}")
         else:
+            for function in got:
+                function.boot = boot
             found += got
     return found, skipped
 

@@ -68,8 +68,6 @@ def judge(
 def _by_mask(analysis: Analysis, site: Site, flag: str) -> Judgement | None:
     mask = site.mask
     line = site.call.line
-    if flag in mask.sure and "__GFP_RETRY_MAYFAIL" in mask.sure:
-        return _conflict(line, flag)
     size = [a.text for n, a in enumerate(site.call.args) if n != site.argument]
     if "HUGE" in mask.maybe or any(_HUGE_ORDER.search(text) for text in size):
         return Judgement(
@@ -77,6 +75,8 @@ def _by_mask(analysis: Analysis, site: Site, flag: str) -> Judgement | None:
             "a huge page is only attempted; small ones are the normal case",
             (Evidence(line, "the size or the mask asks for a huge page"),),
         )
+    if flag in mask.sure and flag.endswith("NORETRY") and mask.may_hold("__GFP_RETRY_MAYFAIL"):
+        return _conflict(line, flag)
     if "__GFP_HIGH" in mask.sure and mask.holds("__GFP_DIRECT_RECLAIM") is False:
         failure = walk(analysis, site)
         if any(ending.off for ending in failure.endings):

@@ -34,7 +34,7 @@ from headway.audit.rules import (
     unchecked,
 )
 
-__all__ = ["RULES", "judge_file", "scan", "version"]
+__all__ = ["RULES", "judge_file", "plain", "revived", "scan", "version"]
 
 _MODULES: tuple[ModuleType, ...] = (
     unchecked,
@@ -68,11 +68,11 @@ def scan(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
             if known is None:
                 new.append(job)
             else:
-                yield from _revived(known)
+                yield from revived(known)
         for done, (path, digest, findings, skipped) in enumerate(_run(new, options.jobs), 1):
             yield from findings
             yield from skipped
-            kept.put(path, digest, _plain(findings, skipped))
+            kept.put(path, digest, plain(findings, skipped))
             if options.progress is not None:
                 options.progress("rules", done, len(new))
 
@@ -135,11 +135,13 @@ def version() -> str:
     return digest.hexdigest()
 
 
-def _plain(findings: list[Finding], skipped: list[Skipped]) -> str:
+def plain(findings: list[Finding], skipped: list[Skipped]) -> str:
+    """Findings as text, to be kept."""
     return json.dumps([[asdict(f) for f in findings], [[s.path, s.reason] for s in skipped]])
 
 
-def _revived(text: str) -> Iterator[Finding | Skipped]:
+def revived(text: str) -> Iterator[Finding | Skipped]:
+    """Findings from such a text."""
     findings, skipped = json.loads(text)
     for row in findings:
         row["evidence"] = tuple(Evidence(**e) for e in row["evidence"])

@@ -12,6 +12,7 @@ import re
 
 __all__ = [
     "Purpose",
+    "ends_all",
     "family",
     "is_allocator",
     "is_harmless",
@@ -35,7 +36,8 @@ _FAMILIES = (
     ("slab", re.compile(r"k[mzvc]alloc|kmem_cache|kcalloc|kmalloc|kvzalloc|kvcalloc")),
 )
 _TURNS_OFF = re.compile(r"(^|_)(disable|turn_off|shut_?down|switch_off)(_|$)|_disabled?$|_oom$")
-_SETUP = re.compile(r"(^|_)(init|setup|probe|create|register|open|start|enable)(_|$)")
+_SETUP = re.compile(r"(^|_)(init|setup|probe|register)(_|$)")
+_ENDS = frozenset(("panic", "BUG", "do_exit", "exit", "abort", "unreachable", "fatal"))
 _HARMLESS = re.compile(
     r"free|put|unlock|pr_|dev_(?:err|warn|info|dbg)|printk|WARN|trace|debug|dbg|cond_resched|"
     r"release|destroy|unmap|unpin|drm_|kfree"
@@ -114,6 +116,11 @@ def is_allocator(name: str) -> bool:
 def turns_off(name: str) -> bool:
     """Whether a call switches a feature off."""
     return bool(_TURNS_OFF.search(name))
+
+
+def ends_all(name: str) -> bool:
+    """Whether a call never comes back."""
+    return name in _ENDS
 
 
 def is_setup(name: str) -> bool:

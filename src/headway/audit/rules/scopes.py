@@ -56,9 +56,10 @@ def _guarded(analysis: Analysis, at: int) -> bool:
     """Whether the save hangs on a test that the function makes twice: then the restore does too."""
     graph = analysis.graph
     texts = [s.expr.text for s in graph.steps if s.kind == "test" and s.expr is not None]
-    for step in graph.steps:
+    for number, step in enumerate(graph.steps):
         if step.kind == "test" and step.expr is not None and texts.count(step.expr.text) > 1:
-            one, two = graph.reachable(step.then[0]), graph.reachable(step.other)
+            one = graph.reachable(step.then[0], without=number)
+            two = graph.reachable(step.other, without=number)
             if (at in one) != (at in two):
                 return True
     return False

@@ -1,7 +1,8 @@
 """`unchecked`: the result of an allocation is followed although it may be NULL.
 
 Decides from the walk of the failure: on some path from the call the NULL reaches a `->`, a `*`, an
-index, or a function that fills memory, with no test between. A request that cannot fail
+index, or a function that fills memory, with no test between. In a test, or in a function that runs
+only at boot (where nothing could be done about it), that is a note and no bug. A request that cannot fail
 (`__GFP_NOFAIL`) and a blocking take from a mempool are left out. Not seen: a result handed to a
 function that follows it.
 
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.c.failing import NULL, walk
 from headway.audit.c.masks import Analysis, Site
+from headway.audit.c.words import purpose_of
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]
@@ -53,17 +55,19 @@ def _may_be_null(analysis: Analysis, site: Site) -> bool:
 def _finding(analysis: Analysis, site: Site, used: tuple[int, str]) -> Finding:
     function, call = analysis.function, site.call
     line, text = used
+    purpose = purpose_of(function.path, function.name)
+    bug = not function.boot and (purpose is None or "test" not in purpose.reason)
     return Finding(
         path=function.path,
         line=call.line,
         function=function.name,
         rule=RULE.id,
         verdict="unchecked-result",
-        bug=True,
+        bug=bug,
         message=f"{call.op}() may return NULL, and {site.target} is followed without a test",
         fix=f"test {site.target} before line {line}, and undo what was done so far",
         evidence=(Evidence(line, f"followed here: {text[:60]}"),),
-        severity="error",
+        severity="error" if bug else "note",
         site=call.text,
         span=(function.line, function.end),
     )
