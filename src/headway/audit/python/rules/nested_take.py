@@ -33,7 +33,7 @@ def find(program: Program) -> Iterator[Finding]:
             if pool is None or not use.takes or not use.waits:
                 continue
             first = _same(program.held(use.held), use.place)
-            if first is not None and _is_signal(pool, use):
+            if first is not None and _is_private(pool, use, first, function):
                 continue
             if first is not None:
                 if _judge(pool, use):
@@ -43,9 +43,17 @@ def find(program: Program) -> Iterator[Finding]:
         yield from _through_calls(program, function, module)
 
 
-def _is_signal(pool: Pool, use: Use) -> bool:
-    """A lock of one call, taken twice by hand: the second take waits for another thread's release."""
-    return pool.kind is Kind.LOCK and pool.place[0] == "l" and ".acquire(" in use.text
+def _is_private(pool: Pool, use: Use, first: Held, function: Function) -> bool:
+    """A pool of one call: a lock taken by hand is a signal, and a count that is not used up never waits."""
+    if pool.place[0] != "l":
+        return False
+    if pool.kind is Kind.LOCK:
+        by_hand = any(
+            each.line == first.line and ".acquire(" in each.text for each in function.uses
+        )
+        return by_hand or ".acquire(" in use.text
+    held = sum(1 for each in use.held if each.place == use.place)
+    return pool.size is not None and held < pool.size
 
 
 def _same(held: list[Held], place: str) -> Held | None:

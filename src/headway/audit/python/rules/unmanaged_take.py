@@ -38,6 +38,8 @@ def find(program: Program) -> Iterator[Finding]:
             pool = program.pools.get(loss.place)
             if pool is None or pool.kind in (Kind.QUEUE, Kind.EXECUTOR):
                 continue
+            if pool.place[0] == "l" and pool.kind is not Kind.POOL:
+                continue  # a lock of one call ends with it
             verdict, words = _HOW[loss.how]
             severity: Severity = "error" if loss.how == "return" else "warning"
             name = label(pool)

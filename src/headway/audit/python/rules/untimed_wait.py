@@ -49,6 +49,8 @@ def find(program: Program) -> Iterator[Finding]:
 def _severity(outer: Pool, inner: Pool, use: Use, held: Held) -> Severity | None:
     if held.place == use.place or outer.shape.awaits is not inner.shape.awaits:
         return None
+    if outer.place[0] == "l" and outer.kind is Kind.LOCK:
+        return None  # a lock of one call is a signal
     if inner.kind in _PARTIES and not use.takes:
         if outer.kind in LOCKS or outer.kind is Kind.POOL:
             return "warning"
