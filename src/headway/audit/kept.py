@@ -36,6 +36,8 @@ class Kept:
 
     def __init__(self, directory: Path | None, rules: str) -> None:
         self._rules = hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
+        self._began = time.time()
+        self._state = ""
         self._store: sqlite3.Connection | None = None
         self._known: dict[str, tuple[str, str, str]] = {}
         self._new: list[tuple[str, str, str, str, str, float]] = []
@@ -92,12 +94,13 @@ class Kept:
     def get_whole(self, paths: Sequence[str]) -> str | None:
         """The answer for all these files together, if none of them changed since."""
         known = self._known.get(_many(paths))
-        return known[2] if known is not None and known[1] == _state(paths) else None
+        self._state = _state(paths)  # before anything is read
+        return known[2] if known is not None and known[1] == self._state else None
 
     def put_whole(self, paths: Sequence[str], answer: str) -> None:
-        """Keep an answer for all these files together."""
+        """Keep an answer for all these files together, as they were when it was asked for."""
         if self._store is not None:
-            row = (self._rules, _many(paths), "", _state(paths), answer, time.time())
+            row = (self._rules, _many(paths), "", self._state, answer, time.time())
             self._new.append(row)
 
     def put(self, path: str, digest: str, answer: str) -> None:
@@ -107,8 +110,8 @@ class Kept:
         seen = signature(path)
         now = time.time()
         changed = max((int(part) for part in seen.split(":")[1:3]), default=0) if ":" in seen else 0
-        if now - changed / 1e9 < _FRESH_S:
-            seen = "fresh"  # so that the next run reads it again
+        if self._began - changed / 1e9 < _FRESH_S:
+            seen = "fresh"  # it may have changed after it was read: the next run reads it again
         self._new.append((self._rules, _real(path), seen, digest, answer, now))
 
 
