@@ -174,4 +174,4 @@ def test_every_rule_has_its_page() -> None:
     for rule in FRONT_END.rules:
         page = (ROOT / "docs" / "audit" / f"{rule.id}.md").read_text()
         assert page.startswith(f"# {rule.id}\n")
-        assert all(f"| {verdict} |" in page for verdict in rule.verdicts)
+        assert all(f"| `{verdict}` |" in page for verdict in rule.verdicts)
