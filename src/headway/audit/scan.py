@@ -22,7 +22,7 @@ from headway.errors import UsageError
 __all__ = ["FRONT_ENDS", "Report", "audit", "front_ends", "rules"]
 
 # Modules with an object FRONT_END, in the order of the report. A new language adds its name here.
-FRONT_ENDS: tuple[str, ...] = ("headway.audit.c",)
+FRONT_ENDS: tuple[str, ...] = ("headway.audit.c", "headway.audit.python")
 
 _SUPPRESSED = re.compile(r"headway:\s*ok(?:\[([\w, -]+)\])?\(\s*([^()]*[^()\s])\s*\)")
 

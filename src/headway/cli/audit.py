@@ -89,6 +89,7 @@ def command(
     from headway.audit import report as reports
     from headway.audit import scan
     from headway.audit.finding import Options
+    from headway.audit.settings import names_near
 
     with _progress() as progress:
         options = Options(
@@ -97,6 +98,7 @@ def command(
             flag=flag,
             jobs=jobs,
             cache=None if no_cache else _cache(),
+            names=names_near(paths[0]),
             progress=progress,
         )
         report = scan.audit(paths, options)

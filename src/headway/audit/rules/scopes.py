@@ -1,10 +1,9 @@
 """`scopes`: allocation scopes that are not closed, and flags that a scope makes needless.
 
-`memalloc_nofs_save()` and its kin restrict every request of the task until restored. Decides three
+`memalloc_nofs_save()` and its kin restrict every request of the task until restored. Decides two
 things: a save from which some path leaves the function without the restore (a bug: the task stays
-restricted); GFP_NOFS or GFP_NOIO inside a matching scope (redundant); and a function outside any
-scope that says GFP_NOFS, which the kernel has wanted as a scope since 2016 (off: a note nobody can
-act on alone is noise; ask for the rule by name). GFP_KERNEL inside a scope is right and never named.
+restricted), and GFP_NOFS or GFP_NOIO inside a matching scope (redundant). GFP_KERNEL inside a scope is
+right and never named. It does not say which flags outside of scopes are worth converting to one.
 
 Source: Documentation/core-api/gfp_mask-from-fs-io.rst and include/linux/sched/mm.h of Linux 6.12.
 """
