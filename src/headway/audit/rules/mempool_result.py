@@ -1,8 +1,8 @@
 """`mempool-result`: a mempool's element tested where it cannot be NULL, or not tested where it can.
 
 Decides from the mask of `mempool_alloc()`: with direct reclaim it waits and never fails, so a test
-is dead code (a note; there are many, so it is off unless asked for by name); without, it fails
-whenever the reserve is empty, and then the result must be tested.
+is dead code (a note: nothing breaks); without, it fails whenever the reserve is empty, and then the
+result must be tested.
 
 Source: mm/mempool.c of Linux 6.12.
 """
