@@ -62,7 +62,7 @@ def check(
     if report.verdict == "ok":
         report = replace(report, reason=_none(found), trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
-    least = _least(locals_, model, max_states) if sizes else {}
+    least = smallest_sizes(locals_, model, max_states) if sizes else {}
     return replace(report, complete=found.complete and not found.dead, min_reserve=least)
 
 
@@ -207,7 +207,7 @@ def _kept(actor: Actor) -> list[int] | None:
     return next((path for held, path in paths.items() if any(held)), None)
 
 
-def _least(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
+def smallest_sizes(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
     """For each pool the smallest size from which on all are safe; None where that is not known."""
     found: dict[str, int | None] = {}
     for pool, name in enumerate(model.pools):

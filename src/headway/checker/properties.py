@@ -161,9 +161,10 @@ def suspects(trial: Trial) -> list[Task]:
 
 
 def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]]) -> bool:
-    """Whether a request fits once everything outside the circle has come home."""
+    """Whether a request fits once all has come home that is held outside the circle, save by who ended."""
     assert local.pending is not None
     _, index, count = local.pending
     stats = trial.ledger.pools[index].stats()
     inside = sum(its.held[index] for _, its in circle)
+    inside += sum(its.held[index] for task, its in trial.pairs() if task.done)
     return bool(stats.reserve_count + stats.outstanding - inside >= count)

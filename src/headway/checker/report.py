@@ -30,6 +30,9 @@ class Report:
     release: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    method: str = "counts"  # counts: of alike tasks; schedules: one run each
+    why: str = ""  # why not by counts
+    assumed: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         return {

@@ -82,6 +82,7 @@ class Trial:
     ) -> list[Option]:
         """Take the choices of `schedule`, then (by `chance`, if given) go on, at most `limit` steps.
 
+        `chance` picks one of the options by its place; a negative number stops.
         Without `chance` it goes on only while there is one option, and `halt` does not say to stop.
         Gives the options where it stopped: none if it ran to the end.
         Raises: Diverged if a choice of the schedule does not exist.
@@ -108,7 +109,8 @@ class Trial:
     ) -> Option | None:
         """What comes next when no schedule says it: by chance, or the only thing that can."""
         if chance is not None:
-            return options[chance(options)]
+            picked = chance(options)
+            return options[picked] if picked >= 0 else None
         alone = self._alone(options)
         return alone[0] if len(alone) == 1 else None
 

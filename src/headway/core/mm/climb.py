@@ -47,8 +47,9 @@ def alloc(
         _check(pool, gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
-    pool.tell("request", count, owner=who)
     mask = masks.restrict(gfp, scope)
+    may_fail = timeout_s is not None or int(mask) & MAY_WAIT != DIRECT_RECLAIM
+    pool.tell("request", count, owner=who, may_fail=may_fail)
     steps = pool.first
     if light_tried:
         steps = tuple(step for step in steps if step is not LIGHT)
