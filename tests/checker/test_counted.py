@@ -95,7 +95,7 @@ def test_real_code_agrees_with_every_interleaving_of_its_steps(counts: Any, data
         report = counted(program(model, texts), SETTINGS, sizes=False)
         assert (report.verdict, report.complete) == (verdict, verdict == "ok")
         if verdict == "deadlock":
-            assert len([e for e in report.trace]) == shortest
+            assert len(report.trace) == shortest
 
 
 def _one_by_one(model: Model, actors: dict[str, Any]) -> Model:
@@ -167,7 +167,9 @@ def test_each_kind_of_task_is_run_once_however_many_there_are() -> None:
     runs = []
 
     def noted(pool: Any) -> None:
-        print(len(runs))  # a closed-over list would be shared: see how often the code runs from outside
+        print(
+            len(runs)
+        )  # a closed-over list would be shared: see how often the code runs from outside
         pool.free(pool.alloc())
 
     def main() -> None:

@@ -72,7 +72,9 @@ def counted(
     )  # fmt: skip
 
 
-def _searched(plain: Plain, capacities: tuple[int, ...], meter: Meter, shortest: bool = True) -> Any:
+def _searched(
+    plain: Plain, capacities: tuple[int, ...], meter: Meter, shortest: bool = True
+) -> Any:
     found = Search(plain.locals_, capacities, meter.left).run(shortest)
     meter.left -= found.states
     if not found.dead and not found.complete:
@@ -98,7 +100,9 @@ def _check_roomy(plain: Plain, meter: Meter) -> None:
         raise NotPlain("too many combinations of what allocators may add")
     for capacities in product(*ranges):
         if _searched(plain, capacities, meter, shortest=False).dead:
-            raise NotPlain("an allocator that works may lead to a deadlock that a failing one prevents")
+            raise NotPlain(
+                "an allocator that works may lead to a deadlock that a failing one prevents"
+            )
 
 
 def _keeps(plain: Plain) -> bool:

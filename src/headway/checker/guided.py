@@ -29,7 +29,9 @@ class _Guide:
         self._play = Play(plain.model)
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
-        self._now: tuple[int, int, int] | None = None  # task, operations then, units it needs of a pool
+        self._now: tuple[int, int, int] | None = (
+            None  # task, operations then, units it needs of a pool
+        )
         self._pool = 0
         self.trial: Trial
 

@@ -71,6 +71,9 @@ class Ledger:
         self.locals: list[Local] = []
         self.owners: list[str] = []  # the names of the tasks, in order of start
         self.unmergeable: str | None = None
+        self._called: Counter[str] = Counter()  # how many tasks of a name there are
+        # What was found of a function with its arguments: kept with them, so that no id is used again.
+        self._known: dict[tuple[int, ...], tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {}
         self._out: set[tuple[int, int]] = set()  # (pool, element)
         self._holders: dict[tuple[int, int], list[int]] = {}  # (pool, element) -> task numbers
 
@@ -91,6 +94,9 @@ class Ledger:
         """
         if parent is not None:
             parent.children += 1
+        same = (id(fn), *map(id, args))
+        if not self._out and same in self._known:
+            return self._enter(name, self._known[same][2], parent)
         unique = ("start", parent.identity, parent.children) if parent is not None else ("main",)
         why = shared_by(fn, self._accept)
         for arg in args:
@@ -101,9 +107,15 @@ class Ledger:
             why = f"{name} is given an object that others may have too"
         self.unmergeable = self.unmergeable or why
         cells = tuple(self._canon(cell, unique) for cell in closed_over(fn))
-        self.locals.append(Local((name, self._canon(fn, unique), canon, cells)))
-        same = sum(1 for local in self.locals if local.identity[0] == name)
-        self.owners.append(name if parent is None else f"{name}-{same}")
+        identity = (name, self._canon(fn, unique), canon, cells)
+        if why is None and not self._out:
+            self._known[same] = (fn, args, identity)
+        return self._enter(name, identity, parent)
+
+    def _enter(self, name: str, identity: tuple[Any, ...], parent: Local | None) -> str:
+        self.locals.append(Local(identity))
+        self._called[name] += 1
+        self.owners.append(name if parent is None else f"{name}-{self._called[name]}")
         return self.owners[-1]
 
     def _canon(self, value: Any, unique: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -101,7 +101,7 @@ def _judged(play: Play, target: str) -> Report:
     sizes = dict(zip(model.pools, model.capacities, strict=True))
     report = Report(
         target, "ok", "this schedule stops half-way", schedules=1, trace=tuple(play.trace),
-        replay=playing.render(play.taken), counts=sizes,
+        replay=playing.render(play.taken), counts=sizes, method="model",
     )  # fmt: skip
     if stuck := play.stuck():
         names = tuple(play.names[task] for task in stuck)

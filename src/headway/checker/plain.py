@@ -34,7 +34,9 @@ class Plain:
     model: Model
     locals_: Locals
     tasks: tuple[tuple[int, ...], ...]  # for each actor, the numbers of its tasks in a run
-    after: tuple[tuple[int | None, ...], ...]  # for each step, operations done then; None: a child's
+    after: tuple[
+        tuple[int | None, ...], ...
+    ]  # for each step, operations done then; None: a child's
     backed: tuple[bool, ...]
     notes: tuple[str, ...]
     runs: int

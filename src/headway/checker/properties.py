@@ -90,8 +90,9 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
     stuck = [(task, trial.ledger.locals[task.number - 1]) for task in tasks]
     stuck.sort(key=lambda pair: pair[1].arrived)
     names = tuple(task.name for task, _ in stuck)
+    heads = _heads(trial)
     for task, local in stuck:
-        if (lost := _lost(trial, local)) is not None:
+        if any(local is head for head in heads) and (lost := _lost(trial, local)) is not None:
             return Finding(
                 "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
             )
@@ -119,16 +120,21 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
     )
 
 
+def _heads(trial: Trial) -> list[Local]:
+    """Who waits longest for each pool."""
+    found: dict[int, Local] = {}
+    for _, local in trial.parked():
+        if local.pending is not None:
+            found.setdefault(local.pending[1], local)
+    return list(found.values())
+
+
 def _lost(trial: Trial, local: Local) -> str | None:
     """What lies ready for a task that waits at the head of its queue; None if it waits rightly."""
-    if local.pending is None:
-        return None
+    assert local.pending is not None
     _, index, count = local.pending
-    first = next(
-        other for _, other in trial.parked() if other.pending and other.pending[1] == index
-    )
     stats = trial.ledger.pools[index].stats()
-    if first is local and stats.reserve_count >= count:
+    if stats.reserve_count >= count:
         return f"{stats.reserve_count} of {trial.ledger.names[index]} lie in the reserve"
     return None
 

@@ -11,6 +11,13 @@ from typing import Any, final
 
 from headway.checker.ledger import Entry
 
+_HOW = {
+    "model": "the model, by counts of alike tasks",
+    "counts": "real code, learned and searched by counts of alike tasks",
+    "schedules": "real code, schedule by schedule",
+    "sampled": "real code, schedules by chance",
+}
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Report:
     release: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
-    method: str = "counts"  # counts: of alike tasks; schedules: one run each
+    method: str = "counts"  # a key of `_HOW`
     why: str = ""  # why not by counts
     assumed: tuple[str, ...] = ()
 
@@ -48,6 +55,8 @@ class Report:
             ],
             "replay": self.replay,
             "min_reserve": {name: n for name, n in self.min_reserve.items() if n is not None},
+            "method": self.method,
+            "assumed": list(self.assumed),
         }
 
     def text(self) -> str:
@@ -66,7 +75,10 @@ class Report:
         seen = "that is all of them" if self.complete else "not all of them"
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
-        lines.append(f"{self.schedules} schedules run, {self.states} states seen; {seen}")
+        lines.append(f"{_HOW[self.method]}: {self.schedules} runs, {self.states} states; {seen}")
+        if self.why:
+            lines.append(f"not by counts: {self.why}")
+        lines += [f"assumed: {assumed}" for assumed in self.assumed]
         lines += [f"note: {note}" for note in self.notes]
         if self.verdict != "ok" and self.replay is not None:
             lines.append(f"again: headway check {self.target} --replay {self.replay}")

@@ -175,9 +175,7 @@ def replay(
         return _replayed(program, Settings(ambient=ambient), schedule, target)
 
 
-def _replayed(
-    program: Callable[[], Any], settings: Settings, schedule: str, target: str
-) -> Report:
+def _replayed(program: Callable[[], Any], settings: Settings, schedule: str, target: str) -> Report:
     trial = Trial(program, settings)
     try:
         options = trial.follow(parse(schedule), halt=suspects)

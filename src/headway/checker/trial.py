@@ -100,7 +100,7 @@ class Trial:
                     limit -= 1
                     option = free
                 self._take(option)
-                if self.failures():
+                if self._failed(option.task):
                     break
         return options
 
@@ -138,10 +138,15 @@ class Trial:
         """What ended tasks badly. A time limit that ran out early is the caller's, and no finding."""
         return [
             (task, task.failure)
-            for task, local in self.pairs()
-            if task.failure is not None
-            and not (isinstance(task.failure, PoolTimeout) and local.expired)
+            for task in self.simulator.tasks
+            if task.failure is not None and self._failed(task.number)
         ]
+
+    def _failed(self, number: int) -> bool:
+        failure = self.simulator.tasks[number - 1].failure
+        if failure is None:
+            return False
+        return not (isinstance(failure, PoolTimeout) and self.ledger.locals[number - 1].expired)
 
     def pairs(self) -> Iterable[tuple[Task, Local]]:
         """Each task, and what is known of it."""

@@ -169,6 +169,7 @@ class Simulator:
         self._guards: list[_Guard] = []
         self._parks = 0
         self.tasks: list[Task] = []
+        self._steps: list[Option] = []  # the next step of each, made once
         self.clock_s = 0.0
         self.current: Task | None = None
         self.reports: list[str] = []
@@ -179,12 +180,17 @@ class Simulator:
         """Add a task; it runs nothing before the oracle picks it."""
         task = Task(len(self.tasks) + 1, name, body)
         self.tasks.append(task)
+        self._steps.append(Option(task.number))
         return task
 
     def options(self) -> list[Option]:
         """What can happen next; the clock is moved if that alone lets a task go on. Empty at the end."""
         while True:
-            found = [Option(task.number) for task in self.tasks if self._can_go_on(task)]
+            found = [
+                step
+                for task, step in zip(self.tasks, self._steps, strict=True)
+                if not task.done and self._can_go_on(task)
+            ]
             if self._cancels:
                 found += [
                     Option(task.number, Kind.CANCEL) for task in self.tasks if _cancellable(task)
@@ -264,7 +270,7 @@ class Simulator:
     def _can_go_on(self, task: Task) -> bool:
         if task.done:
             return False
-        if task.ticket is None:
+        if not isinstance(task.pending, Park) or task.pending.ticket.woken:
             return True
         return task.deadline is not None and task.deadline <= self.clock_s
 

@@ -145,9 +145,7 @@ class ObservedPool(Generic[E]):
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
-            event = Event(
-                kind, self, owner or self.runtime.owner(), count, element, to, may_fail
-            )
+            event = Event(kind, self, owner or self.runtime.owner(), count, element, to, may_fail)
             for hook in self._hooks:
                 hook(event)
 

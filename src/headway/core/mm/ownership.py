@@ -28,7 +28,9 @@ class Event:
     count: int = 1
     element: Any = None
     to: str | None = None
-    may_fail: bool = False  # of a request: it may come back with nothing, or with a time limit's error
+    may_fail: bool = (
+        False  # of a request: it may come back with nothing, or with a time limit's error
+    )
 
 
 Hook: TypeAlias = Callable[[Event], object]
