@@ -18,7 +18,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar, final
+from typing import Any, NoReturn, Protocol, TypeVar, final
 
 from headway.checker.ledger import Ledger, Local
 from headway.checker.trial import Settings
@@ -26,7 +26,7 @@ from headway.core.mm.composite import Callables
 from headway.core.plan import Call, Now, Offload, Park, Plan
 from headway.errors import HeadwayError
 from headway.runtimes import scopes
-from headway.runtimes.simulator import Task
+from headway.runtimes.simulator import Cancelled, Task
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class NotPlain(HeadwayError):
     """The code cannot be learned this way; the message says why."""
 
 
-class _Enough(BaseException):
+class Enough(BaseException):
     """Thrown into a task that need not go on: it has said too much, or the reason is known."""
 
 
@@ -81,26 +81,42 @@ class _Guard:
         pass
 
 
+class Script(Protocol):
+    """What decides which tasks are run, and how requests end that may end in more than one way."""
+
+    def runs(self, number: int) -> bool:
+        """Whether a task is run, when its turn comes."""
+
+    def meets(self, probe: Probe, number: int, what: tuple[Any, ...]) -> str:
+        """How an operation of a task ends: ``granted``, ``none``, ``PoolTimeout``, ``Cancelled``, ``done``.
+
+        Raises: Enough where the task need not go on.
+        """
+
+
 @final
 class Probe:
     """The runtime of pools while tasks are learned: it answers each request at once."""
 
     locked = True
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, script: Script | None = None) -> None:
         self._settings = settings
+        self._script = script
         self._current: Task | None = None
         self._todo: list[tuple[Task, Callable[..., Any], tuple[Any, ...], contextvars.Context]] = []
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._guards = 0
         self._operations = 0
         self._requests = 0
+        self._hidden: list[Any] = []  # a reserve, as long as a request is to find none
         self._why: str | None = None
         self._waiting: list[PoolFacts] = []  # the pools asked, the outermost request first
         self.ledger = Ledger(lambda: self._current, lambda who: None)
         self.tasks: list[Learned] = []
         self.pools: list[PoolFacts] = []
         self.notes: list[str] = []
+        self.outcomes: dict[int, BaseException] = {}  # of a script's tasks: what ended them badly
 
     def learn(self, program: Callable[[], Any]) -> None:
         """Run it all.
@@ -110,10 +126,12 @@ class Probe:
         with self._settings.ambient(self):  # type: ignore[arg-type]
             try:
                 self._add(program, (), None)
-            except (HeadwayError, _Enough) as error:
+            except (HeadwayError, Enough) as error:
                 raise NotPlain(self._why or str(error)) from error
             while self._todo:
-                self._run(*self._todo.pop(0))
+                task, *rest = self._todo.pop(0)
+                if self._script is None or self._script.runs(task.number):
+                    self._run(task, *rest)
         if self._guards != len(self.pools):
             raise NotPlain("it uses more than pools: a zone, a cache or a device")
         for facts in self.pools:
@@ -157,7 +175,10 @@ class Probe:
                 _drive(fn(*args), context)
             else:
                 context.run(fn, *args)
-        except (Exception, SystemExit, _Enough) as error:
+        except (Exception, SystemExit, Enough, Cancelled) as error:
+            if self._script is not None and self._why is None:
+                self.outcomes[task.number] = error
+                return
             raise NotPlain(self._why or f"{task.name} raises {type(error).__name__}") from error
         finally:
             self._current = None
@@ -166,7 +187,7 @@ class Probe:
 
     def _refuse(self, why: str) -> NoReturn:
         self._why = self._why or why
-        raise _Enough
+        raise Enough
 
     # -- pools -----------------------------------------------------------------------------------
 
@@ -194,14 +215,37 @@ class Probe:
             case "request":
                 self._requests += 1
                 self._waiting.append(facts)
-                if event.may_fail:
-                    self._refuse(f"{task.name} asks {facts.name} in a way that may come to nothing")
                 if event.count > facts.size:
                     self._refuse(f"{task.name} asks for more at once than {facts.name} has")
+                if self._script is not None:
+                    self._asks(task, facts, event.count, event.gives_up)
+                elif event.gives_up:
+                    self._refuse(f"{task.name} asks {facts.name} in a way that may come to nothing")
+            case "release" if self._script is not None:
+                self._meets(task, ("give", self.ledger.index(event.pool), event.count))
             case "grant" if not self._waiting:
                 self._refuse(f"{task.name} takes from the reserve of {facts.name} directly")
             case "transfer":
                 self._refuse(f"{task.name} passes an element of {facts.name} on")
+
+    def _meets(self, task: Task, what: tuple[Any, ...]) -> str:
+        assert self._script is not None
+        return self._script.meets(self, task.number, what)
+
+    def _asks(self, task: Task, facts: PoolFacts, count: int, gives_up: str) -> None:
+        """Make a request end as the script says."""
+        if not facts.is_fixed:
+            self._refuse(f"{facts.name} has an allocator, and some task asks in more ways than one")
+        result = self._meets(task, ("take", self.pools.index(facts), count, gives_up))
+        pool = facts.pool
+        if result == "Cancelled":
+            raise Cancelled
+        if result == "granted":
+            while pool.reserve_count < count:
+                pool.capacity += 1
+                pool.put_back(_another(facts))
+        else:
+            self._hidden, pool._reserve[:] = [*pool._reserve], []
 
     def run(self, plan: Plan[T]) -> T:
         """Carry a plan out; a wait ends at once, with an element made for it."""
@@ -217,7 +261,9 @@ class Probe:
                 self._ended(depth, end.value)
                 result: T = end.value
                 return result
-            except Exception as failure:
+            except Enough:
+                raise
+            except BaseException as failure:
                 self._ended(depth, failure)
                 raise
             answer = error = None
@@ -227,6 +273,9 @@ class Probe:
                 error = failure
 
     def _ended(self, depth: int, result: Any) -> None:
+        if self._hidden and self._waiting:
+            self._waiting[-1].pool._reserve.extend(self._hidden)
+            self._hidden = []
         del self._waiting[depth:]
         self.ledger.ended(result)
 
@@ -242,6 +291,8 @@ class Probe:
             return 0.0
         if isinstance(request, Park) and self._waiting:
             facts = self._waiting[-1]
+            if self._hidden or request.timeout_s is not None:
+                return False
             if not facts.is_fixed:
                 self._refuse(f"the allocator of {facts.name} gives nothing")
             while not request.ticket.woken:

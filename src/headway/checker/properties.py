@@ -19,6 +19,7 @@ from typing import Any, final
 from headway.checker.ledger import Local
 from headway.checker.raw import RawPrimitive
 from headway.checker.trial import Diverged, Trial
+from headway.core.mm.ladder import Wake
 from headway.runtimes.simulator import Task
 
 
@@ -167,10 +168,18 @@ def suspects(trial: Trial) -> list[Task]:
 
 
 def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]]) -> bool:
-    """Whether a request fits once all has come home that is held outside the circle, save by who ended."""
+    """Whether a request fits once all has come home that is held outside the circle, save by who ended.
+
+    Where pools serve in order, who is behind somebody of the circle is not served before that one.
+    """
     assert local.pending is not None
     _, index, count = local.pending
-    stats = trial.ledger.pools[index].stats()
+    pool = trial.ledger.pools[index]
+    if pool.wake is Wake.FIFO:
+        first = next(its for _, its in circle if its.pending is not None and its.pending[1] == index)
+        if first is not local:
+            return False
+    stats = pool.stats()
     inside = sum(its.held[index] for _, its in circle)
     inside += sum(its.held[index] for task, its in trial.pairs() if task.done)
     return bool(stats.reserve_count + stats.outstanding - inside >= count)

@@ -16,6 +16,7 @@ Source: the split of shuttle (engine below, schedulers above); FoundationDB's si
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -28,8 +29,8 @@ from headway.runtimes import scopes
 T = TypeVar("T")
 
 
-class Cancelled(BaseException):
-    """Thrown into a task that the oracle chose to cancel (asyncio: ``CancelledError``)."""
+class Cancelled(CancelledError):
+    """Thrown into a task that the oracle chose to cancel, which asyncio would cancel so."""
 
 
 class Body(Protocol):

@@ -48,8 +48,10 @@ def alloc(
     if pool.closed:
         raise pool.closed_error()
     mask = masks.restrict(gfp, scope)
-    may_fail = timeout_s is not None or int(mask) & MAY_WAIT != DIRECT_RECLAIM
-    pool.tell("request", count, owner=who, may_fail=may_fail)
+    gives_up = "none" if int(mask) & MAY_WAIT != DIRECT_RECLAIM else "PoolTimeout"
+    if timeout_s is None and gives_up != "none":
+        gives_up = ""
+    pool.tell("request", count, owner=who, gives_up=gives_up)
     steps = pool.first
     if light_tried:
         steps = tuple(step for step in steps if step is not LIGHT)

@@ -141,11 +141,11 @@ class ObservedPool(Generic[E]):
         element: Any = None,
         to: str | None = None,
         owner: str | None = None,
-        may_fail: bool = False,
+        gives_up: str = "",
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
-            event = Event(kind, self, owner or self.runtime.owner(), count, element, to, may_fail)
+            event = Event(kind, self, owner or self.runtime.owner(), count, element, to, gives_up)
             for hook in self._hooks:
                 hook(event)
 

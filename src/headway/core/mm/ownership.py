@@ -28,9 +28,7 @@ class Event:
     count: int = 1
     element: Any = None
     to: str | None = None
-    may_fail: bool = (
-        False  # of a request: it may come back with nothing, or with a time limit's error
-    )
+    gives_up: str = ""  # of a request: how it ends if it gets nothing: "none" or "PoolTimeout"
 
 
 Hook: TypeAlias = Callable[[Event], object]
