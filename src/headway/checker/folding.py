@@ -25,7 +25,7 @@ _MOST_PARTS = 64
 _OPAQUE = object()
 
 
-def place(below: Callable[[], Any], name: Callable[[Any], Any]) -> Place | None:
+def place(below: Callable[..., Any], name: Callable[[Any], Any]) -> Place | None:
     """Where the code that calls this is, up to the frame whose function is `below`; None if that cannot be told.
 
     `name` gives words for a pool or an element, or None for what is neither.
@@ -67,7 +67,9 @@ def _said(value: Any, name: Callable[[Any], Any]) -> Any:
 def _for_loops(code: CodeType) -> tuple[tuple[int, int], ...]:
     """From where to where each ``for`` loop of code goes; an iterator is on the stack in there."""
     return tuple(
-        (step.offset, step.argval) for step in dis.get_instructions(code) if step.opname == "FOR_ITER"
+        (step.offset, step.argval)
+        for step in dis.get_instructions(code)
+        if step.opname == "FOR_ITER"
     )
 
 

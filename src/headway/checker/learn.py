@@ -50,6 +50,9 @@ class Learned:
     local: Local
     kind: int  # the number of the first task of its kind: the one that was run
     children: list[tuple[int, int]] = field(default_factory=list)
+    started: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # the same, counting only what waits or gives
 
 
 @final
@@ -108,6 +111,8 @@ class Probe:
         self._kinds: dict[tuple[Any, ...], int] = {}
         self._guards = 0
         self._operations = 0
+        self._done = 0
+        self.functions: dict[int, Callable[..., Any]] = {}
         self._requests = 0
         self._hidden: list[Any] = []  # a reserve, as long as a request is to find none
         self._why: str | None = None
@@ -129,9 +134,9 @@ class Probe:
             except (HeadwayError, Enough) as error:
                 raise NotPlain(self._why or str(error)) from error
             while self._todo:
-                task, *rest = self._todo.pop(0)
+                task, fn, args, context = self._todo.pop(0)
                 if self._script is None or self._script.runs(task.number):
-                    self._run(task, *rest)
+                    self._run(task, fn, args, context)
         if self._guards != len(self.pools):
             raise NotPlain("it uses more than pools: a zone, a cache or a device")
         for facts in self.pools:
@@ -146,19 +151,23 @@ class Probe:
         parent = self._current
         assert parent is not None
         mine = self.tasks[parent.number - 1]
-        mine.children.append((len(mine.local.history), self._add(fn, args, mine.local)))
+        done = len(mine.local.history)
+        number = self._add(fn, args, mine.local)
+        mine.children.append((done, number))
+        mine.started.append((self._done, number))
 
     def _add(self, fn: Callable[..., Any], args: tuple[Any, ...], parent: Local | None) -> int:
         called = getattr(fn, "__name__", type(fn).__name__)
         name = self.ledger.note(called, fn, args, parent)
         if self.ledger.unmergeable is not None:
-            self._refuse(self.ledger.unmergeable)
+            self.refuse(self.ledger.unmergeable)
         local = self.ledger.locals[-1]
         number = len(self.ledger.locals)
         kind = self._kinds.setdefault(local.identity, number)
         self.tasks.append(Learned(number, local, kind))
         if kind == number:
             task = Task(number, name, None)  # type: ignore[arg-type]
+            self.functions[number] = fn
             self._todo.append((task, fn, args, contextvars.copy_context()))
         return number
 
@@ -169,7 +178,7 @@ class Probe:
         args: tuple[Any, ...],
         context: contextvars.Context,
     ) -> None:
-        self._current, self._operations = task, 0
+        self._current, self._operations, self._done = task, 0, 0
         try:
             if inspect.iscoroutinefunction(fn):
                 _drive(fn(*args), context)
@@ -185,7 +194,7 @@ class Probe:
         if self._why is not None:  # it caught what was thrown
             raise NotPlain(self._why)
 
-    def _refuse(self, why: str) -> NoReturn:
+    def refuse(self, why: str) -> NoReturn:
         self._why = self._why or why
         raise Enough
 
@@ -194,7 +203,7 @@ class Probe:
     def adopt(self, pool: Any) -> None:
         is_fixed = hasattr(pool, "capacity")
         if not is_fixed and type(pool._backend) is not Callables:
-            self._refuse(f"pool {pool.name} stands on something that may itself wait")
+            self.refuse(f"pool {pool.name} stands on something that may itself wait")
         name = self.ledger.adopt(pool)
         if is_fixed and self._settings.mirrored:
             pool._reserve.reverse()
@@ -206,27 +215,29 @@ class Probe:
         """The second hook of each pool, after the ledger's."""
         self._operations += 1
         if self._operations > _MOST:
-            self._refuse(f"a task does more than {_MOST} operations")
+            self.refuse(f"a task does more than {_MOST} operations")
         facts = self.pools[self.ledger.index(event.pool)]
         task = self._current
         if task is None:
-            self._refuse(f"pool {facts.name} is used where no task runs")
+            self.refuse(f"pool {facts.name} is used where no task runs")
         match event.kind:
             case "request":
                 self._requests += 1
                 self._waiting.append(facts)
                 if event.count > facts.size:
-                    self._refuse(f"{task.name} asks for more at once than {facts.name} has")
+                    self.refuse(f"{task.name} asks for more at once than {facts.name} has")
                 if self._script is not None:
                     self._asks(task, facts, event.count, event.gives_up)
                 elif event.gives_up:
-                    self._refuse(f"{task.name} asks {facts.name} in a way that may come to nothing")
-            case "release" if self._script is not None:
-                self._meets(task, ("give", self.ledger.index(event.pool), event.count))
+                    self.refuse(f"{task.name} asks {facts.name} in a way that may come to nothing")
+            case "release":
+                if self._script is not None:
+                    self._meets(task, ("give", self.ledger.index(event.pool), event.count))
+                self._done += 1
             case "grant" if not self._waiting:
-                self._refuse(f"{task.name} takes from the reserve of {facts.name} directly")
+                self.refuse(f"{task.name} takes from the reserve of {facts.name} directly")
             case "transfer":
-                self._refuse(f"{task.name} passes an element of {facts.name} on")
+                self.refuse(f"{task.name} passes an element of {facts.name} on")
 
     def _meets(self, task: Task, what: tuple[Any, ...]) -> str:
         assert self._script is not None
@@ -235,8 +246,9 @@ class Probe:
     def _asks(self, task: Task, facts: PoolFacts, count: int, gives_up: str) -> None:
         """Make a request end as the script says."""
         if not facts.is_fixed:
-            self._refuse(f"{facts.name} has an allocator, and some task asks in more ways than one")
+            self.refuse(f"{facts.name} has an allocator, and some task asks in more ways than one")
         result = self._meets(task, ("take", self.pools.index(facts), count, gives_up))
+        self._done += 1
         pool = facts.pool
         if result == "Cancelled":
             raise Cancelled
@@ -257,7 +269,7 @@ class Probe:
                 request = plan.throw(error) if error is not None else plan.send(answer)
             except StopIteration as end:
                 if self._requests == before:
-                    self._refuse("it does more with pools than to take and to give back")
+                    self.refuse("it does more with pools than to take and to give back")
                 self._ended(depth, end.value)
                 result: T = end.value
                 return result
@@ -294,12 +306,12 @@ class Probe:
             if self._hidden or request.timeout_s is not None:
                 return False
             if not facts.is_fixed:
-                self._refuse(f"the allocator of {facts.name} gives nothing")
+                self.refuse(f"the allocator of {facts.name} gives nothing")
             while not request.ticket.woken:
                 facts.pool.capacity += 1
                 facts.pool.put_back(_another(facts))
             return True
-        self._refuse(f"it asks for {type(request).__name__}")
+        self.refuse(f"it asks for {type(request).__name__}")
 
     def guard(self) -> _Guard:
         self._guards += 1

@@ -98,7 +98,7 @@ class Ledger:
         if not self._out and same in self._known:
             return self._enter(name, self._known[same][2], parent)
         unique = ("start", parent.identity, parent.children) if parent is not None else ("main",)
-        why = shared_by(fn, self._accept)
+        why = shared_by(fn, self._accept, is_first=parent is None)
         for arg in args:
             if why is None and self._pool_of(arg) is None and callable(arg):
                 why = shared_by(arg, self._accept)
@@ -141,6 +141,10 @@ class Ledger:
                 if not holders or task.number in holders:
                     return ("unit", index, bool(holders))
         return None
+
+    def holders(self, index: int, value: Any) -> list[int]:
+        """Which tasks hold this element of a pool, by their numbers."""
+        return self._holders.get((index, id(value)), []) if (index, id(value)) in self._out else []
 
     def _pool_of(self, value: Any) -> Any:
         """The pool that a value is, or a method of which it is, or whose asynchronous face."""

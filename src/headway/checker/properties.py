@@ -176,7 +176,9 @@ def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]])
     _, index, count = local.pending
     pool = trial.ledger.pools[index]
     if pool.wake is Wake.FIFO:
-        first = next(its for _, its in circle if its.pending is not None and its.pending[1] == index)
+        first = next(
+            its for _, its in circle if its.pending is not None and its.pending[1] == index
+        )
         if first is not local:
             return False
     stats = pool.stats()

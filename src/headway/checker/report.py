@@ -14,8 +14,8 @@ from headway.checker.ledger import Entry
 _HOW = {
     "model": "the model, by counts of alike tasks",
     "counts": "real code, learned and searched by counts of alike tasks",
+    "branches": "real code, learned result by result and searched by states",
     "schedules": "real code, schedule by schedule",
-    "sampled": "real code, schedules by chance",
 }
 
 
@@ -39,6 +39,7 @@ class Report:
     counts: dict[str, int] = field(default_factory=dict)
     method: str = "counts"  # a key of `_HOW`
     why: str = ""  # why not by counts
+    repeats: int = 0  # how many lines at the end of the trace come again for ever
     assumed: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
@@ -63,7 +64,11 @@ class Report:
         """The finding first, the evidence under it, the command that repeats it last."""
         lines = [f"{self.verdict}: {self.reason}"]
         width = max((len(entry.task) for entry in self.trace), default=0)
-        lines += [_line(number, entry, width) for number, entry in enumerate(self.trace, 1)]
+        round_from = len(self.trace) - self.repeats if self.repeats else -1
+        for number, entry in enumerate(self.trace):
+            if number == round_from:
+                lines.append("  and from here round and round:")
+            lines.append(_line(number + 1, entry, width))
         lines += [f"  {release}" for release in self.release]
         for name, size in self.min_reserve.items():
             has = self.counts.get(name)

@@ -56,9 +56,11 @@ def closed_over(fn: Any) -> list[Any]:
     return found
 
 
-def shared_by(fn: Any, accept: Accept) -> str | None:
+def shared_by(fn: Any, accept: Accept, *, is_first: bool = False) -> str | None:
     """What `fn` shares with others besides pools, in words; None if nothing.
 
+    Of the function itself (`is_first`), which runs once and makes the pools, what it reads does not count: who
+    else reads it is found when that one is looked at.
     `accept` is asked of each value that a function takes from outside, whether it is a pool or of one.
     """
     seen: set[Any] = set()
@@ -81,9 +83,9 @@ def shared_by(fn: Any, accept: Accept) -> str | None:
                 todo.append(value)
             elif inspect.isclass(value) and not _is_library(value):
                 todo += [part for part in vars(value).values() if isinstance(part, FunctionType)]
-                if bad := _mutable_part(value):
+                if (bad := _mutable_part(value)) and not is_first:
                     return f"{one.__name__} uses {name}, which has a {bad}"
-            elif not _is_harmless(value):
+            elif not _is_harmless(value) and (not is_first or type(value).__module__ == "random"):
                 return f"{one.__name__} uses {name}, a {type(value).__name__}"
     return None
 

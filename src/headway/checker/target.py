@@ -17,12 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headway.checker.branched import branched
 from headway.checker.counted import counted
 from headway.checker.explore import Result, Search, partial
 from headway.checker.learn import NotPlain
 from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
 from headway.checker.report import Report
+from headway.checker.rounds import judged
 from headway.checker.schedule import parse, render
 from headway.checker.sizing import smallest_sizes
 from headway.checker.trial import Ambient, Diverged, Settings, Trial
@@ -111,22 +113,25 @@ def check(
     sizes: bool = True,
     threads: bool = False,
     by_counts: bool = True,
+    cancels: int = 0,
 ) -> Report:
     """Search the schedules of `program`, and repeat on the real code what was found.
 
-    By counts of alike tasks if `by_counts` and the code allows it, else schedule by schedule.
+    By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
+    schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run.
     Raises: UsageError if `max_schedules` is below 1.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    settings = Settings(ambient=ambient, threads=threads)
+    settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
     why = ""
     with _undisturbed(program):
         if by_counts:
-            try:
-                return counted(program, settings, target=target, sizes=sizes, runs=max_schedules)
-            except NotPlain as reason:
-                why = str(reason)
+            for how in (branched,) if cancels else (counted, branched):
+                try:
+                    return how(program, settings, target=target, sizes=sizes, runs=max_schedules)
+                except NotPlain as reason:
+                    why = str(reason)
         report = _by_schedules(program, settings, target, max_schedules, seed, sizes)
     return replace(report, method="schedules", why=why)
 
@@ -165,14 +170,22 @@ def _by_schedules(
 
 
 def replay(
-    program: Callable[[], Any], schedule: str, *, target: str = "", ambient: Ambient = made_for
+    program: Callable[[], Any],
+    schedule: str,
+    *,
+    target: str = "",
+    ambient: Ambient = made_for,
 ) -> Report:
     """Run one schedule, and say what it led to.
 
     Raises: UsageError if the text is no schedule, or not one of this program.
     """
+    settings = Settings(ambient=ambient, cancels=schedule.count("x"))
+    stem, tilde, cycle = schedule.partition("~")
     with _undisturbed(program):
-        return _replayed(program, Settings(ambient=ambient), schedule, target)
+        if tilde:
+            return _went_round(program, settings, stem, cycle, target)
+        return _replayed(program, settings, schedule, target)
 
 
 def _replayed(program: Callable[[], Any], settings: Settings, schedule: str, target: str) -> Report:
@@ -195,6 +208,22 @@ def _replayed(program: Callable[[], Any], settings: Settings, schedule: str, tar
     return replace(
         report, verdict=found.verdict, reason=found.reason, stuck=found.stuck, release=found.release
     )
+
+
+def _went_round(
+    program: Callable[[], Any], settings: Settings, stem: str, cycle: str, target: str
+) -> Report:
+    try:
+        found, trace, lines = judged(program, settings, parse(stem), parse(cycle))
+    except Diverged as error:
+        raise UsageError(str(error)) from error
+    report = Report(
+        target, "ok", "this round ends, or lets everybody get on", schedules=1, states=1, trace=trace,
+        replay=f"{stem}~{cycle}", repeats=lines,
+    )  # fmt: skip
+    if found is None:
+        return report
+    return replace(report, verdict=found.verdict, reason=found.reason, stuck=found.stuck)
 
 
 def _report(result: Result, target: str) -> Report:

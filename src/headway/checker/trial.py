@@ -22,8 +22,8 @@ from typing import Any, TypeAlias, final
 from headway.checker.ledger import Ledger, Local
 from headway.checker.schedule import Schedule
 from headway.errors import HeadwayError, PoolTimeout
-from headway.runtimes.baton import BatonRuntime, body_of
-from headway.runtimes.simulator import Kind, Option, Simulator, Task
+from headway.runtimes.baton import BatonRuntime, CoroutineBody, body_of
+from headway.runtimes.simulator import Cancelled, Kind, Option, Simulator, Task
 
 Ambient: TypeAlias = Callable[[BatonRuntime], AbstractContextManager[Any]]
 
@@ -43,6 +43,7 @@ class Settings:
     merging: bool = True  # tasks are thought to share only pools
     mirrored: bool = False  # fixed pools give their elements in the opposite order
     threads: bool = False
+    cancels: int = 0  # how many waits of asynchronous tasks may be cancelled in one run
 
 
 @final
@@ -57,7 +58,8 @@ class Trial:
         self.forks: list[Schedule] = []  # other answers to choices made inside a step
         self.steps = 0
         self._arrivals = 0
-        self.simulator = Simulator(self._inside, fine=False, expires=True)
+        cancels = settings.cancels
+        self.simulator = Simulator(self._inside, fine=False, expires=True, cancels=cancels)
         self.ledger = Ledger(lambda: self.simulator.current, lambda who: self.runtime.point(who))
         self.runtime = BatonRuntime(
             self.simulator,
@@ -89,7 +91,7 @@ class Trial:
         """
         self._given, self._chance = schedule, chance
         with self._settings.ambient(self.runtime):
-            while options := self.simulator.options():
+            while options := self.options():
                 if len(self.taken) < len(schedule):
                     option = self._find(schedule[len(self.taken)], options)
                 elif (free := self._free(options, chance)) is None or limit == 0:
@@ -103,6 +105,19 @@ class Trial:
                 if self._failed(option.task):
                     break
         return options
+
+    def options(self) -> list[Option]:
+        """What can happen next; only asynchronous tasks can be cancelled."""
+        found = self.simulator.options()
+        if not self._settings.cancels:
+            return found
+        tasks = self.simulator.tasks
+        return [
+            option
+            for option in found
+            if option.kind is not Kind.CANCEL
+            or isinstance(tasks[option.task - 1].body, CoroutineBody)
+        ]
 
     def _free(
         self, options: Sequence[Option], chance: Callable[[Sequence[Option]], int] | None
@@ -144,7 +159,7 @@ class Trial:
 
     def _failed(self, number: int) -> bool:
         failure = self.simulator.tasks[number - 1].failure
-        if failure is None:
+        if failure is None or isinstance(failure, Cancelled):
             return False
         return not (isinstance(failure, PoolTimeout) and self.ledger.locals[number - 1].expired)
 
@@ -224,7 +239,7 @@ class Trial:
         for pool in self.ledger.pools:
             stats = pool.stats()
             counts.append((pool.name, stats.min_count, stats.reserve_count, stats.outstanding))
-        return (frozenset(tasks.items()), tuple(counts))
+        return (frozenset(tasks.items()), tuple(counts), self.simulator.cancels)
 
     def _state(self, task: Task, local: Local, rank: int | None) -> tuple[Any, ...]:
         if task.done:

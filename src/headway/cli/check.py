@@ -34,6 +34,15 @@ def command(
         int | None,
         typer.Option("--seed", metavar="S", help="For the runs at random, if not all can be seen."),
     ] = None,
+    cancel: Annotated[
+        int,
+        typer.Option(
+            "--cancel",
+            metavar="N",
+            min=0,
+            help="Cancel asynchronous tasks where they wait, N times in a run.",
+        ),
+    ] = 0,
     replay: Annotated[
         str | None,
         typer.Option("--replay", metavar="SCHEDULE", help="Run one schedule, as a report gave it."),
@@ -41,7 +50,7 @@ def command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Find deadlocks, leaks and errors in code that uses pools: the shortest schedule, and the safe sizes.
+    """Find deadlocks, livelocks, starvation, leaks and errors in code that uses pools, and the safe sizes.
 
     The function makes its pools and starts its tasks with hw.spawn(fn, *args). Exit status: 0 nothing
     found, 1 found something, 2 misuse.
@@ -50,8 +59,10 @@ def command(
         raise UsageError(
             "--seed and --replay exclude each other: a replay leaves nothing to chance"
         )
-    of = _model if target.endswith(".toml") else _code
-    report = of(target, max_schedules, seed, replay)
+    if target.endswith(".toml"):
+        report = _model(target, max_schedules, seed, replay)
+    else:
+        report = _code(target, max_schedules, seed, replay, cancel)
     if as_json:
         console.print_json(report.json())
     else:
@@ -59,15 +70,16 @@ def command(
     return 0 if report.verdict == "ok" else 1
 
 
-def _code(target: str, max_schedules: int, seed: int | None, replay: str | None) -> Report:
+def _code(
+    target: str, max_schedules: int, seed: int | None, replay: str | None, cancels: int
+) -> Report:
     from headway.checker import target as checking
-    from headway.runtimes.scopes import made_for
 
     program = checking.load(target)
     if replay is not None:
-        return checking.replay(program, replay, target=target, ambient=made_for)
+        return checking.replay(program, replay, target=target)
     return checking.check(
-        program, target=target, ambient=made_for, max_schedules=max_schedules, seed=seed
+        program, target=target, max_schedules=max_schedules, seed=seed, cancels=cancels
     )
 
 

@@ -163,7 +163,7 @@ class Simulator:
         is told of each request carried out, and its answer."""
         self._choose = choose
         self._fine = fine
-        self._cancels = cancels
+        self.cancels = cancels
         self._expires = expires
         self._may_fail = may_fail
         self._observe = observe
@@ -192,7 +192,7 @@ class Simulator:
                 for task, step in zip(self.tasks, self._steps, strict=True)
                 if not task.done and self._can_go_on(task)
             ]
-            if self._cancels:
+            if self.cancels:
                 found += [
                     Option(task.number, Kind.CANCEL) for task in self.tasks if _cancellable(task)
                 ]
@@ -217,7 +217,7 @@ class Simulator:
         if option.kind is Kind.EXPIRE and task.deadline is not None:
             self.clock_s = max(self.clock_s, task.deadline)
         if option.kind is Kind.CANCEL:
-            self._cancels -= 1
+            self.cancels -= 1
             self._cancel(task)
         else:
             self._advance(task, self._carry_out(task, task.pending) if task.pending else None)
