@@ -30,6 +30,7 @@ from headway.checker.trial import Settings
 _MOST = 200_000
 _PROPOSALS = 40
 _MOST_SIZES = 64
+_FOR_SIZES = 30_000  # states for the sizes of one pool, or twice what the program itself took
 
 
 @final
@@ -67,7 +68,7 @@ def branched(
         shown = _goes_round(program, settings, learned, found)
     least = {}
     if sizes and (shown is None or shown.finding.verdict == "deadlock"):
-        least = _smallest(learned, settings.cancels, most)
+        least = _smallest(learned, settings.cancels, min(most, max(_FOR_SIZES, 2 * found.states)))
     common: dict[str, Any] = {
         "schedules": learned.runs, "states": found.states, "notes": tuple(learned.notes),
         "counts": {facts.name: facts.size for facts in learned.pools}, "min_reserve": least,
@@ -161,7 +162,8 @@ def _descend(
     safe = None
     for size in range(bound, max(0, bound - _MOST_SIZES), -1):
         sizes = (*others[:pool], size, *others[pool + 1 :])
-        found = Product(learned, sizes, cancels).explore(most)
+        found = Product(learned, sizes, cancels).explore(most, shortest=False)
+        most -= found.states
         if found.verdict is not None:
             return safe
         if not found.complete:

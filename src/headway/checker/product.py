@@ -89,8 +89,32 @@ class Product:
 
     # -- search ------------------------------------------------------------------------------------
 
-    def explore(self, most: int, keep: bool = False) -> Explored:
-        """Breadth first until something is found; with `keep`, edges and all."""
+    def explore(self, most: int, keep: bool = False, shortest: bool = True) -> Explored:
+        """Breadth first until something is found; with `keep`, edges and all.
+
+        What is found is the shortest if `shortest`; else returns to quiet pools are taken first, which is quicker.
+        """
+        quiet = () if keep or self.has_loops else self._quiet()
+        if quiet and shortest:
+            quick = self._explore(most, keep, quiet)
+            if quick.verdict is None:
+                return quick
+            found = self._explore(most, keep, ())
+            return found if found.verdict is not None else quick
+        return self._explore(most, keep, quiet)
+
+    def _quiet(self) -> tuple[int, ...]:
+        """Pools served in order, from which nobody asks in a way that may come to nothing.
+
+        A return to one of these commutes with everything: whoever could have been served before it is, in
+        the same order, after it. So where a task is about to make one, nothing else need be tried.
+        """
+        if self._cancels:
+            return ()
+        noisy = {n.what[1] for n in self._nodes if n.what[0] == "take" and n.what[3]}
+        return tuple(p for p, fifo in enumerate(self._fifo) if fifo and p not in noisy)
+
+    def _explore(self, most: int, keep: bool, quiet: Sequence[int]) -> Explored:
         first = self.first()
         found = Explored(came={first: None})
         seen = {self._canonical(first)}
@@ -101,7 +125,8 @@ class Product:
             if found.states > most:
                 found.complete = False
                 return found
-            edges = list(self.edges(state))
+            edges = self._return_to(state, quiet) if quiet else None
+            edges = edges or list(self.edges(state))
             if (verdict := self.verdict(state, edges)) is not None:
                 found.verdict, found.stuck, last = verdict
                 found.moves = [*found.way(state), *last]
@@ -121,7 +146,10 @@ class Product:
         if self.has_loops:
             return state
         waiting = [task for queue in state.queues for task in queue]
-        others = sorted(pair for task, pair in enumerate(state.tasks) if task not in waiting)
+        if waiting:
+            others = sorted([p for task, p in enumerate(state.tasks) if task not in waiting])
+        else:
+            others = sorted(state.tasks)
         queues = tuple(tuple(state.tasks[task] for task in queue) for queue in state.queues)
         return (tuple(others), queues, state.free, state.cancels)
 
@@ -147,6 +175,8 @@ class Product:
 
     def stuck(self, state: State) -> list[int]:
         """Tasks that wait, without a limit, for what only each other hold, or who ended."""
+        if not any(state.queues):
+            return []
         circle = [t for queue in state.queues for t in queue if not self._at(state, t).what[3]]
         while circle:
             kept = list(self._sizes)
@@ -193,6 +223,14 @@ class Product:
             if state.cancels and what[0] == "take" and self._kinds[pair[0]].is_async:
                 yield self._leaves(state._replace(cancels=state.cancels - 1), task, "Cancelled")
 
+    def _return_to(self, state: State, quiet: Sequence[int]) -> list[Edge] | None:
+        """A return to one of some pools, if a task is about to make one."""
+        for task, (_, number) in enumerate(state.tasks):
+            what = self._nodes[number].what
+            if what[0] == "give" and what[1] in quiet:
+                return [self._gives(state, task)]
+        return None
+
     def _asks(self, state: State, task: int) -> Edge:
         _, pool, n, how = self._at(state, task).what
         if n <= state.free[pool] and not (self._fifo[pool] and state.queues[pool]):
@@ -200,7 +238,7 @@ class Product:
         if how == "none":
             return self._edge(task, "none", self._moved(state, task, "none"), [task])
         queues = _replaced(state.queues, pool, (*state.queues[pool], task))
-        return Move(task + 1, WAITS), state._replace(queues=queues)
+        return Move(task + 1, WAITS), State(state.tasks, state.free, queues, state.cancels)
 
     def _gives(self, state: State, task: int) -> Edge:
         state, served = self._given(state, task)
@@ -210,7 +248,8 @@ class Product:
         """Stop waiting, or do not even ask."""
         pool = self._at(state, task).what[1]
         queue = tuple(other for other in state.queues[pool] if other != task)
-        state = state._replace(queues=_replaced(state.queues, pool, queue))
+        queues = _replaced(state.queues, pool, queue)
+        state = State(state.tasks, state.free, queues, state.cancels)
         after, served = self._served(self._moved(state, task, result), pool)
         return self._edge(task, result, after, [task, *served], served)
 
@@ -232,9 +271,8 @@ class Product:
     def _given(self, state: State, task: int) -> tuple[State, list[int]]:
         _, pool, n = self._at(state, task).what
         after = self._moved(state, task, "done")
-        return self._served(
-            after._replace(free=_replaced(after.free, pool, after.free[pool] + n)), pool
-        )
+        free = _replaced(after.free, pool, after.free[pool] + n)
+        return self._served(State(after.tasks, free, after.queues, after.cancels), pool)
 
     def _served(self, state: State, pool: int) -> tuple[State, list[int]]:
         """After units came, or somebody left: who waits and can be served now is."""
@@ -242,8 +280,9 @@ class Product:
         for task in state.queues[pool]:
             if self._at(state, task).what[2] <= state.free[pool]:
                 queue = tuple(other for other in state.queues[pool] if other != task)
-                state = state._replace(queues=_replaced(state.queues, pool, queue))
-                state = self._granted(state, task)
+                queues = _replaced(state.queues, pool, queue)
+                waiting = State(state.tasks, state.free, queues, state.cancels)
+                state = self._granted(waiting, task)
                 served.append(task)
             elif self._fifo[pool]:
                 break
@@ -252,7 +291,7 @@ class Product:
     def _granted(self, state: State, task: int) -> State:
         _, pool, n, _ = self._at(state, task).what
         free = _replaced(state.free, pool, state.free[pool] - n)
-        return self._moved(state._replace(free=free), task, "granted")
+        return self._moved(State(state.tasks, free, state.queues, state.cancels), task, "granted")
 
     def _moved(self, state: State, task: int, result: str) -> State:
         kind, number = state.tasks[task]
@@ -261,7 +300,7 @@ class Product:
         tasks[task] = (kind, target.number)
         for child in started:
             tasks.append((child, self._kinds[child].start.number))
-        return state._replace(tasks=tuple(tasks))
+        return State(tuple(tasks), state.free, state.queues, state.cancels)
 
 
 def _replaced(values: tuple, at: int, value: object) -> tuple:  # type: ignore[type-arg]

@@ -97,9 +97,8 @@ class Task:
         self.number = number
         self.name = name
         self.body = body
-        self.pending: Request | None = (
-            None  # what it asked for and has not got; None before its start
-        )
+        # What it asked for and has not got; None before its start.
+        self.pending: Request | None = None
         self.deadline: float | None = None
         self.parked_at = 0  # order of arrival of parked tasks
         self.done = False
