@@ -30,7 +30,7 @@ from headway.checker.trial import Settings
 _MOST = 200_000
 _PROPOSALS = 40
 _MOST_SIZES = 64
-_FOR_SIZES = 30_000  # states for the sizes of one pool, or twice what the program itself took
+_LONG = 2000  # steps of a run in which nobody waits
 
 
 @final
@@ -68,7 +68,7 @@ def branched(
         shown = _goes_round(program, settings, learned, found)
     least = {}
     if sizes and (shown is None or shown.finding.verdict == "deadlock"):
-        least = _smallest(learned, settings.cancels, min(most, max(_FOR_SIZES, 2 * found.states)))
+        least = _smallest(learned, settings.cancels, 4 * runs // max(1, len(capacities)))
     common: dict[str, Any] = {
         "schedules": learned.runs, "states": found.states, "notes": tuple(learned.notes),
         "counts": {facts.name: facts.size for facts in learned.pools}, "min_reserve": least,
@@ -116,7 +116,7 @@ def _goes_round(
 def _smallest(learned: Automata, cancels: int, most: int) -> dict[str, int | None]:
     """For each pool the smallest size from which on none deadlocks, the others as they are or, failing that, roomy."""
     roomy = tuple(10**6 for _ in learned.pools)
-    needs = _needs(learned, Product(learned, roomy, cancels).explore(20_000, keep=True))
+    needs = _needs(learned, _all_tasks(Product(learned, roomy, cancels)))
     own = tuple(facts.size for facts in learned.pools)
     found: dict[str, int | None] = {}
     for pool, facts in enumerate(learned.pools):
@@ -127,9 +127,19 @@ def _smallest(learned: Automata, cancels: int, most: int) -> dict[str, int | Non
     return found
 
 
-def _needs(learned: Automata, roomy: Explored) -> tuple[int, ...]:
+def _all_tasks(roomy: Product) -> tuple[tuple[int, int], ...]:
+    """The tasks of one run in which nobody waits: each goes on until it ends, or for a while."""
+    state = roomy.first()
+    for _ in range(_LONG):
+        edge = next(roomy.edges(state), None)
+        if edge is None:
+            break
+        state = edge[1]
+    return state.tasks
+
+
+def _needs(learned: Automata, tasks: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     """Sizes at which nobody waits: the most each task holds and asks for."""
-    tasks = max((state.tasks for state in roomy.graph), key=len, default=())
     needs = [0] * len(learned.pools)
     for kind, _ in tasks:
         own = _of_kind(learned, kind)

@@ -68,8 +68,13 @@ class Report:
         for number, entry in enumerate(self.trace):
             if number == round_from:
                 lines.append("  and from here round and round:")
-            lines.append(_line(number + 1, entry, width))
+            lines.append(f"  {number + 1:2}  {entry.task:<{width}}  {said(entry)}")
         lines += [f"  {release}" for release in self.release]
+        return "\n".join([*lines, *self.after()])
+
+    def after(self) -> list[str]:
+        """What is said after the finding: sizes, what was seen and taken for granted, how to see it again."""
+        lines = []
         for name, size in self.min_reserve.items():
             has = self.counts.get(name)
             lines.append(
@@ -86,19 +91,22 @@ class Report:
         lines += [f"assumed: {assumed}" for assumed in self.assumed]
         lines += [f"note: {note}" for note in self.notes]
         if self.verdict != "ok" and self.replay is not None:
-            lines.append(f"again: headway check {self.target} --replay {self.replay}")
-        return "\n".join(lines)
+            target = self.target or "TARGET"
+            lines.append(f"again: headway check {target} --replay {self.replay}")
+        return lines
 
 
-def _line(number: int, entry: Entry, width: int) -> str:
+def said(entry: Entry) -> str:
+    """What happened in a line of a trace, in words."""
     pool = f"{entry.n} of {entry.pool}"
     acts = {
         ("alloc", "granted"): f"takes {pool}",
         ("alloc", "waits"): f"asks for {pool}, and waits",
         ("alloc", "none"): f"asks for {pool}, and gets none",
+        ("alloc", "PoolTimeout"): f"asks for {pool}, and its time is up",
+        ("alloc", "Cancelled"): f"asks for {pool}, and is cancelled",
         ("free", "done"): f"gives back {pool}",
         ("hand_over", "done"): f"puts {pool} in flight",
         ("transfer", "done"): f"passes {pool} on",
     }
-    act = acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")
-    return f"  {number:2}  {entry.task:<{width}}  {act}"
+    return acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")

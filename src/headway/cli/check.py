@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,10 @@ def command(
         str | None,
         typer.Option("--replay", metavar="SCHEDULE", help="Run one schedule, as a report gave it."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Draw the report as a page, too."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -63,6 +68,10 @@ def command(
         report = _model(target, max_schedules, seed, replay)
     else:
         report = _code(target, max_schedules, seed, replay, cancel)
+    if html is not None:
+        from headway.checker.page import html as drawn
+
+        html.write_text(drawn(report), encoding="utf-8")
     if as_json:
         console.print_json(report.json())
     else:
