@@ -1,7 +1,8 @@
 """Find the schedule on which pools deadlock, and the sizes on which none does: the library under ``headway check``.
 
 It is a door and no more: `check` and `replay` go to `target` for code and to `modelled` for models, `size` to
-`modelled`, `largest` and `odds` to modules of those names. What is heavy is imported when it is called.
+`modelled`, `reserve` to `profile`, `largest` to `crowds`, `odds` to `sampling`. What is heavy is imported when it
+is called.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from headway.checker.crowds import Crowd
     from headway.checker.model import Model
     from headway.checker.modelled import Sizes
     from headway.checker.report import Report
+    from headway.checker.sampling import Odds
 
     ModelLike: TypeAlias = str | Path | Mapping[str, Any] | Model
 
-__all__ = ["check", "replay", "size"]
+__all__ = ["check", "largest", "odds", "replay", "reserve", "size"]
 
 MAX_SCHEDULES = 20_000
 
@@ -84,6 +87,50 @@ def size(model: ModelLike, pool: str, most: int | None = None) -> Sizes:
     from headway.checker import modelled
 
     return modelled.sizes(_model(model), pool, most)
+
+
+def reserve(model: ModelLike) -> dict[str, int] | None:
+    """By formula, in no time for any number of tasks: for each pool a size from which on all are safe together.
+
+    None where no formula holds: pools that are taken in a ring, or one request for several pools.
+
+    >>> steps = ["+bio", "+bio", "+bio", "-bio 3"]
+    >>> reserve({"pools": {"bio": 2}, "actors": {"mapper": {"count": 1_000_000, "steps": steps}}})
+    {'bio': 2000001}
+    """
+    from headway.checker.profile import reserves
+
+    known = _model(model)
+    found = reserves(known)
+    return None if found is None else dict(zip(known.pools, found.sizes, strict=True))
+
+
+def largest(model: ModelLike, actor: str) -> Crowd:
+    """How many tasks of one actor a model bears with its pools as they are.
+
+    >>> steps = ["+bio", "+bio", "-bio 2"]
+    >>> largest({"pools": {"bio": 10}, "actors": {"mapper": {"steps": steps}}}, "mapper").largest
+    9
+
+    Raises: UsageError if there is no such actor; HeadwayError if a count has too many states to see all.
+    """
+    from headway.checker import crowds
+
+    return crowds.largest(_model(model), actor)
+
+
+def odds(
+    subject: Callable[[], Any] | ModelLike, *, runs: int = 1000, seed: int = 0, spread: float = 0.0
+) -> Odds:
+    """How many of `runs` runs stall in which each step takes a random time of mean 1.
+
+    Tasks begin within `spread` such times. No proof of anything: `check` is.
+    """
+    from headway.checker import sampling, target
+
+    if callable(subject):
+        return target.sampled(subject, runs, seed, spread)
+    return sampling.of_model(_model(subject), runs, seed, spread)
 
 
 def _model(like: ModelLike) -> Model:

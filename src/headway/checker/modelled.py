@@ -19,10 +19,13 @@ from headway.checker.law import law
 from headway.checker.locals import Locals
 from headway.checker.model import FIFO, Actor, Amounts, Model, amounts_text
 from headway.checker.play import Play
+from headway.checker.profile import Reserves, reserves
 from headway.checker.report import Report
 from headway.errors import HeadwayError, UsageError
 
+FORMULA = "sizes by formula: safe together, and the smallest where the other pools are roomy"
 _MOST_SIZES = 1_000_000
+_FOR_FORMULA = 1000  # sizes in all; more are not judged one by one where a formula says the same
 
 
 @final
@@ -63,7 +66,9 @@ def check(
         report = replace(report, reason=_none(found), trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
     least = smallest_sizes(locals_, model, max_states) if sizes else {}
-    return replace(report, complete=found.complete and not found.dead, min_reserve=least)
+    notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes
+    complete = found.complete and not found.dead
+    return replace(report, complete=complete, min_reserve=least, notes=notes)
 
 
 def replay(model: Model, schedule: str, *, target: str = "") -> Report:
@@ -207,9 +212,19 @@ def _kept(actor: Actor) -> list[int] | None:
     return next((path for held, path in paths.items() if any(held)), None)
 
 
+def by_formula(locals_: Locals, model: Model) -> Reserves | None:
+    """The sizes by formula, where there are too many to be judged one by one."""
+    if sum(locals_.enough()) <= _FOR_FORMULA or len(model.pools) == 1:
+        return None
+    formula = reserves(model, locals_)
+    return formula if formula is not None and formula.is_exact else None
+
+
 def smallest_sizes(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
     """For each pool the smallest size from which on all are safe; None where that is not known."""
     found: dict[str, int | None] = {}
+    if (formula := by_formula(locals_, model)) is not None:
+        return dict(zip(model.pools, formula.sizes, strict=True))
     for pool, name in enumerate(model.pools):
         roomy = model
         for other, n in enumerate(locals_.enough()):

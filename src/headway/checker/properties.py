@@ -14,6 +14,7 @@ Source: Banker's graph reduction (Dijkstra 1965; Holt 1972); partial deadlock as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, final
 
 from headway.checker.ledger import Local
@@ -97,7 +98,7 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
             return Finding(
                 "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
             )
-    waits = "; ".join(_describe(trial, task, local) for task, local in stuck)
+    waits = "; ".join(_grouped([(t.name, _describe(trial, t, local)) for t, local in stuck]))
     later = len(trial.simulator.stuck()) - len(stuck)
     rest = f"; {later} more will, behind them" if ended and later else ""
     if not ended:
@@ -108,15 +109,28 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
     return Finding("deadlock", reason, names, _releases(trial, stuck))
 
 
+def _grouped(told: list[tuple[str, str]]) -> list[str]:
+    """Each name with what is said of it; where it is the same of many in a row, once."""
+    found = []
+    for words, group in groupby(told, lambda pair: pair[1]):
+        names = [name for name, _ in group]
+        if len(names) <= 2:
+            found += [f"{name} {words}" for name in names]
+            continue
+        shown = names if len(names) <= 4 else [names[0], names[1], f"... {names[-1]}"]
+        found.append(f"each of {', '.join(shown)} {words}")
+    return found
+
+
 def _describe(trial: Trial, task: Task, local: Local) -> str:
     held = [f"{n} of {trial.ledger.names[i]}" for i, n in sorted(local.held.items()) if n > 0]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
-        return f"{task.name} {holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
+        return f"{holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
     _, index, count = local.pending
     size = trial.ledger.pools[index].stats().min_count
     pool = trial.ledger.names[index]
-    return f"{task.name} {holds}waits for {count} more of {pool}" + (
+    return f"{holds}waits for {count} more of {pool}" + (
         f", which has only {size}" if count > size else ""
     )
 

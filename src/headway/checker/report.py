@@ -85,7 +85,8 @@ class Report:
         seen = "that is all of them" if self.complete else "not all of them"
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
-        lines.append(f"{_HOW[self.method]}: {self.schedules} runs, {self.states} states; {seen}")
+        runs, states = _count(self.schedules, "run"), _count(self.states, "state")
+        lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
         if self.why:
             lines.append(f"not by counts: {self.why}")
         lines += [f"assumed: {assumed}" for assumed in self.assumed]
@@ -94,6 +95,10 @@ class Report:
             target = self.target or "TARGET"
             lines.append(f"again: headway check {target} --replay {self.replay}")
         return lines
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def said(entry: Entry) -> str:

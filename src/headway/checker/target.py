@@ -25,6 +25,7 @@ from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
 from headway.checker.report import Report
 from headway.checker.rounds import judged
+from headway.checker.sampling import Odds, of_code
 from headway.checker.schedule import parse, render
 from headway.checker.sizing import smallest_sizes
 from headway.checker.trial import Ambient, Diverged, Settings, Trial
@@ -208,6 +209,18 @@ def _replayed(program: Callable[[], Any], settings: Settings, schedule: str, tar
     return replace(
         report, verdict=found.verdict, reason=found.reason, stuck=found.stuck, release=found.release
     )
+
+
+def sampled(
+    program: Callable[[], Any],
+    runs: int,
+    seed: int = 0,
+    spread: float = 0.0,
+    ambient: Ambient = made_for,
+) -> Odds:
+    """How many of `runs` timed runs of the real code stall; see `headway.checker.odds`."""
+    with _undisturbed(program):
+        return of_code(program, Settings(ambient=ambient), runs, seed, spread)
 
 
 def _went_round(
