@@ -29,6 +29,7 @@ class _Guide:
         self._play = Play(plain.model)
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
+        self._last = max(self._all, default=1)
         self._now: tuple[int, int, int] | None = (
             None  # task, operations then, units it needs of a pool
         )
@@ -38,10 +39,9 @@ class _Guide:
     def __call__(self, options: Sequence[Option]) -> int:
         if options[0].kind in (Kind.WORK, Kind.FAIL):
             return 1
-        ready = {option.task: index for index, option in enumerate(options)}
         tasks = self.trial.simulator.tasks
-        if not tasks[0].steps or max(self._all, default=1) > len(tasks):
-            return ready.get(1, -1)  # the function itself makes the pools, and starts the others
+        if not tasks[0].steps or self._last > len(tasks):
+            return _place(options, 1)  # the function itself makes the pools, and starts the others
         while True:
             if self._now is None or self._is_done(*self._now):
                 if not self._next():
@@ -50,10 +50,10 @@ class _Guide:
             number, _, needs = self._now
             pool = self.trial.ledger.pools[self._pool]
             if needs > pool.reserve_count:
-                helper = next((i for task, i in ready.items() if task not in self._all), None)
-                if helper is not None:
-                    return helper
-            return ready.get(number, -1)
+                for index, option in enumerate(options):
+                    if option.task not in self._all:
+                        return index  # somebody who only gives back
+            return _place(options, number)
 
     def _is_done(self, number: int, operations: int, needs: int) -> bool:
         task = self.trial.simulator.tasks[number - 1]
@@ -77,6 +77,14 @@ class _Guide:
             self._now = number, after, needs
             return True
         return False
+
+
+def _place(options: Sequence[Option], number: int) -> int:
+    """Where the next step of a task stands; -1 if it can take none."""
+    for index, option in enumerate(options):
+        if option.task == number:
+            return index
+    return -1
 
 
 def carried_out(

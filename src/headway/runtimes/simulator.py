@@ -97,8 +97,7 @@ class Task:
         self.number = number
         self.name = name
         self.body = body
-        # What it asked for and has not got; None before its start.
-        self.pending: Request | None = None
+        self.pending: Request | None = None  # asked for, and not got; None before its start
         self.deadline: float | None = None
         self.parked_at = 0  # order of arrival of parked tasks
         self.done = False
@@ -168,6 +167,7 @@ class Simulator:
         self._observe = observe
         self._guards: list[_Guard] = []
         self._parks = 0
+        self._limits = False  # whether any wait has had a time limit
         self.tasks: list[Task] = []
         self._steps: list[Option] = []  # the next step of each, made once
         self.clock_s = 0.0
@@ -191,12 +191,11 @@ class Simulator:
                 for task, step in zip(self.tasks, self._steps, strict=True)
                 if not task.done and self._can_go_on(task)
             ]
+            some = bool(found)
             if self.cancels:
-                found += [
-                    Option(task.number, Kind.CANCEL) for task in self.tasks if _cancellable(task)
-                ]
-            if any(option.kind is Kind.STEP for option in found):
-                return found + (self._expiring() if self._expires else [])
+                found += [Option(t.number, Kind.CANCEL) for t in self.tasks if _cancellable(t)]
+            if some:
+                return found + self._expiring() if self._limits and self._expires else found
             deadlines = [task.deadline for task in self.tasks if task.deadline is not None]
             if not deadlines:
                 return found
@@ -289,6 +288,7 @@ class Simulator:
             if isinstance(request, Park):
                 task.pending = request
                 if request.timeout_s is not None:
+                    self._limits = True
                     task.deadline = self.clock_s + request.timeout_s
                 if request.ticket.arm(lambda: True):
                     self._parks += 1
