@@ -1,9 +1,14 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+from headway.budgets import Budget
+from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.oom import Oom, OutOfMemory
+from headway.core.mm.shrinker import STOP
+from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -15,13 +20,18 @@ from headway.errors import (
     PoolTimeout,
     UsageError,
 )
+from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "STOP",
     "BlockError",
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
     "Composite",
     "Deadlock",
     "FailAlloc",
@@ -31,9 +41,13 @@ __all__ = [
     "Ladder",
     "Mempool",
     "NoMemory",
+    "Oom",
+    "OutOfMemory",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "ShrinkableCache",
+    "Together",
     "UsageError",
     "Wake",
     "Zone",

@@ -117,7 +117,9 @@ class Zone(edge.Zone):
 
     `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
     nothing back. `lock` keeps the arena from being swapped out; `huge` asks for huge pages; `debug`
-    catches use after free. A size that is no whole number of pages is rounded down.
+    catches use after free; `oom` is what a request gets that finds nothing, not even by reclaim: a
+    policy, or a callback that makes somebody give back. A size that is no whole number of pages is
+    rounded down.
 
     >>> zone = Zone("1MiB", min_free=0)
     >>> frames = Mempool(zone.buffers("256KiB"), min_count=4, name="frames")
