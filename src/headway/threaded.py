@@ -152,7 +152,9 @@ def open_device(spec: str, *, writable: bool = False, direct: bool | None = None
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
     Waits: never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    device = opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    adopt = getattr(ambient(), "adopt_device", None)  # under check a request may fail
+    return device if adopt is None else adopt(device)  # type: ignore[no-any-return]
 
 
 class _OwnBounce:

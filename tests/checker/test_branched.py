@@ -23,6 +23,7 @@ from tests.checker import gallery
 from tests.checker.test_gallery import BUGS, TWINS
 
 SETTINGS = Settings(ambient=made_for)
+FUZZING = settings.default.max_examples > 1000
 
 # -- agreement -------------------------------------------------------------------------------------
 
@@ -68,7 +69,7 @@ def program(size: int, actors: tuple[tuple[str, ...], ...], wake: hw.Wake) -> Ca
     return main
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=500 if FUZZING else 40, deadline=None, derandomize=not FUZZING)
 @given(st.integers(2, 3), st.tuples(STEPS, STEPS), st.sampled_from([hw.Wake.FIFO, hw.Wake.ANY_FIT]))
 def test_it_says_what_every_schedule_says(
     size: int, actors: tuple[tuple[str, ...], ...], wake: hw.Wake

@@ -10,7 +10,7 @@ import pytest
 
 from headway.checker.target import check, replay
 
-FILES = ("nesting", "orders", "batches", "limits", "flights", "asynchronous", "service")
+FILES = ("nesting", "orders", "batches", "limits", "flights", "asynchronous", "devices", "service")
 VERDICTS = ("ok", "deadlock", "livelock", "starvation", "leak", "error")
 
 

@@ -211,6 +211,9 @@ class Probe:
         self.pools.append(PoolFacts(pool, name, pool.min_count, is_fixed, sample))
         pool.watch(self._seen)
 
+    def adopt_device(self, device: Any) -> NoReturn:
+        self.refuse("it uses a device, whose requests may fail")
+
     def _seen(self, event: Any) -> None:
         """The second hook of each pool, after the ledger's."""
         self._operations += 1

@@ -198,6 +198,11 @@ class Ledger:
             case "hand_over" | "transfer":
                 self._gone(task, local, index, event, event.kind)
 
+    def did(self, task: Task, op: str, name: str, n: int, result: str) -> None:
+        """Something that is not a pool's: it is a result of the task's own too."""
+        self.trace.append(Entry(task.name, op, name, n, result))
+        self.locals[task.number - 1].history.append((op, name, n, result))
+
     def ended(self, result: Any) -> None:
         """The end of an operation that ran as a plan: what it gave, or raised."""
         task = self._current()

@@ -30,6 +30,8 @@ tr.round td{border-top:2px dashed #b3261e}
 td.waits{background:repeating-linear-gradient(45deg,#3a2220,#3a2220 6px,#15181c 6px,#15181c 12px)}}
 """
 
+_IO = ("read", "write", "flush")
+
 
 def html(report: Report) -> str:
     """The page, as text to be written to a file in UTF-8."""
@@ -51,7 +53,8 @@ def html(report: Report) -> str:
 
 def _lanes(report: Report) -> str:
     tasks = list(dict.fromkeys((*(entry.task for entry in report.trace), *report.stuck)))
-    pools = list(dict.fromkeys((*report.counts, *(entry.pool for entry in report.trace))))
+    used = (entry.pool for entry in report.trace if entry.op not in _IO)
+    pools = list(dict.fromkeys((*report.counts, *used)))
     head = "".join(f"<th>{escape(name)}</th>" for name in tasks)
     free = f"<th>free: {escape(', '.join(pools))}</th>"
     rows = [f"<tr><th></th>{free}{head}</tr>"]
@@ -87,6 +90,8 @@ def _apply(
         case "free", _:
             held[entry.task][entry.pool] -= entry.n
             out[entry.pool] -= entry.n
+        case op, _ if op in _IO:
+            pass
         case _:  # in flight, or another's
             held[entry.task][entry.pool] -= entry.n
 

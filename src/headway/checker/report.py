@@ -113,5 +113,11 @@ def said(entry: Entry) -> str:
         ("free", "done"): f"gives back {pool}",
         ("hand_over", "done"): f"puts {pool} in flight",
         ("transfer", "done"): f"passes {pool} on",
+        ("read", "done"): f"reads {entry.n} bytes of {entry.pool}",
+        ("read", "BlockError"): f"reads {entry.pool}, and that fails",
+        ("write", "done"): f"writes {entry.n} bytes to {entry.pool}",
+        ("write", "BlockError"): f"writes to {entry.pool}, and that fails",
+        ("flush", "done"): f"flushes {entry.pool}",
+        ("flush", "BlockError"): f"flushes {entry.pool}, and that fails",
     }
     return acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
+from headway.checker.devices import CheckedDevice, Injected
 from headway.checker.ledger import Ledger, Local
 from headway.checker.schedule import Schedule
 from headway.errors import HeadwayError, PoolTimeout
@@ -66,6 +67,7 @@ class Trial:
             current=lambda: self.simulator.current and self.simulator.current.body,
             start=self._start,
             adopt=self._adopt,
+            adopt_device=self._adopt_device,
             after=self.ledger.ended,
             threads=settings.threads,
         )
@@ -159,7 +161,7 @@ class Trial:
 
     def _failed(self, number: int) -> bool:
         failure = self.simulator.tasks[number - 1].failure
-        if failure is None or isinstance(failure, Cancelled):
+        if failure is None or isinstance(failure, Cancelled | Injected):
             return False
         return not (isinstance(failure, PoolTimeout) and self.ledger.locals[number - 1].expired)
 
@@ -203,6 +205,20 @@ class Trial:
         if settings.mirrored and hasattr(pool, "capacity"):
             pool._reserve.reverse()
         pool.inject(self._fails)
+
+    def _adopt_device(self, device: Any) -> CheckedDevice:
+        self.ledger.unmergeable = self.ledger.unmergeable or "a device remembers what was written"
+        return CheckedDevice(device, self._device_turn)
+
+    def _device_turn(self, op: str, name: str, length: int) -> bool:
+        """Let others go first; whether the request fails."""
+        task = self.simulator.current
+        if task is None:
+            return False
+        self.runtime.point(f"{op} {name}")
+        failed = self.simulator.fails()
+        self.ledger.did(task, op, name, length, "BlockError" if failed else "done")
+        return failed
 
     def _fails(self) -> bool:
         """Whether an allocator fails now. What comes next depends on it, so the state says it."""
