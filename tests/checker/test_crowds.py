@@ -173,3 +173,16 @@ def test_many_sizes_are_told_by_formula_and_it_is_said() -> None:
     report = check(table, max_schedules=10)
     assert report.min_reserve == {"a": 1001, "b": 1}
     assert "sizes by formula" in report.text()
+
+
+def test_a_hundred_thousand_tasks_are_no_trouble() -> None:
+    """Beyond what can be listed the smallest is told by formula, and what is listed is exact."""
+    steps = ["+bio", "+bio", "+bio", "-bio 3"]
+    table = {"pools": {"bio": 10}, "actors": {"m": {"count": 100_000, "steps": steps}}}
+    known = parse(table)
+    found = sizes(known, "bio", 30)
+    assert (found.smallest, found.safe, found.unsafe) == (200_001, (), tuple(range(1, 31)))
+    small = parse({**table, "actors": {"m": {"count": 20, "steps": steps}}})
+    assert sizes(small, "bio", 30).unsafe == tuple(range(1, 31))
+    report = check(table)
+    assert (report.verdict, report.min_reserve) == ("deadlock", {"bio": 200_001})

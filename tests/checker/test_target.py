@@ -214,7 +214,6 @@ def test_check_prints_the_designs_json(files: Path, capsys: pytest.CaptureFixtur
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {
         "verdict", "reason", "stuck", "complete", "schedules", "states", "trace", "replay", "min_reserve",
-        "method", "assumed",
     }  # fmt: skip
     assert (report["verdict"], report["min_reserve"]) == ("deadlock", {"bio": 3})
     assert command("check", "hang.py:demo", "--replay", report["replay"]) == 1

@@ -21,11 +21,13 @@ from headway.checker.model import FIFO, Actor, Amounts, Model, amounts_text
 from headway.checker.play import Play
 from headway.checker.profile import Reserves, reserves
 from headway.checker.report import Report
+from headway.checker.sums import is_plain, unsafe_sizes
 from headway.errors import HeadwayError, UsageError
 
 FORMULA = "sizes by formula: safe together, and the smallest where the other pools are roomy"
 _MOST_SIZES = 1_000_000
-_FOR_FORMULA = 1000  # sizes in all; more are not judged one by one where a formula says the same
+# Sizes in all; more are not judged one by one where a formula says the same: of several pools, and of one.
+_FOR_FORMULA, _FOR_SUMS = 1000, 20_000
 
 
 @final
@@ -93,7 +95,15 @@ def sizes(
         raise UsageError(
             f"pool {pool}: {most} sizes are to be listed; give --max, at most {_MOST_SIZES}"
         )
-    is_safe = judged(Locals(model), model, index, progress)
+    locals_ = Locals(model)
+    if (formula := by_formula(locals_, model)) is not None and is_plain(locals_):
+        bits = unsafe_sizes(locals_, most)
+        listed = range(1, most + 1)
+        safe = tuple(n for n in listed if not bits >> n & 1)
+        return Sizes(
+            formula.sizes[0], safe, tuple(n for n in listed if bits >> n & 1), law(model, index)
+        )
+    is_safe = judged(locals_, model, index, progress)
     last = len(is_safe) - 1  # from here on all are alike
     safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
     unsafe = tuple(n for n in range(1, most + 1) if not is_safe[min(n, last)])
@@ -214,7 +224,7 @@ def _kept(actor: Actor) -> list[int] | None:
 
 def by_formula(locals_: Locals, model: Model) -> Reserves | None:
     """The sizes by formula, where there are too many to be judged one by one."""
-    if sum(locals_.enough()) <= _FOR_FORMULA or len(model.pools) == 1:
+    if sum(locals_.enough()) <= (_FOR_SUMS if len(model.pools) == 1 else _FOR_FORMULA):
         return None
     formula = reserves(model, locals_)
     return formula if formula is not None and formula.is_exact else None

@@ -56,8 +56,6 @@ class Report:
             ],
             "replay": self.replay,
             "min_reserve": {name: n for name, n in self.min_reserve.items() if n is not None},
-            "method": self.method,
-            "assumed": list(self.assumed),
         }
 
     def text(self) -> str:
