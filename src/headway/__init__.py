@@ -12,6 +12,7 @@ from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
     Deadlock,
+    DeviceTimeout,
     GfpConflict,
     HeadwayError,
     NoMemory,
@@ -22,7 +23,7 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "BudgetQueue",
     "Composite",
     "Deadlock",
+    "DeviceTimeout",
     "FailAlloc",
     "Gfp",
     "GfpConflict",
@@ -58,5 +60,6 @@ __all__ = [
     "noio",
     "noreclaim",
     "open_device",
+    "open_stack",
     "spawn",
 ]
