@@ -164,7 +164,7 @@ def open_device(
         spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
     )
     adopt = getattr(ambient(), "adopt_device", None)  # under check a request may fail
-    return device if adopt is None else adopt(device)  # type: ignore[no-any-return]
+    return device if adopt is None else adopt(device)
 
 
 def open_stack(
