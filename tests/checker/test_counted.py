@@ -6,6 +6,7 @@ the model on verdict, number of events of the shortest trace, and smallest safe 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -214,3 +215,14 @@ def test_an_allocator_that_works_may_be_what_leads_to_the_deadlock() -> None:
     with pytest.raises(NotPlain, match="an allocator that works may lead to a deadlock"):
         counted(main, SETTINGS)
     assert check(main, sizes=False, max_schedules=3000).verdict == "deadlock"
+
+
+def test_a_partial_is_the_function_with_its_arguments() -> None:
+    def main() -> None:
+        pool = hw.Mempool.of(range(3), name="bio")
+        for count in (2, 2, 1):
+            hw.spawn(functools.partial(takes, count=count), pool)
+
+    report = counted(main, SETTINGS)
+    assert (report.verdict, report.min_reserve) == ("ok", {"bio": 3})
+    assert [actor.count for actor in plain(main, SETTINGS).model.actors] == [2, 1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import MethodType
 from typing import Any, final
 
@@ -94,6 +95,8 @@ class Ledger:
         """
         if parent is not None:
             parent.children += 1
+        while isinstance(fn, partial):
+            fn, args = fn.func, (*fn.args, *fn.keywords, *fn.keywords.values(), *args)
         same = (id(fn), *map(id, args))
         if not self._out and same in self._known:
             return self._enter(name, self._known[same][2], parent)
