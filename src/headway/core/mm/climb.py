@@ -47,8 +47,8 @@ def alloc(
         _check(pool, gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
-    pool.tell("request", count, owner=who)
     mask = masks.restrict(gfp, scope)
+    pool.tell("request", count, owner=who, mask=int(mask))
     steps = pool.first
     if light_tried:
         steps = tuple(step for step in steps if step is not LIGHT)

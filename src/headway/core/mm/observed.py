@@ -141,10 +141,11 @@ class ObservedPool(Generic[E]):
         element: Any = None,
         to: str | None = None,
         owner: str | None = None,
+        mask: int = 0,
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
-            event = Event(kind, self, owner or self.runtime.owner(), count, element, to)
+            event = Event(kind, self, owner or self.runtime.owner(), count, element, to, mask)
             for hook in self._hooks:
                 hook(event)
 

@@ -1,0 +1,298 @@
+"""The event stream: who asks, is granted, gives back and waits; it feeds the graph as it goes.
+
+It does not patch anything (`patches` does) nor judge (`judge` does). A patch calls `ask` before it may
+have to wait, `grant` when it has got an element, `release` when one comes back. A try that cannot wait
+is a `grant` without an `ask`, and so makes no edge. What a child did is told to the graph for those
+who wait for it: its wishes are theirs.
+
+Bound: an uncontended ask, grant and release by one who holds nothing cost about 1.5 us together. No lock:
+each step is one operation on a list or dictionary, so a finaliser or a signal may come in between.
+
+Source: lockdep (held list, edges); the ends of ownership are `headway.core.mm.ownership`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any, final
+
+from headway.watch import places
+from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
+from headway.watch.graph import Graph
+from headway.watch.owners import Owners, waits_for
+from headway.watch.places import Place, far, near
+
+_WISHES = 64  # pools that one owner is remembered to have asked
+_UNRETURNED = 8  # elements of a queue that may not be a pool at all
+
+
+@final
+class Ledger:
+    """What is known of one process. `sightings` are single events that need no graph to be bad."""
+
+    def __init__(self) -> None:
+        self.owners = Owners()
+        self.current = self.owners.current
+        self.graph = Graph()
+        self.classes: dict[tuple[Any, ...], PoolClass] = {}
+        self.out: dict[Pool, None] = {}  # pools that have something out
+        self.waits: dict[Owner, Wait] = {}
+        self.maps: dict[tuple[str, str], Pool] = {}
+        self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
+        self.collecting = 0  # the thread in which the garbage collector runs
+        self.steps: dict[tuple[Any, ...], int] | None = None  # learned profile, if asked for
+        self.moved = 0  # changes with each grant after a wait, and each release
+
+    # -- pools ---------------------------------------------------------------------------------------
+
+    def pool(
+        self, kind: str, label: str, size: int | None, *, reentrant: bool = False, made: Place = ()
+    ) -> Pool:
+        """A new pool, of the class of all that are made there."""
+        made = made or near(sys._getframe(1))
+        key = (kind, label, *(id(part) for part in made[:1]), *made[1:2])
+        cls = self.classes.get(key)
+        if cls is None:
+            cls = self.classes.setdefault(key, PoolClass(kind, label, made, reentrant))
+        pool = Pool(cls, size)
+        pool.resized(size)
+        return pool
+
+    # -- asking --------------------------------------------------------------------------------------
+
+    def ask(self, pool: Pool, timed: bool = False) -> Owner:
+        """Somebody is about to take an element, and waits if there is none."""
+        frame = sys._getframe(1)
+        owner = self.current()
+        owner.place = place = near(frame)
+        if pool.size is None:
+            return owner  # nobody ever waits there
+        if owner.held or owner.parent is not None:
+            self._hold_and_ask(owner, pool, timed, far(frame) if self._is_new(owner, pool) else place)
+        if pool not in owner.wants and len(owner.wants) < _WISHES:
+            owner.wants[pool] = 0
+        if (self.collecting and self.collecting == get_ident()) or places.is_final(place):
+            self._final(pool, timed, far(frame))
+        return owner
+
+    def _is_new(self, owner: Owner, pool: Pool) -> bool:
+        edges, wanted = self.graph.edges, pool.cls.number
+        return any(
+            (holding.pool.cls.number, wanted, holding.pool is pool) not in edges
+            for holding in owner.held
+        ) or (owner.parent is not None)
+
+    def _hold_and_ask(self, owner: Owner, pool: Pool, timed: bool, place: Place) -> None:
+        held = self.all_held(owner) if owner.parent is not None else owner.held
+        own = len(owner.held)
+        if pool.cls.reentrant and any(holding.pool is pool for holding in owner.held):
+            return
+        pools = {holding.pool: None for holding in held}
+        for number, holding in enumerate(held):
+            self.connect(owner, holding, pool, 1, pools, timed, place, number >= own)
+
+    def connect(
+        self,
+        owner: Owner,
+        holding: Holding,
+        pool: Pool,
+        more: int,
+        pools: Iterable[Pool],
+        timed: bool,
+        place: Place,
+        inherited: bool = False,
+    ) -> None:
+        """One edge: a holding, and `more` units of `pool` wanted in all by the one who asks."""
+        same = holding.pool is pool
+        edge = self.graph.edge(holding.pool.cls, pool.cls, same)
+        if not edge.count:
+            edge.where_held, edge.where_wanted = holding.place, place
+        units = sum(1 for other in self.all_held(owner) if other.pool is holding.pool)
+        before = (edge.unit_max, edge.seen, edge.gates)
+        edge.note(
+            holding, pool, units + more - 1 if same else units,
+            [gate for gate in pools if gate is not holding.pool], timed,
+        )  # fmt: skip
+        if inherited:
+            edge.inherited += 1
+        if edge not in owner.edges:
+            owner.edges[edge] = 1
+            edge.saw(owner.origin)
+        if before != (edge.unit_max, edge.seen, edge.gates):
+            self.graph.version += 1
+        owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+
+    def all_held(self, owner: Owner) -> list[Holding]:
+        """What an owner holds, and those who wait for it."""
+        held = list(owner.held)
+        child, parent, depth = owner, owner.parent, 0
+        while parent is not None and depth < 16:
+            if parent.held and not (child.inherits or waits_for(child)):
+                break
+            held += parent.held
+            child, parent, depth = parent, parent.parent, depth + 1
+        return held
+
+    def joined(self, child: Owner, place: Place, timed: bool = False) -> None:
+        """The current owner waited for `child`: what the child wanted, it wanted too."""
+        owner = self.current()
+        if child is owner:
+            return
+        held = self.all_held(owner)
+        pools = {holding.pool: None for holding in held}
+        for pool, units in list(child.wants.items()):
+            for holding in held:
+                if holding.pool is not pool or not pool.cls.reentrant:
+                    more = units + 1
+                    self.connect(owner, holding, pool, more, pools, timed, place, True)
+            if len(owner.wants) < _WISHES or pool in owner.wants:
+                mine = owner.holds(pool)
+                owner.wants[pool] = max(owner.wants.get(pool, 0), mine + units)
+
+    # -- having --------------------------------------------------------------------------------------
+
+    def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
+        """Somebody has an element now."""
+        if owner is None:
+            owner = self.current()
+            place = near(sys._getframe(1))
+        else:
+            place = owner.place
+        holding = Holding(pool, owner, place, monotonic(), element)
+        out = pool.out
+        if not out:
+            self.out[pool] = None
+        out.append(holding)
+        owner.held.append(holding)
+        cls = pool.cls
+        cls.grants += 1
+        if len(out) > cls.peak_out:
+            cls.peak_out = len(out)
+        if not cls.reused and len(owner.held) > _UNRETURNED:
+            self._forget_oldest(owner, cls)
+        return holding
+
+    def release(self, pool: Pool, element: Any = None) -> None:
+        """An element comes back, whoever brings it."""
+        owner = self.current()
+        held = owner.held
+        if held:
+            holding = held[-1]
+            if holding.pool is pool and (element is None or holding.element is element):
+                held.pop()
+                out = pool.out
+                _remove(out, holding)
+                if not out:
+                    self.out.pop(pool, None)
+                return
+        self._release_slow(owner, pool, element)
+
+    def _release_slow(self, owner: Owner, pool: Pool, element: Any) -> None:
+        mine = [h for h in reversed(owner.held) if h.pool is pool]
+        chosen = next((h for h in mine if h.element is element), None)
+        if chosen is None and element is not None:
+            chosen = next((h for h in pool.out if h.element is element), None)
+        if chosen is None and (element is None or pool.cls.kind == "mempool"):
+            others = [*mine, *pool.out]
+            chosen = next((h for h in others if h.element is None), None)
+            if chosen is None and others and element is None:
+                chosen = others[0]
+        if chosen is None:  # taken before we watched; or there was nothing out, as in a signal
+            pool.cls.passed_on = pool.cls.passed_on or pool.cls.kind == "semaphore"
+            return
+        if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
+            if not _related(chosen.owner, owner):
+                pool.cls.passed_on = True
+        self._mark_release_path(chosen, owner)
+        self.drop(chosen)
+
+    def _mark_release_path(self, chosen: Holding, owner: Owner) -> None:
+        """What was taken after `chosen` is still held: so it was needed to give `chosen` back."""
+        held = chosen.owner.held
+        later = held[held.index(chosen) + 1 :] if chosen in held else []
+        for other in (*later, *(owner.held if owner is not chosen.owner else ())):
+            key = (chosen.pool.cls.number, other.pool.cls.number, chosen.pool is other.pool)
+            edge = self.graph.edges.get(key)
+            if edge is not None and not edge.release_path:
+                edge.release_path = True
+                self.graph.version += 1
+
+    def drop(self, holding: Holding) -> None:
+        """The holding is over."""
+        _remove(holding.owner.held, holding)
+        _remove(holding.pool.out, holding)
+        if not holding.pool.out:
+            self.out.pop(holding.pool, None)
+
+    def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
+        mine = [holding for holding in owner.held if holding.pool.cls is cls]
+        if len(mine) > _UNRETURNED:
+            self.drop(mine[0])
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        what: str,
+        pool: Pool | None = None,
+        timeout_s: float | None = None,
+        target: Any = None,
+        owner: Owner | None = None,
+    ) -> Wait:
+        """The current owner has to wait from now on, until `waited`."""
+        if owner is None:
+            owner = self.current()
+        wait = Wait(owner, pool, what, near(sys._getframe(1)), monotonic(), timeout_s, target)
+        owner.wait = wait
+        self.waits[owner] = wait
+        if pool is not None:
+            pool.waiters.append(wait)
+        return wait
+
+    def waited(self, wait: Wait) -> None:
+        """The wait is over, however it ended."""
+        self.moved += 1
+        self.waits.pop(wait.owner, None)
+        if wait.owner.wait is wait:
+            wait.owner.wait = None
+        if wait.pool is not None:
+            _remove(wait.pool.waiters, wait)
+
+    # -- single events -------------------------------------------------------------------------------
+
+    def sight(
+        self, kind: str, cls: PoolClass | None, what: str, place: Place, other: Place = ()
+    ) -> None:
+        """Something that is bad by itself, or may be, was seen."""
+        key = (kind, cls, what, *(id(part) for part in place[:1]), *place[1:2])
+        if key not in self.sightings:
+            self.sightings[key] = (kind, cls, what, place, other)
+            self.graph.version += 1
+
+    def _final(self, pool: Pool, timed: bool, place: Place) -> None:
+        if not timed and not pool.cls.reentrant and pool.size is not None:
+            self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
+
+    def note_wait(self, what: str, timed: bool, frame: Any, but: Pool | None = None) -> None:
+        """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
+        owner = self.current()
+        if not timed:
+            for holding in owner.held:
+                cls = holding.pool.cls
+                if holding.pool is not but and cls.kind not in (MAP, "workers"):
+                    self.sight("wait-while-holding", cls, what, far(frame), holding.place)
+
+
+def _remove(holdings: list[Any], item: Any) -> None:
+    try:
+        holdings.remove(item)
+    except ValueError:
+        pass  # two threads gave it back at once, or it was forgotten
+
+
+def _related(one: Owner, two: Owner) -> bool:
+    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
+    return one.parent is two or two.parent is one or (one.parent is not None and one.parent is two.parent)

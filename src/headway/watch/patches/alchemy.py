@@ -1,0 +1,4 @@
+"""To come."""
+from typing import Any
+def install(patcher: Any) -> None:
+    return

@@ -1,0 +1,124 @@
+"""asyncio: semaphores, locks, queues; and the waits of threads that stop the loop.
+
+A semaphore or lock that asyncio makes for itself stays as it is. Waiting is entered only where there is
+something to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from headway.watch.ledger import Ledger
+from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.queues import pooled
+from headway.watch.places import QUIET, far, near
+
+MODULE = "asyncio"
+
+
+def install(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+
+    def init(kind: str, label: str) -> Any:
+        def make(original: Any) -> Any:
+            def __init__(self: Any, *args: Any, **options: Any) -> None:
+                original(self, *args, **options)
+                frame = sys._getframe(1)
+                if not QUIET[frame.f_code.co_filename]:
+                    value = getattr(self, "_value", 1)
+                    pool = ledger.pool(kind, label, value or None, made=near(frame))
+                    setattr(self, POOL, pool)
+
+            return __init__
+
+        return make
+
+    def acquire(original: Any) -> Any:
+        async def acquire(self: Any) -> bool:
+            pool = pool_of(self)
+            if pool is None:
+                return bool(await original(self))
+            owner = ledger.ask(pool)
+            if self.locked():
+                wait = ledger.wait(pool.cls.label, pool, owner=owner)
+                try:
+                    await original(self)
+                finally:
+                    ledger.waited(wait)
+            else:
+                await original(self)
+            ledger.grant(pool, None, owner)
+            return True
+
+        return acquire
+
+    def release(original: Any) -> Any:
+        def release(self: Any) -> None:
+            pool = pool_of(self)
+            if pool is not None:
+                ledger.release(pool)
+            original(self)
+
+        return release
+
+    patcher.replace(asyncio.Semaphore, "__init__", init("semaphore", "asyncio semaphore"))
+    patcher.replace(asyncio.Lock, "__init__", init("lock", "asyncio lock"))
+    for kind in (asyncio.Semaphore, asyncio.Lock):
+        patcher.replace(kind, "acquire", acquire)
+        patcher.replace(kind, "release", release)
+    _queue(patcher)
+
+
+def _queue(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+
+    def init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            frame = sys._getframe(1)
+            if not QUIET[frame.f_code.co_filename]:
+                setattr(self, POOL, ledger.pool("queue", "asyncio queue", 1, made=near(frame)))
+
+        return __init__
+
+    def get(original: Any) -> Any:
+        async def get(self: Any) -> Any:
+            pool = pool_of(self)
+            if pool is None:
+                return await original(self)
+            owner = ledger.ask(pool)
+            if self.empty():
+                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+                wait = ledger.wait("asyncio queue", pool, owner=owner)
+                try:
+                    item = await original(self)
+                finally:
+                    ledger.waited(wait)
+            else:
+                item = await original(self)
+            # get() calls get_nowait(), which is not told: this is the grant.
+            ledger.grant(pool, item, owner)
+            return item
+
+        return get
+
+    def put_nowait(original: Any) -> Any:
+        def put_nowait(self: Any, item: Any) -> None:
+            pool = pool_of(self)
+            if pool is not None:
+                pooled(ledger, pool, item, self.qsize())
+            original(self, item)
+
+        return put_nowait
+
+    patcher.replace(asyncio.Queue, "__init__", init)
+    patcher.replace(asyncio.Queue, "get", get)
+    patcher.replace(asyncio.Queue, "put_nowait", put_nowait)
+
+
+def stops_loop(ledger: Ledger, what: str, frame: Any) -> None:
+    """A thread is about to wait: is it the one that has an event loop to run?"""
+    if asyncio._get_running_loop() is not None:
+        ledger.sight("blocking-in-loop", None, what, far(frame))
