@@ -11,7 +11,7 @@ Source: Banker-style graph reduction; Linux's hung task detector for "nothing ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -57,10 +57,9 @@ def _stuck(ledger: Ledger, waits: Iterable[Wait], freed: Iterable[Wait]) -> list
             if any(_can_move(ledger, other, hopeless) for other in _enders(wait)):
                 del hopeless[owner]
                 changed = True
-            elif not _enders(wait):
-                if _is_open(wait):
-                    del hopeless[owner]
-                    changed = True
+            elif not _enders(wait):  # an event may come from anywhere; a pool with room serves at once
+                del hopeless[owner]
+                changed = True
     return list(hopeless.values())
 
 
@@ -71,11 +70,6 @@ def _enders(wait: Wait) -> list[Owner]:
     if callable(wait.target):
         return [owner for owner in wait.target() if owner is not None]
     return []
-
-
-def _is_open(wait: Wait) -> bool:
-    """Nobody is known who could end it: an event may come from anywhere; a pool with room is about to."""
-    return True
 
 
 def _can_move(ledger: Ledger, owner: Owner, hopeless: dict[Owner, Wait]) -> bool:
@@ -109,7 +103,8 @@ def _held_there(stuck: Iterable[Wait]) -> list[Holding]:
 
 def _next(ledger: Ledger, wait: Wait, stuck: dict[Owner, Wait]) -> tuple[Owner, Wait] | None:
     """One who keeps a wait from ending, and waits itself; through a task that awaits it, if need be."""
-    for owner in _enders(wait):
+    enders = _enders(wait)
+    for owner in sorted(enders, key=lambda owner: owner is wait.owner):  # oneself only if nobody else is
         if owner in stuck:
             return owner, stuck[owner]
         for child in _children(ledger, owner):
@@ -127,7 +122,7 @@ def _cycle(ledger: Ledger, waits: list[Wait]) -> list[str]:
         found = _next(ledger, wait, stuck)
         what = wait.what if wait.pool is None else wait.pool.cls.name
         if found is None:
-            whom = next((f", who has ended" for o in _enders(wait) if not o.alive()), "")
+            whom = next((", who has ended" for o in _enders(wait) if not o.alive()), "")
             holder = next(iter(_enders(wait)), None)
             held = f", held by {holder.name}{whom}" if holder is not None else ""
             path.append((wait, f"{wait.owner.name} waits for {what}{held}"))
@@ -205,4 +200,15 @@ def text(hang: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_Find = Callable[[], list[Owner]]
+def snapshot_text(found: dict[str, Any]) -> str:
+    """Who holds and who waits, for reading; the hang, if there is one."""
+    if found["hang"] is not None:
+        return text(found["hang"])
+    lines = ["no hang: whoever waits, waits for one who can still go on"]
+    for waiter in found["waiters"]:
+        lines.append(f"  {waiter['owner']} waits for {waiter['pool'] or waiter['what']}, for {waiter['waited_s']} s")
+        lines += [f"    {frame}" for frame in waiter["at"][:3]]
+    for holder in found["holders"]:
+        lines.append(f"  {holder['owner']} has held {holder['pool']} for {holder['held_s']} s")
+        lines += [f"    {frame}" for frame in holder["taken"][:3]]
+    return "\n".join(lines)

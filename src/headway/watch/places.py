@@ -42,7 +42,7 @@ QUIET: Final = _Quiet()
 
 def is_stdlib(filename: str) -> bool:
     """Whether code of this file belongs to Python itself."""
-    if filename.startswith("<frozen"):
+    if filename.startswith("<") and ("frozen" in filename or "generated" in filename):
         return True
     return filename.startswith(_STDLIB) and f"{os.sep}site-packages{os.sep}" not in filename
 
@@ -64,7 +64,7 @@ def near(frame: FrameType | None) -> Place:
     while frame is not None and quiet[frame.f_code.co_filename]:
         frame = frame.f_back
     if frame is None:
-        frame = first
+        frame = _outside_greenlet() or first
         if frame is None:
             return NOWHERE
     one = frame.f_back
@@ -85,6 +85,16 @@ def far(frame: FrameType | None) -> Place:
             found += (frame.f_code, frame.f_lasti)
         frame = frame.f_back
     return tuple(found) or near(first)
+
+
+def _outside_greenlet() -> FrameType | None:
+    """The first frame that is not quiet of whoever switched to this greenlet: SQLAlchemy's asyncio does."""
+    greenlet = sys.modules.get("greenlet")
+    current = None if greenlet is None else greenlet.getcurrent().parent
+    frame = None if current is None else current.gr_frame
+    while frame is not None and QUIET[frame.f_code.co_filename]:
+        frame = frame.f_back
+    return frame
 
 
 def is_final(place: Place) -> bool:

@@ -1,4 +1,80 @@
-"""To come."""
+"""SQLAlchemy: connections of its pools, given back as its own pool events tell.
+
+Only a `QueuePool` with a limit makes anybody wait. Who asks is seen in `Pool.connect`; that a connection
+comes back is the event ``checkin`` (or ``detach``), whoever closes it, the garbage collector included.
+"""
+
+from __future__ import annotations
+
 from typing import Any
-def install(patcher: Any) -> None:
-    return
+
+from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.checkout import made, take
+from headway.watch.places import keep_quiet
+
+MODULE = "sqlalchemy.pool"
+
+
+def install(patcher: Patcher) -> None:
+    import sqlalchemy
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    keep_quiet(sqlalchemy)
+    ledger = patcher.ledger
+
+    def init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            made(ledger, self, "SQLAlchemy pool", None)
+
+        return __init__
+
+    def connect(original: Any) -> Any:
+        def connect(self: Any) -> Any:
+            pool = pool_of(self)
+            if pool is None:
+                return original(self)
+            if pool.size is None and (size := _size(self)) is not None:
+                pool.resized(size)
+            fairy: Any = None
+            if getattr(self, "_is_asyncio", False):
+                owner = ledger.ask(pool, True)
+                full = pool.size is not None and len(pool.out) >= pool.size
+                wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner) if full else None
+                try:
+                    fairy = original(self)
+                finally:
+                    if wait is not None:
+                        ledger.waited(wait)
+                ledger.grant(pool, fairy._connection_record, owner)
+            else:
+
+                def get() -> Any:
+                    nonlocal fairy
+                    fairy = original(self)
+                    return fairy._connection_record
+
+                take(ledger, pool, getattr(self, "_timeout", None), get)
+            setattr(fairy._connection_record, POOL, pool)
+            return fairy
+
+        return connect
+
+    def back(dbapi_connection: Any, record: Any) -> None:
+        pool = pool_of(record)
+        if pool is not None:
+            ledger.release(pool, record)
+
+    patcher.replace(Pool, "__init__", init)
+    patcher.replace(Pool, "connect", connect)
+    for name in ("checkin", "detach"):
+        event.listen(Pool, name, back)
+        patcher.on_undo(lambda name=name: event.remove(Pool, name, back))
+
+
+def _size(pool: Any) -> int | None:
+    """How many connections a pool gives out at most; None if nobody ever waits for one."""
+    inner, overflow = getattr(pool, "_pool", None), getattr(pool, "_max_overflow", -1)
+    size = getattr(inner, "maxsize", 0)
+    return size + overflow if size > 0 and overflow > -1 else None

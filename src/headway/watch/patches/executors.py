@@ -18,7 +18,7 @@ from typing import Any, final
 from headway.watch.classes import Owner, Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
-from headway.watch.places import far
+from headway.watch.places import far, near
 
 MODULE = "concurrent.futures.thread"
 _ITEM = "_headway_item"
@@ -76,6 +76,7 @@ def install(patcher: Patcher) -> None:
             if pool is None:
                 return original(self, fn, *args, **options)
             item = _Item(ledger, pool, fn, ledger.current())
+            item.owner.place = near(sys._getframe(1))
             item.awaited = _from_loop(sys._getframe(1))
             if item.awaited:
                 ledger.ask(pool)

@@ -1,0 +1,390 @@
+"""Freezes that users reported, as small programs on the real libraries: found in one run that does not hang.
+
+Each has a corrected twin, which is silent. The numbers are those of the collection of reports.
+"""
+
+import asyncio
+import gc
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headway import watch
+
+
+@pytest.fixture
+def session():
+    with watch.watching() as session:
+        yield session
+
+
+def found(session, *, final=True):
+    return [(f.kind, f.severity, f.hangs_from) for f in session.findings(final=final)]
+
+
+# -- 1: a second connection while holding one ----------------------------------------------------------
+
+
+def engine(size):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    return sqlalchemy.create_engine(
+        "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=size, max_overflow=0,
+        connect_args={"check_same_thread": False},
+    )  # fmt: skip
+
+
+def test_1_nested_checkout(session):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    db = engine(5)
+    with db.connect() as outer, db.connect() as inner:
+        inner.execute(sqlalchemy.text("select 1"))
+        outer.execute(sqlalchemy.text("select 1"))
+    assert found(session) == [("nested", "warning", 5)]
+    finding = session.findings()[0]
+    assert "SQLAlchemy pool of 5 made at" in finding.pool
+    assert "in engine" in finding.pool
+    assert all("test_items.py" in lines[0] for lines in finding.stacks.values())
+
+
+def test_1_nested_checkout_by_as_many_as_it_takes(session):
+    """Two at once nest, one after the other in time, with two connections: the numbers reach it."""
+    db, meet = engine(2), threading.Barrier(2)
+
+    def handle():
+        with db.connect(), db.connect():
+            pass
+
+    def request(turn):
+        for number in range(2):
+            if number == turn:
+                handle()
+            meet.wait()
+
+    run_threads(lambda: request(0), lambda: request(1))
+    assert found(session) == [("nested", "risk", 2)]
+
+
+def test_1_a_pool_that_is_large_enough_is_not_accused(session):
+    """The bound n*(m-1) + 1: three connections are enough for two that nest, and a semaphore lets in two."""
+    db, gate = engine(3), threading.Semaphore(2)
+    with gate, db.connect(), db.connect():
+        pass
+    assert found(session) == []
+
+
+def test_1_with_one_connection(session):
+    with engine(5).connect():
+        pass
+    assert found(session) == []
+
+
+def run_threads(*functions):
+    threads = [threading.Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# -- 2: all worker threads wait for a connection, and giving one back needs a worker thread --------------
+
+
+async def endpoint(limiter, db, release_limiter):
+    anyio = pytest.importorskip("anyio")
+    session = await anyio.to_thread.run_sync(db.connect, limiter=limiter)
+    await anyio.to_thread.run_sync(session.close, limiter=release_limiter)
+
+
+def test_2_the_release_path_needs_a_worker_thread(session):
+    anyio = pytest.importorskip("anyio")
+
+    async def main():
+        limiter = anyio.CapacityLimiter(4)
+        await endpoint(limiter, engine(3), limiter)
+
+    anyio.run(main)
+    assert found(session) == [("release-path", "warning", 7)]
+
+
+def test_2_a_worker_kept_for_the_release_path(session):
+    anyio = pytest.importorskip("anyio")
+
+    async def main():
+        await endpoint(anyio.CapacityLimiter(4), engine(3), anyio.CapacityLimiter(1))
+
+    anyio.run(main)
+    assert found(session) == []
+
+
+# -- 6, 10: work that waits for work behind it in its own executor ------------------------------------------
+
+
+def test_6_each_exchange_pins_three_workers(session):
+    pool = ThreadPoolExecutor(8)
+
+    def exchange(depth):
+        return pool.submit(exchange, depth - 1).result() if depth else 0
+
+    assert pool.submit(exchange, 2).result() == 0
+    pool.shutdown()
+    assert found(session) == [("own-executor", "warning", 4)]  # three each: n are safe on n*2 + 1
+
+
+def test_10_a_parent_waits_for_a_child_queued_behind_it(session):
+    pool = ThreadPoolExecutor(2)
+    assert pool.submit(lambda: pool.submit(int).result()).result() == 0
+    pool.shutdown()
+    assert found(session) == [("own-executor", "warning", 2)]
+
+
+def test_10_with_an_executor_for_children(session):
+    parents, children = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
+    assert parents.submit(lambda: children.submit(int).result()).result() == 0
+    parents.shutdown()
+    children.shutdown()
+    assert found(session) == []
+
+
+# -- 7, 8: two modules that each wrap with the same limiter ---------------------------------------------
+
+
+def test_7_a_limiter_taken_twice_on_one_path(session):
+    anyio = pytest.importorskip("anyio")
+
+    async def main():
+        limiter = anyio.CapacityLimiter(3)
+
+        async def helper():
+            await limiter.acquire_on_behalf_of("helper")
+            limiter.release_on_behalf_of("helper")
+
+        async with limiter:
+            await helper()
+
+    anyio.run(main)
+    assert found(session) == [("nested", "warning", 3)]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_8_two_modules_share_a_semaphore(session, shared):
+    async def main():
+        one = asyncio.Semaphore(2)
+        two = one if shared else asyncio.Semaphore(2)
+
+        async def call():
+            async with two:
+                await asyncio.sleep(0)
+
+        async with one:
+            await asyncio.gather(call(), call()) if shared is None else await call()
+
+    asyncio.run(main())
+    assert found(session) == ([("nested", "warning", 2)] if shared else [])
+
+
+# -- 9: a slot is kept while upstream tasks cannot start ----------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_9_a_slot_kept_while_waiting_for_upstream(session, keeps):
+    async def main():
+        slots = asyncio.Semaphore(2)
+
+        async def upstream():
+            async with slots:
+                await asyncio.sleep(0)
+
+        async def downstream():
+            if not keeps:
+                await asyncio.gather(upstream())
+            async with slots:
+                if keeps:
+                    await asyncio.gather(upstream())
+
+        await asyncio.create_task(downstream())
+
+    asyncio.run(main())
+    assert found(session) == ([("nested", "warning", 2)] if keeps else [])
+
+
+# -- 26: a finaliser, run by the collector, wants the lock of the pool it interrupts ------------------------
+
+
+class Client:
+    """Gives its connection back when it is collected."""
+
+    def __init__(self, pool, lock, tries):
+        self.pool, self.lock, self.tries, self.itself = pool, lock, tries, self
+        with lock:
+            self.connection = pool.pop()
+
+    def __del__(self):
+        if self.lock.acquire(blocking=not self.tries):
+            self.pool.append(self.connection)
+            self.lock.release()
+
+
+@pytest.mark.parametrize("tries", [False, True])
+def test_26_a_wait_in_a_finaliser(session, tries):
+    pool, lock = [1, 2], threading.Lock()
+    Client(pool, lock, tries)
+    gc.collect()
+    assert len(pool) == 2
+    assert found(session) == ([] if tries else [("wait-in-finaliser", "risk", 1)])
+
+
+# -- others that the issue names ----------------------------------------------------------------------------
+
+
+def test_opposite_orders_of_a_lock_and_a_pool(session):
+    lock, slots = threading.Lock(), queue.Queue()
+    for slot in (object(), object()):
+        slots.put(slot)
+
+    def one():
+        with lock:
+            slots.put(slots.get())
+
+    def two():
+        slot = slots.get()
+        with lock:
+            pass
+        slots.put(slot)
+
+    run_threads(one)
+    run_threads(two)
+    assert found(session) == [("opposite-orders", "warning", 3)]
+
+
+def test_one_order_everywhere(session):
+    lock, slots = threading.Lock(), queue.Queue()
+    slots.put(object())
+
+    def one():
+        with lock:
+            slots.put(slots.get())
+
+    run_threads(one)
+    run_threads(one)
+    assert found(session) == []
+
+
+def test_orders_under_a_common_lock_are_no_risk(session):
+    a, b, gate = threading.Lock(), threading.Lock(), threading.Lock()
+
+    def take(first, second):
+        with gate, first, second:
+            pass
+
+    run_threads(lambda: take(a, b))
+    run_threads(lambda: take(b, a))
+    assert found(session) == []
+
+
+def test_a_blocking_wait_in_an_event_loop(session):
+    pool = ThreadPoolExecutor(1)
+    go = threading.Event()
+
+    async def main(blocks):
+        asyncio.get_running_loop().call_later(0, int)
+        future = pool.submit(go.wait)
+        if blocks:
+            threading.Timer(0, go.set).start()
+            return future.result()
+        return await asyncio.wrap_future(future)
+
+    assert asyncio.run(main(False) if False else main(True))
+    pool.shutdown()
+    assert [kind for kind, *_ in found(session)] == ["blocking-in-loop"]
+
+
+def test_the_same_awaited(session):
+    pool = ThreadPoolExecutor(1)
+
+    async def main():
+        return await asyncio.wrap_future(pool.submit(int))
+
+    assert asyncio.run(main()) == 0
+    pool.shutdown()
+    assert found(session) == []
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_wait_without_a_time_limit_while_holding(session, timeout):
+    lock, event = threading.Lock(), threading.Event()
+    waiting = threading.Event()
+
+    def hold():
+        with lock:
+            waiting.set()
+            event.wait(timeout)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    waiting.wait()
+    while not session.ledger.waits and not event.is_set():
+        if any(w.what == "Event.wait()" for w in list(session.ledger.waits.values())):
+            break
+    event.set()
+    thread.join()
+    expected = [("wait-while-holding", "note", None)] if timeout is None else []
+    assert found(session) == expected
+
+
+def test_elements_never_given_back_by_call_site(session):
+    slots = threading.Semaphore(2)
+
+    def forget():
+        slots.acquire()
+
+    run_threads(forget)
+    assert found(session, final=False) == [("leak", "warning", 2)]
+    run_threads(forget)
+    assert found(session, final=False) == [("leak", "risk", 2)]
+    assert "in forget" in session.findings()[0].stacks["taken and not given back"][0]
+
+
+def test_a_semaphore_that_signals_is_no_pool(session):
+    """Taken here, given there: who takes a second one holds nothing back."""
+    items = threading.Semaphore(1)
+
+    def produce():
+        items.release()
+
+    items.acquire()
+    run_threads(produce)
+    items.acquire()
+    run_threads(produce)
+    assert found(session) == []
+
+
+def test_a_queue_that_is_a_road_is_no_pool(session):
+    road, lock = queue.Queue(), threading.Lock()
+    for number in range(20):
+        road.put([number])
+    with lock:
+        first = road.get()
+    for _ in range(19):
+        road.get()
+        with lock:
+            pass
+    assert first == [0]
+    assert found(session) == []
+
+
+def test_what_the_user_declares_decides(session):
+    slots = threading.Semaphore(2)
+    with slots, slots:
+        pass
+    assert found(session) == [("nested", "warning", 2)]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, []), (2, [("nested", "risk", 2)])])
+def test_a_declared_concurrency(most, expected):
+    with watch.watching(watch.Options(concurrency=most)) as session:
+        slots = threading.Semaphore(2)
+        with slots, slots:
+            pass
+    assert found(session) == expected
