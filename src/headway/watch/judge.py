@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headway.watch import nesting, places
-from headway.watch.classes import MAP, Holding, PoolClass
+from headway.watch.classes import MAP, Holding, Pool, PoolClass
 from headway.watch.finding import SEVERITIES, Finding, stacks
 from headway.watch.ledger import Ledger
 from headway.watch.places import Place
@@ -79,15 +79,16 @@ def _leaks(ledger: Ledger, final: bool) -> Iterator[Finding]:
             sites.setdefault((pool.cls, *first), []).append(holding)
     for (cls, *_), out in sites.items():
         gone = [holding for holding in out if not holding.owner.alive()]
-        full = any(len([h for h in out if h.pool is p]) >= (p.size or 0) for p in _pools(out))
-        if not gone and not (final and full and len(out) > 1):
+        full = any(_is_empty(holding.pool) for holding in out)
+        if not gone and not (final and full and len(out[0].pool.out) > 1):
             continue
         count = len(out) if final else len(gone)
         yield _leak(cls, out[0], count, len(gone), full)
 
 
-def _pools(out: list[Holding]) -> list[object]:
-    return list({h.pool: None for h in out})
+def _is_empty(pool: Pool) -> bool:
+    """Whether all of its elements are out."""
+    return pool.size is not None and len(pool.out) >= pool.size
 
 
 def _leak(cls: PoolClass, first: Holding, count: int, gone: int, full: bool) -> Finding:
