@@ -283,21 +283,30 @@ def test_orders_under_a_common_lock_are_no_risk(session):
     assert found(session) == []
 
 
+def when_waiting(session, what, act):
+    """Start a thread that acts as soon as somebody waits for `what`."""
+
+    def look():
+        while not any(wait.what == what for wait in list(session.ledger.waits.values())):
+            pass
+        act()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    return thread
+
+
 def test_a_blocking_wait_in_an_event_loop(session):
-    pool = ThreadPoolExecutor(1)
-    go = threading.Event()
+    pool, go = ThreadPoolExecutor(1), threading.Event()
 
-    async def main(blocks):
-        asyncio.get_running_loop().call_later(0, int)
-        future = pool.submit(go.wait)
-        if blocks:
-            threading.Timer(0, go.set).start()
-            return future.result()
-        return await asyncio.wrap_future(future)
+    async def main():
+        return pool.submit(go.wait).result()
 
-    assert asyncio.run(main(False) if False else main(True))
+    thread = when_waiting(session, "a result", go.set)
+    assert asyncio.run(main())
+    thread.join()
     pool.shutdown()
-    assert [kind for kind, *_ in found(session)] == ["blocking-in-loop"]
+    assert found(session) == [("blocking-in-loop", "warning", 1)]
 
 
 def test_the_same_awaited(session):
@@ -314,21 +323,14 @@ def test_the_same_awaited(session):
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_a_wait_without_a_time_limit_while_holding(session, timeout):
     lock, event = threading.Lock(), threading.Event()
-    waiting = threading.Event()
 
     def hold():
         with lock:
-            waiting.set()
             event.wait(timeout)
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    waiting.wait()
-    while not session.ledger.waits and not event.is_set():
-        if any(w.what == "Event.wait()" for w in list(session.ledger.waits.values())):
-            break
-    event.set()
-    thread.join()
+    looking = when_waiting(session, "Event.wait()", event.set)
+    run_threads(hold)
+    looking.join()
     expected = [("wait-while-holding", "note", None)] if timeout is None else []
     assert found(session) == expected
 

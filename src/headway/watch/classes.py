@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, final
 
 from headway.watch import places
@@ -30,7 +31,7 @@ class PoolClass:
     """All pools of one kind made at one place."""
 
     __slots__ = (
-        "grants", "kind", "label", "made", "number", "passed_on", "peak_out", "reentrant", "reused", "size",
+        "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
@@ -39,9 +40,7 @@ class PoolClass:
         self.made = made
         self.reentrant = reentrant
         self.number = next(_numbers)
-        self.grants = 0
         self.size: int | None = None  # of its smallest pool; None: no limit
-        self.peak_out = 0
         self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
         self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
 
@@ -58,20 +57,21 @@ class PoolClass:
         return self.reused and not self.passed_on and (self.size is not None or self.kind == MAP)
 
     def __repr__(self) -> str:
-        return f"<PoolClass {self.name!r}: {self.grants} grants>"
+        return f"<PoolClass {self.name!r}>"
 
 
 @final
 class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
-    __slots__ = ("__weakref__", "cls", "number", "out", "size", "waiters")
+    __slots__ = ("__weakref__", "cls", "listed", "number", "out", "size", "waiters")
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
         self.cls = cls
         self.size = size
         self.number = next(_numbers)
         self.out: list[Holding] = []
+        self.listed = False  # whether the ledger knows it
         self.waiters: list[Wait] = []
 
     def resized(self, size: int | None) -> None:
@@ -85,19 +85,21 @@ class Pool:
 
 
 @final
-class Holding:
-    """One element that is out: whose, since when, taken where."""
+class Holding(tuple[Any, ...]):
+    """One element that is out: (pool, owner, place, since_s, element). A tuple, for its price."""
 
-    __slots__ = ("element", "owner", "place", "pool", "since_s")
+    __slots__ = ()
+    pool: Pool = property(itemgetter(0))  # type: ignore[assignment]
+    owner: Owner = property(itemgetter(1))  # type: ignore[assignment]
+    place: Place = property(itemgetter(2))  # type: ignore[assignment]
+    since_s: float = property(itemgetter(3))  # type: ignore[assignment]
+    element: Any = property(itemgetter(4))
 
-    def __init__(
-        self, pool: Pool, owner: Owner, place: Place, since_s: float, element: Any
-    ) -> None:
-        self.pool = pool
-        self.owner = owner
-        self.place = place
-        self.since_s = since_s
-        self.element = element
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @final

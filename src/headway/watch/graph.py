@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterable
 from typing import final
 
-from headway.watch.classes import Holding, Owner, Pool, PoolClass
+from headway.watch.classes import Owner, Pool, PoolClass
 from headway.watch.places import Place
 
 _PAIRS = 256
@@ -50,21 +50,19 @@ class Edge:
         self.seen = 0
         self.names: set[str] = set()  # of a few who were here
 
-    def note(
-        self, holding: Holding, pool: Pool, units: int, others: Iterable[Pool], timed: bool
-    ) -> None:
-        """It happened again."""
+    def note(self, held: Pool, pool: Pool, units: int, pools: Iterable[Pool], timed: bool) -> None:
+        """It happened again; `pools` is all that was held."""
         self.count += 1
         if not timed:
             self.untimed += 1
         if units > self.unit_max:
             self.unit_max = units
         if len(self.pairs) < _PAIRS:
-            self.pairs.add((holding.pool.number, pool.number))
+            self.pairs.add((held.number, pool.number))
         if self.gates is None:
-            self.gates = frozenset(others)
+            self.gates = frozenset(gate for gate in pools if gate is not held)
         elif self.gates:
-            self.gates &= frozenset(others)
+            self.gates = self.gates.intersection(pools)
 
     def saw(self, owner: Owner) -> None:
         """Somebody is here for the first time: how many are, at once?"""

@@ -14,16 +14,17 @@ Source: lockdep (held list, edges); the ends of ownership are `headway.core.mm.o
 from __future__ import annotations
 
 import sys
+import weakref
 from _thread import get_ident
-from collections.abc import Iterable
 from time import monotonic
+from types import FrameType
 from typing import Any, final
 
-from headway.watch import places
 from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
 from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
-from headway.watch.places import Place, far, near
+from headway.watch.places import Place, far, is_final, near
+from headway.watch.profile import Profile
 
 _WISHES = 64  # pools that one owner is remembered to have asked
 _UNRETURNED = 8  # elements of a queue that may not be a pool at all
@@ -38,13 +39,12 @@ class Ledger:
         self.current = self.owners.current
         self.graph = Graph()
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
-        self.out: dict[Pool, None] = {}  # pools that have something out
+        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
         self.maps: dict[tuple[str, str], Pool] = {}
         self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
         self.collecting = 0  # the thread in which the garbage collector runs
-        self.steps: dict[tuple[Any, ...], int] | None = None  # learned profile, if asked for
-        self.moved = 0  # changes with each grant after a wait, and each release
+        self.steps: Profile | None = None  # if asked for
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -65,42 +65,38 @@ class Ledger:
 
     def ask(self, pool: Pool, timed: bool = False) -> Owner:
         """Somebody is about to take an element, and waits if there is none."""
-        frame = sys._getframe(1)
         owner = self.current()
-        owner.place = place = near(frame)
-        if pool.size is None:
-            return owner  # nobody ever waits there
-        if owner.held or owner.parent is not None:
-            self._hold_and_ask(owner, pool, timed, far(frame) if self._is_new(owner, pool) else place)
-        if pool not in owner.wants and len(owner.wants) < _WISHES:
-            owner.wants[pool] = 0
-        if (self.collecting and self.collecting == get_ident()) or places.is_final(place):
-            self._final(pool, timed, far(frame))
+        owner.place = place = near(sys._getframe(1))
+        if pool.size is not None:  # else nobody ever waits there
+            if owner.held or owner.parent is not None:
+                self._hold_and_ask(owner, pool, timed, place, sys._getframe(1))
+            if pool not in owner.wants and len(owner.wants) < _WISHES:
+                owner.wants[pool] = 0
+            if self.collecting or is_final(place):
+                self._final(pool, timed, sys._getframe(1))
         return owner
 
-    def _is_new(self, owner: Owner, pool: Pool) -> bool:
-        edges, wanted = self.graph.edges, pool.cls.number
-        return any(
-            (holding.pool.cls.number, wanted, holding.pool is pool) not in edges
-            for holding in owner.held
-        ) or (owner.parent is not None)
-
-    def _hold_and_ask(self, owner: Owner, pool: Pool, timed: bool, place: Place) -> None:
-        held = self.all_held(owner) if owner.parent is not None else owner.held
-        own = len(owner.held)
-        if pool.cls.reentrant and any(holding.pool is pool for holding in owner.held):
+    def _hold_and_ask(
+        self, owner: Owner, pool: Pool, timed: bool, place: Place, frame: FrameType
+    ) -> None:
+        held = owner.held if owner.parent is None else self.all_held(owner)
+        if not held or (pool.cls.reentrant and owner.holds(pool)):
             return
-        pools = {holding.pool: None for holding in held}
+        own, edges, wanted = len(owner.held), self.graph.edges, pool.cls.number
+        pools = list({holding.pool: None for holding in held})
         for number, holding in enumerate(held):
-            self.connect(owner, holding, pool, 1, pools, timed, place, number >= own)
+            if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
+                place = far(frame)
+            self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
 
     def connect(
         self,
         owner: Owner,
+        held: list[Holding],
         holding: Holding,
         pool: Pool,
         more: int,
-        pools: Iterable[Pool],
+        pools: list[Pool],
         timed: bool,
         place: Place,
         inherited: bool = False,
@@ -110,12 +106,11 @@ class Ledger:
         edge = self.graph.edge(holding.pool.cls, pool.cls, same)
         if not edge.count:
             edge.where_held, edge.where_wanted = holding.place, place
-        units = sum(1 for other in self.all_held(owner) if other.pool is holding.pool)
+        units = 1
+        if len(held) > 1:
+            units = sum(1 for other in held if other.pool is holding.pool)
         before = (edge.unit_max, edge.seen, edge.gates)
-        edge.note(
-            holding, pool, units + more - 1 if same else units,
-            [gate for gate in pools if gate is not holding.pool], timed,
-        )  # fmt: skip
+        edge.note(holding.pool, pool, units + more - 1 if same else units, pools, timed)
         if inherited:
             edge.inherited += 1
         if edge not in owner.edges:
@@ -123,7 +118,8 @@ class Ledger:
             edge.saw(owner.origin)
         if before != (edge.unit_max, edge.seen, edge.gates):
             self.graph.version += 1
-        owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+        if same:
+            owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
 
     def all_held(self, owner: Owner) -> list[Holding]:
         """What an owner holds, and those who wait for it."""
@@ -142,17 +138,39 @@ class Ledger:
         if child is owner:
             return
         held = self.all_held(owner)
-        pools = {holding.pool: None for holding in held}
+        pools = list({holding.pool: None for holding in held})
         for pool, units in list(child.wants.items()):
             for holding in held:
                 if holding.pool is not pool or not pool.cls.reentrant:
                     more = units + 1
-                    self.connect(owner, holding, pool, more, pools, timed, place, True)
+                    self.connect(owner, held, holding, pool, more, pools, timed, place, True)
             if len(owner.wants) < _WISHES or pool in owner.wants:
                 mine = owner.holds(pool)
                 owner.wants[pool] = max(owner.wants.get(pool, 0), mine + units)
 
     # -- having --------------------------------------------------------------------------------------
+
+    def enter(self, pool: Pool, element: Any = None) -> None:
+        """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
+        owner = self.current()
+        frame = sys._getframe(1)
+        place = near(frame)
+        held = owner.held
+        if held or owner.parent is not None:
+            self._hold_and_ask(owner, pool, False, place, frame)
+        if pool not in owner.wants and len(owner.wants) < _WISHES:
+            owner.wants[pool] = 0
+        if self.collecting or is_final(place):
+            self._final(pool, False, frame)
+        holding = Holding((pool, owner, place, monotonic(), element))
+        if not pool.listed:
+            self._list(pool)
+        pool.out.append(holding)
+        held.append(holding)
+        if len(held) > _UNRETURNED and not pool.cls.reused:
+            self._forget_oldest(owner, pool.cls)
+        if self.steps is not None:
+            self.steps.took(owner, pool.cls)
 
     def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
         """Somebody has an element now."""
@@ -161,32 +179,45 @@ class Ledger:
             place = near(sys._getframe(1))
         else:
             place = owner.place
-        holding = Holding(pool, owner, place, monotonic(), element)
-        out = pool.out
-        if not out:
-            self.out[pool] = None
-        out.append(holding)
+        holding = Holding((pool, owner, place, monotonic(), element))
+        if not pool.listed:
+            self._list(pool)
+        pool.out.append(holding)
         owner.held.append(holding)
-        cls = pool.cls
-        cls.grants += 1
-        if len(out) > cls.peak_out:
-            cls.peak_out = len(out)
-        if not cls.reused and len(owner.held) > _UNRETURNED:
-            self._forget_oldest(owner, cls)
+        if self.steps is not None:
+            self.steps.took(owner, pool.cls)
+        if not pool.cls.reused and len(owner.held) > _UNRETURNED:
+            self._forget_oldest(owner, pool.cls)
         return holding
+
+    def _list(self, pool: Pool) -> None:
+        pool.listed = True
+        self.pools.add(pool)
+
+    @property
+    def out(self) -> list[Pool]:
+        """The pools that have something out."""
+        found = [pool for pool in list(self.pools) if pool.out]
+        return sorted(found, key=lambda pool: pool.number)
 
     def release(self, pool: Pool, element: Any = None) -> None:
         """An element comes back, whoever brings it."""
-        owner = self.current()
+        out = pool.out
+        if len(out) == 1 and out[0].owner.key == get_ident():
+            owner = out[0].owner  # taken on this thread: no need to ask who we are
+        else:
+            owner = self.current()
         held = owner.held
         if held:
             holding = held[-1]
             if holding.pool is pool and (element is None or holding.element is element):
                 held.pop()
-                out = pool.out
-                _remove(out, holding)
-                if not out:
-                    self.out.pop(pool, None)
+                if out and out[-1] is holding:
+                    out.pop()
+                else:
+                    _remove(out, holding)
+                if self.steps is not None:
+                    self.steps.gave(owner, pool.cls)
                 return
         self._release_slow(owner, pool, element)
 
@@ -224,8 +255,8 @@ class Ledger:
         """The holding is over."""
         _remove(holding.owner.held, holding)
         _remove(holding.pool.out, holding)
-        if not holding.pool.out:
-            self.out.pop(holding.pool, None)
+        if self.steps is not None:
+            self.steps.gave(holding.owner, holding.pool.cls)
 
     def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
         mine = [holding for holding in owner.held if holding.pool.cls is cls]
@@ -254,7 +285,6 @@ class Ledger:
 
     def waited(self, wait: Wait) -> None:
         """The wait is over, however it ended."""
-        self.moved += 1
         self.waits.pop(wait.owner, None)
         if wait.owner.wait is wait:
             wait.owner.wait = None
@@ -272,7 +302,10 @@ class Ledger:
             self.sightings[key] = (kind, cls, what, place, other)
             self.graph.version += 1
 
-    def _final(self, pool: Pool, timed: bool, place: Place) -> None:
+    def _final(self, pool: Pool, timed: bool, frame: FrameType) -> None:
+        place = far(frame)
+        if self.collecting != get_ident() and not is_final(place):
+            return  # the collector runs in another thread
         if not timed and not pool.cls.reentrant and pool.size is not None:
             self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
 

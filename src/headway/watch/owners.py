@@ -10,6 +10,8 @@ Bound: about 150 ns where the context already names the right owner.
 from __future__ import annotations
 
 import asyncio
+import asyncio.tasks
+import sys
 import threading
 import weakref
 from _thread import get_ident
@@ -21,7 +23,10 @@ from typing import Any, final
 from headway.watch.classes import Owner
 
 _running_loop = asyncio._get_running_loop
-_current_task = asyncio.current_task
+if sys.version_info >= (3, 12):
+    _current_task = asyncio.current_task  # in C
+else:
+    _current_task = asyncio.tasks._current_tasks.get  # what its function in Python does
 _NO_THREAD = -1
 
 

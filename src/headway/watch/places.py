@@ -5,7 +5,7 @@ instruction offsets, innermost first; nothing is formatted and no frame is kept 
 standard library, of headway and of a library that has a patch are *quiet*: a place begins at the first
 frame that is not, so that it names the program's own line.
 
-Bound: a near place has at most 3 frames and costs about half a microsecond; a far one has at most 12.
+Bound: a near place has at most 2 frames and costs about a quarter of a microsecond; a far one has at most 12.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STDLIB: Final = tuple(
     {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("stdlib", "platstdlib")}
     | {sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")}
 )
-FINALISERS: Final = ("__del__",)
+FINALISER: Final = "__del__"
 
 
 class _Quiet(dict[str, bool]):
@@ -58,22 +58,22 @@ def keep_quiet(module: Any) -> None:
 
 
 def near(frame: FrameType | None) -> Place:
-    """The first frame that is not quiet and its two callers; the frame itself if all are quiet."""
+    """The first frame that is not quiet, and its caller; the frame itself if all are quiet."""
     first = frame
-    quiet = QUIET
-    while frame is not None and quiet[frame.f_code.co_filename]:
+    while frame is not None:
+        code = frame.f_code
+        if not QUIET[code.co_filename]:
+            break
         frame = frame.f_back
-    if frame is None:
+    else:
         frame = _outside_greenlet() or first
         if frame is None:
             return NOWHERE
-    one = frame.f_back
-    if one is None:
-        return (frame.f_code, frame.f_lasti)
-    two = one.f_back
-    if two is None:
-        return (frame.f_code, frame.f_lasti, one.f_code, one.f_lasti)
-    return (frame.f_code, frame.f_lasti, one.f_code, one.f_lasti, two.f_code, two.f_lasti)
+        code = frame.f_code
+    caller = frame.f_back
+    if caller is None:
+        return (code, frame.f_lasti)
+    return (code, frame.f_lasti, caller.f_code, caller.f_lasti)
 
 
 def far(frame: FrameType | None) -> Place:
@@ -99,7 +99,9 @@ def _outside_greenlet() -> FrameType | None:
 
 def is_final(place: Place) -> bool:
     """Whether a finaliser is among the innermost frames."""
-    return any(code.co_name in FINALISERS for code in place[::2])
+    if len(place) == 4:  # the usual one first
+        return place[0].co_name == FINALISER or place[2].co_name == FINALISER
+    return any(code.co_name == FINALISER for code in place[::2])
 
 
 def text(place: Place) -> list[str]:
@@ -142,8 +144,3 @@ def _line(code: CodeType, offset: int) -> int:
         if start <= offset < end and line is not None:
             return line
     return code.co_firstlineno
-
-
-def caller(depth: int = 1) -> FrameType:
-    """The frame `depth` above the caller."""
-    return sys._getframe(depth + 1)

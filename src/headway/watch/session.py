@@ -26,6 +26,7 @@ from headway.watch.finding import Finding
 from headway.watch.ledger import Ledger
 from headway.watch.patches import PATCHES, Patcher
 
+_EARLY = ("threading", "queue", "asyncio", "concurrent.futures.thread")
 log = logging.getLogger("headway")
 
 
@@ -47,12 +48,15 @@ class Session:
         self.options = options
         self.ledger = Ledger()
         if options.profile:
-            self.ledger.steps = {}
+            self.ledger.steps = profile.Profile()
         self._patcher = Patcher(self.ledger)
         self._finder = _Finder(self._patch, options.patches)
         self._judged: tuple[Any, list[Finding]] | None = None
 
     def start(self) -> None:
+        for name in self.options.patches:
+            if name in _EARLY:  # imported by any of us, at the latest now
+                importlib.import_module(name)
         for name in self.options.patches:
             if name in sys.modules:
                 self._patch(name, sys.modules[name])
@@ -87,16 +91,18 @@ class Session:
 
     def model(self) -> str | None:
         """The learned profile as a model file; None if nothing was learned."""
-        return profile.model(self.ledger)
+        return None if self.ledger.steps is None else self.ledger.steps.model()
 
     def _patch(self, name: str, module: ModuleType) -> None:
         if module is None or name in self._finder.done:
             return
         self._finder.done.add(name)
         patch = importlib.import_module(f"headway.watch.patches.{PATCHES[name]}")
+        before = self._patcher.done
         try:
             patch.install(self._patcher)
-        except AttributeError as error:  # a version of the library that has been rebuilt inside
+        except (AttributeError, ImportError) as error:  # a version that has been rebuilt inside
+            self._patcher.undo(before)
             log.warning("%s is not watched: this version is not known (%s)", name, error)
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:

@@ -19,7 +19,7 @@ PATCHES: Final = {
     "queue": "queues",
     "asyncio": "tasks",
     "concurrent.futures.thread": "executors",
-    "sqlalchemy.pool": "alchemy",
+    "sqlalchemy": "alchemy",
     "anyio._backends._asyncio": "limiters",
     "httpcore": "responses",
     "redis.connection": "redis_pools",
@@ -62,7 +62,12 @@ class Patcher:
     def on_undo(self, act: Callable[[], object]) -> None:
         self._undo.append(act)
 
-    def undo(self) -> None:
-        """Put everything back, the latest first."""
-        while self._undo:
+    @property
+    def done(self) -> int:
+        """How much there is to undo."""
+        return len(self._undo)
+
+    def undo(self, down_to: int = 0) -> None:
+        """Put back what was replaced since `done` was `down_to`, the latest first."""
+        while len(self._undo) > down_to:
             self._undo.pop()()

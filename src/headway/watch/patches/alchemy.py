@@ -6,13 +6,15 @@ comes back is the event ``checkin`` (or ``detach``), whoever closes it, the garb
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from headway.watch.patches import POOL, Patcher, pool_of
-from headway.watch.patches.checkout import made, take
+from headway.watch.patches.checkout import made
+from headway.watch.patches.tasks import stops_loop
 from headway.watch.places import keep_quiet
 
-MODULE = "sqlalchemy.pool"
+MODULE = "sqlalchemy"
 
 
 def install(patcher: Patcher) -> None:
@@ -37,26 +39,21 @@ def install(patcher: Patcher) -> None:
                 return original(self)
             if pool.size is None and (size := _size(self)) is not None:
                 pool.resized(size)
-            fairy: Any = None
-            if getattr(self, "_is_asyncio", False):
-                owner = ledger.ask(pool, True)
-                full = pool.size is not None and len(pool.out) >= pool.size
-                wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner) if full else None
-                try:
-                    fairy = original(self)
-                finally:
-                    if wait is not None:
-                        ledger.waited(wait)
-                ledger.grant(pool, fairy._connection_record, owner)
-            else:
-
-                def get() -> Any:
-                    nonlocal fairy
-                    fairy = original(self)
-                    return fairy._connection_record
-
-                take(ledger, pool, getattr(self, "_timeout", None), get)
-            setattr(fairy._connection_record, POOL, pool)
+            if pool.size is None or len(pool.out) < pool.size:
+                fairy = original(self)
+                ledger.enter(pool, record := fairy._connection_record)
+                record.__dict__[POOL] = pool
+                return fairy
+            owner = ledger.ask(pool, True)
+            if not self._is_asyncio:
+                stops_loop(ledger, "a wait for a connection", sys._getframe(1))
+            wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner)
+            try:
+                fairy = original(self)
+            finally:
+                ledger.waited(wait)
+            ledger.grant(pool, record := fairy._connection_record, owner)
+            record.__dict__[POOL] = pool
             return fairy
 
         return connect

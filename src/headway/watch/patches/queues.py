@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import sys
-from time import monotonic
 from typing import Any
 
 from headway.watch.classes import Pool
@@ -40,21 +39,21 @@ def install(patcher: Patcher) -> None:
                 item = original(self, False)
                 ledger.grant(pool, item)
                 return item
-            owner = ledger.ask(pool, timeout is not None)
             if self.queue:
-                started, item = 0.0, original(self, True, timeout)
-            else:
-                from headway.watch.patches.tasks import stops_loop
+                item = original(self, True, timeout)
+                ledger.enter(pool, item)
+                return item
+            from headway.watch.patches.tasks import stops_loop
 
-                started, frame = monotonic(), sys._getframe(1)
-                if not pool.cls.reused:
-                    ledger.note_wait("queue.get()", timeout is not None, frame)
-                stops_loop(ledger, "queue.get()", frame)
-                wait = ledger.wait("queue", pool, timeout)
-                try:
-                    item = original(self, True, timeout)
-                finally:
-                    ledger.waited(wait)
+            owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
+            if not pool.cls.reused:
+                ledger.note_wait("queue.get()", timeout is not None, frame)
+            stops_loop(ledger, "queue.get()", frame)
+            wait = ledger.wait("queue", pool, timeout, owner=owner)
+            try:
+                item = original(self, True, timeout)
+            finally:
+                ledger.waited(wait)
             ledger.grant(pool, item, owner)
             return item
 
@@ -77,10 +76,11 @@ def install(patcher: Patcher) -> None:
 def pooled(ledger: Ledger, pool: Pool, item: Any, there: int) -> None:
     """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
     out = pool.out
-    if out and any(holding.element is item for holding in out):
-        pool.cls.reused = True
-        ledger.release(pool, item)
-        return
+    for holding in out:
+        if holding[4] is item:
+            pool.cls.reused = True
+            ledger.release(pool, item)
+            return
     most = there + 1 + (len(out) if pool.cls.reused else 0)
     if pool.size is None or most > pool.size:
         pool.size = most

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 from headway.watch.ledger import Ledger
@@ -35,20 +36,21 @@ def install(patcher: Patcher) -> None:
 
         return make
 
-    def acquire(original: Any) -> Any:
+    def acquire(original: Any, free: Any) -> Any:
         async def acquire(self: Any) -> bool:
             pool = pool_of(self)
             if pool is None:
                 return bool(await original(self))
-            owner = ledger.ask(pool)
-            if self.locked():
-                wait = ledger.wait(pool.cls.label, pool, owner=owner)
-                try:
-                    await original(self)
-                finally:
-                    ledger.waited(wait)
-            else:
+            if free(self):
                 await original(self)
+                ledger.enter(pool)
+                return True
+            owner = ledger.ask(pool)
+            wait = ledger.wait(pool.cls.label, pool, owner=owner)
+            try:
+                await original(self)
+            finally:
+                ledger.waited(wait)
             ledger.grant(pool, None, owner)
             return True
 
@@ -65,10 +67,19 @@ def install(patcher: Patcher) -> None:
 
     patcher.replace(asyncio.Semaphore, "__init__", init("semaphore", "asyncio semaphore"))
     patcher.replace(asyncio.Lock, "__init__", init("lock", "asyncio lock"))
-    for kind in (asyncio.Semaphore, asyncio.Lock):
-        patcher.replace(kind, "acquire", acquire)
+    frees = {asyncio.Semaphore: _has_value, asyncio.Lock: _is_open}
+    for kind, free in frees.items():
+        patcher.replace(kind, "acquire", partial(acquire, free=free))
         patcher.replace(kind, "release", release)
     _queue(patcher)
+
+
+def _has_value(semaphore: Any) -> bool:
+    return semaphore._value > 0 and not semaphore._waiters
+
+
+def _is_open(lock: Any) -> bool:
+    return not lock._locked and not lock._waiters
 
 
 def _queue(patcher: Patcher) -> None:
@@ -88,17 +99,17 @@ def _queue(patcher: Patcher) -> None:
             pool = pool_of(self)
             if pool is None:
                 return await original(self)
+            if self._queue:
+                item = await original(self)  # by its get_nowait(), which is not told
+                ledger.enter(pool, item)
+                return item
             owner = ledger.ask(pool)
-            if self.empty():
-                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
-                wait = ledger.wait("asyncio queue", pool, owner=owner)
-                try:
-                    item = await original(self)
-                finally:
-                    ledger.waited(wait)
-            else:
+            ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+            wait = ledger.wait("asyncio queue", pool, owner=owner)
+            try:
                 item = await original(self)
-            # get() calls get_nowait(), which is not told: this is the grant.
+            finally:
+                ledger.waited(wait)
             ledger.grant(pool, item, owner)
             return item
 

@@ -31,7 +31,7 @@ def install(patcher: Patcher) -> None:
 
 def _lock_classes(ledger: Ledger) -> tuple[type, type]:
     """The classes that stand where `threading.Lock` and `threading.RLock` did."""
-    ask, grant, release, current = ledger.ask, ledger.grant, ledger.release, ledger.current
+    ask, enter, grant, release = ledger.ask, ledger.enter, ledger.grant, ledger.release
 
     class Chosen(type):
         """Calling the class gives a raw lock to quiet code, a watched one to the program."""
@@ -46,29 +46,32 @@ def _lock_classes(ledger: Ledger) -> tuple[type, type]:
             return type.__instancecheck__(cls, thing) or isinstance(thing, type(cls.RAW()))
 
     class Lock(metaclass=Chosen):
-        __slots__ = ("__weakref__", "_pool", "_raw", "_try")
+        __slots__ = ("__weakref__", "_give", "_pool", "_raw", "_try")
         RAW: Any = staticmethod(_RAW)
 
         def __init__(self, made: Any) -> None:
             self._raw = _RAW()
             self._try = self._raw.acquire
+            self._give = self._raw.release
             self._pool = ledger.pool("lock", "lock", 1, made=made)
 
         def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
             pool = self._pool
-            if not blocking:
-                if not self._try(False):
-                    return False
-                grant(pool)
+            if self._try(False):
+                if blocking:
+                    enter(pool)
+                else:
+                    grant(pool)
                 return True
+            if not blocking:
+                return False
             owner = ask(pool, timeout != -1)
-            if not self._try(False):
-                wait = ledger.wait("lock", pool, None if timeout == -1 else timeout)
-                try:
-                    if not self._try(True, timeout):
-                        return False
-                finally:
-                    ledger.waited(wait)
+            wait = ledger.wait("lock", pool, None if timeout == -1 else timeout)
+            try:
+                if not self._try(True, timeout):
+                    return False
+            finally:
+                ledger.waited(wait)
             grant(pool, None, owner)
             return True
 
@@ -81,10 +84,14 @@ def _lock_classes(ledger: Ledger) -> tuple[type, type]:
             return bool(self._raw.locked())
 
         def __enter__(self) -> bool:
+            if self._try(False):
+                enter(self._pool)
+                return True
             return self.acquire()
 
         def __exit__(self, *exc: object) -> None:
-            self.release()
+            release(self._pool)
+            self._give()
 
         def _at_fork_reinit(self) -> None:
             self._raw._at_fork_reinit()
@@ -107,18 +114,24 @@ def _lock_classes(ledger: Ledger) -> tuple[type, type]:
             if self._count and raw._is_owned():
                 self._count += 1
                 return bool(raw.acquire())
-            owner = ask(pool, timeout != -1) if blocking else current()
-            if not raw.acquire(False):
-                if not blocking:
+            if raw.acquire(False):
+                self._count = 1
+                if blocking:
+                    enter(pool)
+                else:
+                    grant(pool)
+                return True
+            if not blocking:
+                return False
+            owner = ask(pool, timeout != -1)
+            wait = ledger.wait("lock", pool, None if timeout == -1 else timeout)
+            try:
+                if not raw.acquire(True, timeout):
                     return False
-                wait = ledger.wait("lock", pool, None if timeout == -1 else timeout)
-                try:
-                    if not raw.acquire(True, timeout):
-                        return False
-                finally:
-                    ledger.waited(wait)
+            finally:
+                ledger.waited(wait)
             self._count = 1
-            grant(pool, None, owner if blocking else None)
+            grant(pool, None, owner)
             return True
 
         def release(self) -> None:
@@ -176,20 +189,22 @@ def _semaphores(patcher: Patcher) -> None:
             pool = pool_of(self)
             if pool is None:
                 return bool(original(self, blocking, timeout))
-            if not blocking:
-                got = bool(original(self, False, timeout))
-                if got:
+            if original(self, False, None if blocking else timeout):
+                if blocking:
+                    ledger.enter(pool)
+                else:
                     ledger.grant(pool)
-                return got
+                return True
+            if not blocking:
+                return False
             owner = ledger.ask(pool, timeout is not None)
-            if not original(self, False):
-                _stop_loop(ledger, "semaphore.acquire()")
-                wait = ledger.wait("semaphore", pool, timeout)
-                try:
-                    if not original(self, True, timeout):
-                        return False
-                finally:
-                    ledger.waited(wait)
+            _stop_loop(ledger, "semaphore.acquire()")
+            wait = ledger.wait("semaphore", pool, timeout)
+            try:
+                if not original(self, True, timeout):
+                    return False
+            finally:
+                ledger.waited(wait)
             ledger.grant(pool, None, owner)
             return True
 
