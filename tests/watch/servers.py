@@ -56,7 +56,14 @@ def postgres_server(folder):
     )  # fmt: skip
     if made.returncode:
         pytest.skip(f"requires a PostgreSQL that can be set up: {made.stderr.decode()[-200:]}")
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    options = [
+        "-c",
+        "listen_addresses=",
+        "-c",
+        f"unix_socket_directories={folder}",
+        "-c",
+        "fsync=off",
+    ]
     process = subprocess.Popen([f"{programs}/postgres", "-D", data, *options], **run)
     try:
         ready = [f"{programs}/pg_isready", "-q", "-h", str(folder), "-U", "test"]
@@ -87,6 +94,7 @@ def http_server():
     """The address of a small HTTP server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
     server.daemon_threads = True
+    server.handle_error = lambda request, address: None  # clients that go away are the subject
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -98,7 +98,9 @@ def test_a_program_that_is_not_python():
 def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_path):
     program("print('sitecustomize of the user')\n", "sitecustomize.py")
     child = program(NESTED)
-    parent = program(f"import subprocess, sys\nsubprocess.run([sys.executable, {child!r}])\n", "parent.py")
+    parent = program(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, {child!r}])\n", "parent.py"
+    )
     done = run(0, "--", sys.executable, parent, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout.count("sitecustomize of the user") == 3  # ours, the parent's, the child's
     assert "nested" in done.stderr

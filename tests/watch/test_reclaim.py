@@ -40,7 +40,9 @@ def test_T10_1_a_cycle_from_two_runs_that_never_overlapped(session):
     assert kinds(session) == []
     shrink(maps, lock)
     found = session.findings()
-    assert [(f.kind, f.severity) for f in found] == [("reclaim-recursion", "risk")] * 2  # fs, and io
+    assert [(f.kind, f.severity) for f in found] == [
+        ("reclaim-recursion", "risk")
+    ] * 2  # fs, and io
     frames = [line for lines in found[0].stacks.values() for line in lines]
     assert any("in allocate_under" in line for line in frames)
     assert any("in shrink" in line for line in frames)

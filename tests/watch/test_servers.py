@@ -43,7 +43,9 @@ def site():
 def client(most=2):
     import httpx
 
-    return httpx.Client(limits=httpx.Limits(max_connections=most), timeout=httpx.Timeout(5, pool=0.2))
+    return httpx.Client(
+        limits=httpx.Limits(max_connections=most), timeout=httpx.Timeout(5, pool=0.2)
+    )
 
 
 def test_13_a_response_not_read_keeps_its_connection(session, site):
@@ -119,7 +121,10 @@ def redis_pool(path, most=2, timeout=0.2):
     import redis
 
     return redis.BlockingConnectionPool(
-        connection_class=redis.UnixDomainSocketConnection, path=path, max_connections=most, timeout=timeout
+        connection_class=redis.UnixDomainSocketConnection,
+        path=path,
+        max_connections=most,
+        timeout=timeout,
     )
 
 
@@ -188,7 +193,10 @@ def test_redis_as_tasks(session, redis_path, nested):
 
     async def main():
         pool = BlockingConnectionPool(
-            connection_class=UnixDomainSocketConnection, path=redis_path, max_connections=3, timeout=1
+            connection_class=UnixDomainSocketConnection,
+            path=redis_path,
+            max_connections=3,
+            timeout=1,
         )
         one = await pool.get_connection()
         if nested:
@@ -228,7 +236,9 @@ def test_psycopg_pool_as_tasks(session, postgres, nested):
     import psycopg_pool
 
     async def main():
-        async with psycopg_pool.AsyncConnectionPool(postgres, min_size=1, max_size=2, open=False) as pool:
+        async with psycopg_pool.AsyncConnectionPool(
+            postgres, min_size=1, max_size=2, open=False
+        ) as pool:
             async with pool.connection() as one:
                 if nested:
                     async with pool.connection():

@@ -32,11 +32,15 @@ def command(
     ] = None,
     fail_on: Annotated[
         str | None,
-        typer.Option("--fail-on", metavar="LEVEL", help="Exit 1 on a risk, warning or note, or a hang."),
+        typer.Option(
+            "--fail-on", metavar="LEVEL", help="Exit 1 on a risk, warning or note, or a hang."
+        ),
     ] = None,
     attach: Annotated[
         int | None,
-        typer.Option("--attach", metavar="PID", help="Ask a watched process who holds and who waits."),
+        typer.Option(
+            "--attach", metavar="PID", help="Ask a watched process who holds and who waits."
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -48,7 +52,9 @@ def command(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", metavar="MODEL.toml", help="Write what was learned, for headway size."),
+        typer.Option(
+            "--profile", metavar="MODEL.toml", help="Write what was learned, for headway size."
+        ),
     ] = None,
     concurrency: Annotated[
         int | None,
@@ -82,7 +88,10 @@ def command(
         status = _run(program, Path(folder), told, as_json, report, known)
         gathered = reports.gather(Path(folder))
     if not gathered.pop("processes"):
-        print("headway: no Python process told anything: is the command a Python program?", file=sys.stderr)
+        print(
+            "headway: no Python process told anything: is the command a Python program?",
+            file=sys.stderr,
+        )
     model = gathered.pop("model")
     found = reports.without(gathered, known)
     _keep(found, report, write_baseline, profile, model)
@@ -96,7 +105,11 @@ def command(
 
 
 def _keep(
-    found: dict[str, Any], report: str | None, baseline: str | None, profile: str | None, model: str | None
+    found: dict[str, Any],
+    report: str | None,
+    baseline: str | None,
+    profile: str | None,
+    model: str | None,
 ) -> None:
     from headway.watch import report as reports
 
@@ -106,7 +119,10 @@ def _keep(
         reports.write_baseline(baseline, found)
     if profile is not None:
         if model is None:
-            print("headway: no request held two elements at once: no model was written", file=sys.stderr)
+            print(
+                "headway: no request held two elements at once: no model was written",
+                file=sys.stderr,
+            )
         else:
             Path(profile).write_text(model, encoding="utf-8")
 
@@ -147,7 +163,9 @@ def _run(
     try:
         child = subprocess.Popen(program, env=environment, stdout=sys.stderr if as_json else None)
     except FileNotFoundError:
-        raise UsageError(f"{program[0]!r} was not found: give a program on PATH, or a path") from None
+        raise UsageError(
+            f"{program[0]!r} was not found: give a program on PATH, or a path"
+        ) from None
     last: dict[str, Any] | None = None
     with _signals_to(child):
         while True:

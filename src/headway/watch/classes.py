@@ -124,7 +124,9 @@ class Wait:
         self.place = place
         self.since_s = since_s
         self.timeout_s = timeout_s
-        self.target = target  # what says who could end it: an Owner, or a function that gives owners
+        self.target = (
+            target  # what says who could end it: an Owner, or a function that gives owners
+        )
 
 
 @final
@@ -136,8 +138,20 @@ class Owner:
     """
 
     __slots__ = (
-        "__weakref__", "_alive", "done", "edges", "held", "inherits", "key", "name", "origin", "parent", "place", "wait",
-        "wants", "task",
+        "__weakref__",
+        "_alive",
+        "done",
+        "edges",
+        "held",
+        "inherits",
+        "key",
+        "name",
+        "origin",
+        "parent",
+        "place",
+        "task",
+        "wait",
+        "wants",
     )  # fmt: skip
 
     def __init__(

@@ -40,7 +40,9 @@ def snapshot(ledger: Ledger) -> dict[str, Any]:
     now = monotonic()
     out = [h for pool in list(ledger.out) if pool.cls.kind != MAP for h in list(pool.out)]
     return {
-        "holders": [_holder(h, now) for h in sorted(out, key=lambda h: h.since_s) if h.pool.cls.holds],
+        "holders": [
+            _holder(h, now) for h in sorted(out, key=lambda h: h.since_s) if h.pool.cls.holds
+        ],
         "waiters": [_waiter(wait, now) for wait in list(ledger.waits.values())],
         "hang": hang(ledger),
     }
@@ -57,7 +59,9 @@ def _stuck(ledger: Ledger, waits: Iterable[Wait], freed: Iterable[Wait]) -> list
             if any(_can_move(ledger, other, hopeless) for other in _enders(wait)):
                 del hopeless[owner]
                 changed = True
-            elif not _enders(wait):  # an event may come from anywhere; a pool with room serves at once
+            elif not _enders(
+                wait
+            ):  # an event may come from anywhere; a pool with room serves at once
                 del hopeless[owner]
                 changed = True
     return list(hopeless.values())
@@ -78,7 +82,9 @@ def _can_move(ledger: Ledger, owner: Owner, hopeless: dict[Owner, Wait]) -> bool
         return False
     if owner.wait is not None:
         return True  # its wait has hope
-    return any(child not in hopeless for child in _children(ledger, owner)) or not _children(ledger, owner)
+    return any(child not in hopeless for child in _children(ledger, owner)) or not _children(
+        ledger, owner
+    )
 
 
 def _children(ledger: Ledger, owner: Owner) -> list[Owner]:
@@ -104,7 +110,9 @@ def _held_there(stuck: Iterable[Wait]) -> list[Holding]:
 def _next(ledger: Ledger, wait: Wait, stuck: dict[Owner, Wait]) -> tuple[Owner, Wait] | None:
     """One who keeps a wait from ending, and waits itself; through a task that awaits it, if need be."""
     enders = _enders(wait)
-    for owner in sorted(enders, key=lambda owner: owner is wait.owner):  # oneself only if nobody else is
+    for owner in sorted(
+        enders, key=lambda owner: owner is wait.owner
+    ):  # oneself only if nobody else is
         if owner in stuck:
             return owner, stuck[owner]
         for child in _children(ledger, owner):
@@ -188,7 +196,9 @@ def text(hang: dict[str, Any]) -> str:
         lines += [f"    {frame}" for frame in waiter["at"][:3]]
     for holder in hang["holders"]:
         gone = "" if holder["alive"] else ", who has ended,"
-        lines.append(f"  {holder['owner']}{gone} has held {holder['pool']} for {holder['held_s']} s")
+        lines.append(
+            f"  {holder['owner']}{gone} has held {holder['pool']} for {holder['held_s']} s"
+        )
         lines += [f"    {frame}" for frame in holder["taken"][:3]]
     lines.append("  cycle: " + "; ".join(hang["cycle"]))
     if hang["release"] is not None:
@@ -206,7 +216,9 @@ def snapshot_text(found: dict[str, Any]) -> str:
         return text(found["hang"])
     lines = ["no hang: whoever waits, waits for one who can still go on"]
     for waiter in found["waiters"]:
-        lines.append(f"  {waiter['owner']} waits for {waiter['pool'] or waiter['what']}, for {waiter['waited_s']} s")
+        lines.append(
+            f"  {waiter['owner']} waits for {waiter['pool'] or waiter['what']}, for {waiter['waited_s']} s"
+        )
         lines += [f"    {frame}" for frame in waiter["at"][:3]]
     for holder in found["holders"]:
         lines.append(f"  {holder['owner']} has held {holder['pool']} for {holder['held_s']} s")

@@ -42,9 +42,7 @@ def _sightings(ledger: Ledger) -> Iterator[Finding]:
         yield _sighting(kind, cls, what, place, other)
 
 
-def _sighting(
-    kind: str, cls: PoolClass | None, what: str, place: Place, other: Place
-) -> Finding:
+def _sighting(kind: str, cls: PoolClass | None, what: str, place: Place, other: Place) -> Finding:
     key = f"{kind}: {what} {places.stable(place)}"
     if kind == "blocking-in-loop":
         return Finding(

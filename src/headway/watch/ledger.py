@@ -328,4 +328,8 @@ def _remove(holdings: list[Any], item: Any) -> None:
 
 def _related(one: Owner, two: Owner) -> bool:
     """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
-    return one.parent is two or two.parent is one or (one.parent is not None and one.parent is two.parent)
+    return (
+        one.parent is two
+        or two.parent is one
+        or (one.parent is not None and one.parent is two.parent)
+    )

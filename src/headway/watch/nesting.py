@@ -135,7 +135,7 @@ def _severity(cycle: Cycle, concurrency: int | None) -> str | None:
 def _finding(cycle: Cycle, severity: str) -> Finding:
     kind = _kind(cycle)
     first = cycle.edges[0]
-    seen = {}
+    seen: dict[str, list[str]] = {}
     for number, edge in enumerate(dict.fromkeys(cycle.edges), 1):
         which = "" if len(cycle.edges) == 1 else f"_({number})"
         seen |= stacks(
@@ -168,7 +168,11 @@ def _kind(cycle: Cycle) -> str:
 
 def _why(cycle: Cycle, kind: str) -> str:
     first, needed = cycle.edges[0], cycle.hangs_from
-    ends = "" if any(edge.untimed for edge in cycle.edges) else "; the waits have a time limit, so it ends in errors"
+    ends = (
+        ""
+        if any(edge.untimed for edge in cycle.edges)
+        else "; the waits have a time limit, so it ends in errors"
+    )
     gate = cycle.gate
     if gate is not None:
         ends = f"; {gate.cls.name} lets {gate.size} in at once" + ends

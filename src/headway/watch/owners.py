@@ -26,7 +26,7 @@ _running_loop = asyncio._get_running_loop
 if sys.version_info >= (3, 12):
     _current_task = asyncio.current_task  # in C
 else:
-    _current_task = asyncio.tasks._current_tasks.get  # what its function in Python does
+    _current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # what its function in Python does
 _NO_THREAD = -1
 
 

@@ -60,7 +60,7 @@ def _drawing(risks: list[Mapping[str, Any]]) -> str:
     """Boxes on a circle, arrows between them; red where a risk runs."""
     edges: dict[tuple[str, str], str] = {}
     for risk in reversed(risks):  # the gravest last, so that its colour stays
-        edges |= {(held, wanted): _COLOURS[risk["severity"]] for held, wanted in risk["edges"]}
+        edges |= dict.fromkeys(risk["edges"], _COLOURS[risk["severity"]])
     names = list(dict.fromkeys(name for edge in edges for name in edge))
     if not names:
         return ""
@@ -69,7 +69,10 @@ def _drawing(risks: list[Mapping[str, Any]]) -> str:
     at = {}
     for number, name in enumerate(names):
         angle = 2 * math.pi * number / len(names) - math.pi / 2
-        at[name] = (width / 2 + 1.4 * radius * math.cos(angle), height / 2 + radius * math.sin(angle))
+        at[name] = (
+            width / 2 + 1.4 * radius * math.cos(angle),
+            height / 2 + radius * math.sin(angle),
+        )
     lines = [_arrow(at[a], at[b], colour) for (a, b), colour in edges.items()]
     texts = [
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="7" fill="#3874cb"/>'
@@ -91,4 +94,6 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], colour: str) ->
     else:  # bowed to one side, so that two opposite arrows are two
         bow_x, bow_y = (x + u) / 2 - (v - y) * 0.15, (y + v) / 2 + (u - x) * 0.15
         path = f"M{x:.0f} {y:.0f} Q{bow_x:.0f} {bow_y:.0f} {u:.0f} {v:.0f}"
-    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" marker-end="url(#tip)"/>'
+    return (
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" marker-end="url(#tip)"/>'
+    )

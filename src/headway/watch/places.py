@@ -100,7 +100,7 @@ def _outside_greenlet() -> FrameType | None:
 def is_final(place: Place) -> bool:
     """Whether a finaliser is among the innermost frames."""
     if len(place) == 4:  # the usual one first
-        return place[0].co_name == FINALISER or place[2].co_name == FINALISER
+        return FINALISER in (place[0].co_name, place[2].co_name)
     return any(code.co_name == FINALISER for code in place[::2])
 
 
@@ -110,8 +110,10 @@ def text(place: Place) -> list[str]:
         (code, offset)
         for code, offset in zip(place[::2], place[1::2], strict=True)
         if not QUIET[code.co_filename]
-    ] or list(zip(place[:1], place[1:2], strict=True))
-    return [f"{short(code.co_filename)}:{_line(code, off)} in {code.co_name}" for code, off in lines]
+    ] or [(place[n], place[n + 1]) for n in range(0, min(2, len(place)), 2)]
+    return [
+        f"{short(code.co_filename)}:{_line(code, off)} in {code.co_name}" for code, off in lines
+    ]
 
 
 def where(place: Place) -> str:

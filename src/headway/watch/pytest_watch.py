@@ -20,14 +20,18 @@ from headway.watch.finding import SEVERITIES, text
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("headway", "headway watch")
     group.addoption(
-        "--headway-watch", action="store_true", help="watch the pools; fail where a new risk appears"
+        "--headway-watch",
+        action="store_true",
+        help="watch the pools; fail where a new risk appears",
     )
     group.addoption(
         "--headway-watch-level", choices=SEVERITIES, default="warning",
         help="how grave a finding must be to fail its test (warning)",
     )  # fmt: skip
     group.addoption(
-        "--headway-watch-baseline", metavar="FILE", help="findings that are known, as headway watch writes them"
+        "--headway-watch-baseline",
+        metavar="FILE",
+        help="findings that are known, as headway watch writes them",
     )
 
 

@@ -63,9 +63,13 @@ def load_baseline(name: str) -> tuple[str, ...]:
         found = json.loads(Path(name).read_text(encoding="utf-8"))
         return tuple(str(entry["key"]) for entry in found["known"])
     except FileNotFoundError:
-        raise UsageError(f"baseline {name!r} does not exist: make it with --write-baseline") from None
+        raise UsageError(
+            f"baseline {name!r} does not exist: make it with --write-baseline"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"baseline {name!r} is not one ({error!r}): make it with --write-baseline") from error
+        raise UsageError(
+            f"baseline {name!r} is not one ({error!r}): make it with --write-baseline"
+        ) from error
 
 
 def write_baseline(name: str, report: Mapping[str, Any]) -> None:

@@ -74,7 +74,11 @@ class Session:
 
     def findings(self, *, final: bool = False) -> list[Finding]:
         """What there is to say by now; `final`: the program is at its end, so what is out stays out."""
-        version = (self.ledger.graph.version, final, sum(len(pool.out) for pool in list(self.ledger.out)))
+        version = (
+            self.ledger.graph.version,
+            final,
+            sum(len(pool.out) for pool in list(self.ledger.out)),
+        )
         if self._judged is None or self._judged[0] != version or final:
             found = judge.findings(self.ledger, final=final, concurrency=self.options.concurrency)
             self._judged = (version, found)

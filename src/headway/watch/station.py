@@ -126,7 +126,11 @@ def socket_path(pid: int) -> Path:
     Raises: UsageError if the folder is another user's, who could listen in our place.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime, "headway") if runtime else Path(tempfile.gettempdir(), f"headway-{os.getuid()}")
+    folder = (
+        Path(runtime, "headway")
+        if runtime
+        else Path(tempfile.gettempdir(), f"headway-{os.getuid()}")
+    )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:

@@ -32,7 +32,7 @@ def _load() -> None:
 
 def _start() -> None:
     try:
-        if sys.version_info < (3, 11):
+        if sys.version_info < (3, 11):  # noqa: UP036 - whatever Python the program runs on
             raise ImportError(f"Python {sys.version.split()[0]} is older than 3.11")
         _load()
         from headway.watch import boot
@@ -47,7 +47,7 @@ def _next() -> None:
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _FOLDER]
     mine = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         if error.name != "sitecustomize":
             raise

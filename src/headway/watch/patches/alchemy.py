@@ -7,6 +7,7 @@ comes back is the event ``checkin`` (or ``detach``), whoever closes it, the garb
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from headway.watch.patches import POOL, Patcher, pool_of
@@ -67,7 +68,7 @@ def install(patcher: Patcher) -> None:
     patcher.replace(Pool, "connect", connect)
     for name in ("checkin", "detach"):
         event.listen(Pool, name, back)
-        patcher.on_undo(lambda name=name: event.remove(Pool, name, back))
+        patcher.on_undo(partial(event.remove, Pool, name, back))
 
 
 def _size(pool: Any) -> int | None:

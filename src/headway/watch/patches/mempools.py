@@ -73,8 +73,8 @@ def _hook(ledger: Ledger, maps: Maps, known: Pool) -> Any:
             case "release":
                 ledger.release(known, event.element)
             case "hand_over" | "transfer":
-                ledger.release(known, event.element)  # it comes back by itself, or by another's hand
+                ledger.release(
+                    known, event.element
+                )  # it comes back by itself, or by another's hand
 
     return hook
-
-

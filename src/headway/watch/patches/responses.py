@@ -31,7 +31,9 @@ def install(patcher: Patcher) -> None:
             original(self, *args, **options)
             if "httpx" in sys.modules:
                 keep_quiet(sys.modules["httpx"])
-            made(ledger, self, "HTTP connection pool", None if self._http2 else self._max_connections)
+            made(
+                ledger, self, "HTTP connection pool", None if self._http2 else self._max_connections
+            )
 
         return __init__
 

@@ -34,6 +34,8 @@ def _lock_classes(ledger: Ledger) -> tuple[type, type]:
     ask, enter, grant, release = ledger.ask, ledger.enter, ledger.grant, ledger.release
 
     class Chosen(type):
+        RAW: Any
+
         """Calling the class gives a raw lock to quiet code, a watched one to the program."""
 
         def __call__(cls, *args: Any, made: Any = None) -> Any:
@@ -50,7 +52,7 @@ def _lock_classes(ledger: Ledger) -> tuple[type, type]:
         RAW: Any = staticmethod(_RAW)
 
         def __init__(self, made: Any) -> None:
-            self._raw = _RAW()
+            self._raw: Any = _RAW()
             self._try = self._raw.acquire
             self._give = self._raw.release
             self._pool = ledger.pool("lock", "lock", 1, made=made)
@@ -180,7 +182,11 @@ def _semaphores(patcher: Patcher) -> None:
             original(self, value)
             frame = sys._getframe(1)
             if not QUIET[frame.f_code.co_filename]:
-                setattr(self, POOL, ledger.pool("semaphore", "semaphore", value or None, made=near(frame)))
+                setattr(
+                    self,
+                    POOL,
+                    ledger.pool("semaphore", "semaphore", value or None, made=near(frame)),
+                )
 
         return __init__
 
