@@ -55,9 +55,35 @@ def test_003_the_single_task_holds_what_it_waits_for() -> None:
     assert "T2: waits -> for ever" in lines("E-003")
 
 
+def test_vllm_a_larger_pool_hangs_where_a_smaller_one_is_safe() -> None:
+    assert find("M-VLLM").run("one-less")[1] == find("M-VLLM").run("one-more")[1] == DONE
+    assert "A: asks for 1 of blocks -> 0 left: it waits" in lines("M-VLLM")
+
+
+def test_spill_the_room_is_in_the_neighbours_hands() -> None:
+    freed = lines("M-SPILL").index("sorter: gives the room back, to spill into it to memory")
+    assert lines("M-SPILL")[freed + 1].startswith("neighbour: takes page #1")
+
+
+def test_release_the_reserve_serves_the_first_who_gives_back() -> None:
+    story = lines("M-RELEASE", "reserve")
+    assert (
+        "request 1: takes a thread to clean up from the thread for clean-up -> an element, 0 left"
+        in story
+    )
+
+
+def test_all_dirty_the_circuit_writes_every_page() -> None:
+    for fix in ("mempool", "admission"):
+        assert any(
+            line.startswith("write-out: writes a page -> 0 dirty")
+            for line in lines("all-dirty", fix)
+        )
+
+
 def test_names_are_found_in_any_case_and_wrong_ones_are_told() -> None:
     assert find("e-d2B").id == "E-D2b"
-    with pytest.raises(UsageError, match="not known; there are E-D0, E-D1, E-D2, E-D2b, E-003"):
+    with pytest.raises(UsageError, match="not known; there are E-D0, E-D1, E-D2, E-D2b, all-dirty"):
         find("E-9")
     with pytest.raises(UsageError, match="no fix 'x'; it has capacity, unwind, private, submit"):
         find("E-003", "x")

@@ -1,7 +1,7 @@
 """Incidents of the kernel threads, replayed on the real pools: broken, and with each fix.
 
->>> [incident.id for incident in INCIDENTS]
-['E-D0', 'E-D1', 'E-D2', 'E-D2b', 'E-003']
+>>> find("m-vllm").title
+'two requests hold all blocks of the cache, and each needs one more'
 """
 
 from __future__ import annotations
@@ -9,10 +9,37 @@ from __future__ import annotations
 from typing import Any
 
 from headway.errors import UsageError
-from headway.incidents import e_003, e_d0, e_d1, e_d2
+from headway.incidents import (
+    all_dirty,
+    e_003,
+    e_d0,
+    e_d1,
+    e_d2,
+    e_kmap,
+    e_loop,
+    m_exec,
+    m_nest,
+    m_release,
+    m_spill,
+    m_vllm,
+)
 from headway.incidents.stage import Incident
 
-INCIDENTS = (e_d0.INCIDENT, e_d1.INCIDENT, e_d2.D2, e_d2.D2B, e_003.INCIDENT)
+INCIDENTS = (
+    e_d0.INCIDENT,
+    e_d1.INCIDENT,
+    e_d2.D2,
+    e_d2.D2B,
+    all_dirty.INCIDENT,
+    e_kmap.INCIDENT,
+    e_loop.INCIDENT,
+    e_003.INCIDENT,
+    m_nest.INCIDENT,
+    m_exec.INCIDENT,
+    m_vllm.INCIDENT,
+    m_spill.INCIDENT,
+    m_release.INCIDENT,
+)
 
 
 def find(name: str, fix: str | None = None) -> Incident:

@@ -23,6 +23,7 @@ LOST_WAKE_UP = "lost wake-up"
 DROPPED_WORK = "dropped work"
 RECURSION = "recursion"
 CLEAN_ERROR = "clean error"
+STALL = "stall"
 
 
 @final

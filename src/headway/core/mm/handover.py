@@ -25,9 +25,9 @@ from typing import Final, Generic, TypeVar
 from headway.core.mm import poison as poisoning
 from headway.core.mm.composite import Backend
 from headway.core.mm.ladder import ANY_FIT, EXCLUSIVE, FIFO, Wake
-from headway.core.mm.observed import CLOSED, POISON, WAITERS, WIDE, ObservedPool
+from headway.core.mm.observed import ObservedPool
+from headway.core.mm.watched import CLOSED, POISON, WAITERS, WIDE
 from headway.core.plan import Ticket
-from headway.errors import PoolClosed
 
 E = TypeVar("E")
 
@@ -69,11 +69,9 @@ class HandOver(ObservedPool[E], Generic[E]):
             self.kick()
 
     def _surplus(self) -> bool:
-        """Whether the reserve holds more than its minimum, and nobody waits for it."""
-        return (
-            self._backend is not None
-            and self._wanted == NOBODY
-            and len(self._reserve) > (0 if self._gate & CLOSED else self.min_count)
+        """Whether the reserve holds more than its minimum, which a backend would take, and nobody waits."""
+        return self._wanted == NOBODY and len(self._reserve) > (
+            0 if self._gate & CLOSED else self.min_count
         )
 
     def _poison_reserve(self) -> None:
@@ -90,12 +88,16 @@ class HandOver(ObservedPool[E], Generic[E]):
         Both under the guard; tickets are woken, and the backend is called, after it is dropped. Whoever
         has held the guard comes through here: nobody else may have been able to.
         """
-        while self._kicked or len(self._reserve) >= self._wanted or self._surplus():
+        while (
+            len(self._reserve) >= self._wanted
+            or self._kicked
+            or (self._backend is not None and self._surplus())
+        ):
             if not self._guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
                 paired = self._pair()
-                extra = self._pop(1) if self._surplus() else None
+                extra = self._pop(1) if self._backend is not None and self._surplus() else None
             finally:
                 self._guard.release()
             self.wake_all(paired)
@@ -248,9 +250,6 @@ class HandOver(ObservedPool[E], Generic[E]):
         self.news = object()
         self._kicked = True
         self._settle()
-
-    def closed_error(self) -> PoolClosed:
-        return PoolClosed(f"pool {self.name!r} is closed: nothing can be allocated from it")
 
     def check_invariants(self) -> None:
         """For tests and the simulator: after every step."""

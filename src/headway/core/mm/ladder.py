@@ -67,9 +67,8 @@ class Wake(Enum):
     EXCLUSIVE = "exclusive"
     WAKE_ALL = "wake_all"
 
-    @property
-    def hands_over(self) -> bool:
-        return self is FIFO or self is ANY_FIT
+    def __init__(self, word: str) -> None:
+        self.hands_over = word in ("fifo", "any_fit")
 
 
 FIFO: Final = Wake.FIFO
