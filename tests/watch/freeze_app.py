@@ -1,6 +1,7 @@
 """A FastAPI service that freezes: worker threads wait for connections, and giving one back needs a worker thread.
 
 RELEASE=reserve keeps a worker thread that only the release path may use; WORKERS and CONNECTIONS size the rest.
+(FastAPI's own dependencies that are plain generators did the same, until it kept a thread for their ends.)
 """
 
 import contextlib
@@ -21,30 +22,25 @@ engine = sqlalchemy.create_engine(
 @contextlib.asynccontextmanager
 async def lifespan(app):
     anyio.to_thread.current_default_thread_limiter().total_tokens = WORKERS
-    app.reserve = anyio.CapacityLimiter(1)
+    # The release path's own thread; otherwise it needs one of those that wait for a connection.
+    app.release = anyio.CapacityLimiter(1) if os.environ.get("RELEASE") == "reserve" else None
     yield
 
 
 app = FastAPI(lifespan=lifespan)
 
 
-if os.environ.get("RELEASE") == "reserve":
+@app.get("/pid")
+async def pid():
+    return os.getpid()
 
-    async def session():
-        session = Session(engine)
-        try:
-            yield session
-        finally:
-            await anyio.to_thread.run_sync(session.close, limiter=app.reserve)
 
-else:
-
-    def session():  # as the documentation has it: both ends run in a worker thread
-        session = Session(engine)
-        try:
-            yield session
-        finally:
-            session.close()
+async def session():
+    session = Session(engine)
+    try:
+        yield session
+    finally:
+        await anyio.to_thread.run_sync(session.close, limiter=app.release)
 
 
 @app.get("/")

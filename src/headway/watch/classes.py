@@ -64,7 +64,7 @@ class PoolClass:
 class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
-    __slots__ = ("__weakref__", "cls", "listed", "number", "out", "size", "waiters")
+    __slots__ = ("__weakref__", "cls", "listed", "number", "out", "size", "taking", "waiters")
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
         self.cls = cls
@@ -72,7 +72,16 @@ class Pool:
         self.number = next(_numbers)
         self.out: list[Holding] = []
         self.listed = False  # whether the ledger knows it
+        self.taking: list[None] = []  # one for each that is about to have one, or has to wait
         self.waiters: list[Wait] = []
+
+    def crowded(self) -> bool:
+        """Enter as one who is taking; True if there may be none left, and the taker has to wait.
+
+        Whoever enters leaves by ``taking.pop()``.
+        """
+        self.taking.append(None)
+        return self.size is not None and len(self.out) + len(self.taking) > self.size
 
     def resized(self, size: int | None) -> None:
         self.size = size

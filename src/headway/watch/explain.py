@@ -70,6 +70,8 @@ def _stuck(ledger: Ledger, waits: Iterable[Wait], freed: Iterable[Wait]) -> list
 def _enders(wait: Wait) -> list[Owner]:
     """Who could end a wait."""
     if wait.pool is not None:
+        if not wait.pool.cls.holds:
+            return []  # a road or a signal: what comes may come from anywhere
         return list({holding.owner: None for holding in list(wait.pool.out)})
     if callable(wait.target):
         return [owner for owner in wait.target() if owner is not None]

@@ -40,20 +40,23 @@ def install(patcher: Patcher) -> None:
                 return original(self)
             if pool.size is None and (size := _size(self)) is not None:
                 pool.resized(size)
-            if pool.size is None or len(pool.out) < pool.size:
-                fairy = original(self)
-                ledger.enter(pool, record := fairy._connection_record)
-                record.__dict__[POOL] = pool
-                return fairy
-            owner = ledger.ask(pool, True)
-            if not self._is_asyncio:
-                stops_loop(ledger, "a wait for a connection", sys._getframe(1))
-            wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner)
+            wait = None
+            if pool.crowded():
+                owner = ledger.ask(pool, True)
+                if not self._is_asyncio:
+                    stops_loop(ledger, "a wait for a connection", sys._getframe(1))
+                wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner)
             try:
                 fairy = original(self)
+                record = fairy._connection_record
+                if wait is None:
+                    ledger.enter(pool, record)
+                else:
+                    ledger.grant(pool, record, wait.owner)
             finally:
-                ledger.waited(wait)
-            ledger.grant(pool, record := fairy._connection_record, owner)
+                pool.taking.pop()
+                if wait is not None:
+                    ledger.waited(wait)
             record.__dict__[POOL] = pool
             return fairy
 

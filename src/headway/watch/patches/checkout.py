@@ -25,17 +25,17 @@ def made(ledger: Ledger, thing: Any, label: str, size: int | None) -> Pool:
 
 def take(ledger: Ledger, pool: Pool, timeout_s: float | None, get: Callable[[], Any]) -> Any:
     """A connection, taken on this thread."""
-    owner = ledger.ask(pool, timeout_s is not None)
-    if pool.size is None or len(pool.out) < pool.size:
-        taken = get()
-    else:
+    owner, wait = ledger.ask(pool, timeout_s is not None), None
+    if pool.crowded():
         stops_loop(ledger, f"a wait for {pool.cls.label}", sys._getframe(1))
         wait = ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)
-        try:
-            taken = get()
-        finally:
+    try:
+        taken = get()
+        ledger.grant(pool, taken, owner)
+    finally:
+        pool.taking.pop()
+        if wait is not None:
             ledger.waited(wait)
-    ledger.grant(pool, taken, owner)
     return taken
 
 
@@ -43,14 +43,14 @@ async def take_async(
     ledger: Ledger, pool: Pool, timeout_s: float | None, get: Callable[[], Awaitable[Any]]
 ) -> Any:
     """A connection, taken by this task."""
-    owner = ledger.ask(pool, timeout_s is not None)
-    if pool.size is None or len(pool.out) < pool.size:
-        taken = await get()
-    else:
+    owner, wait = ledger.ask(pool, timeout_s is not None), None
+    if pool.crowded():
         wait = ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)
-        try:
-            taken = await get()
-        finally:
+    try:
+        taken = await get()
+        ledger.grant(pool, taken, owner)
+    finally:
+        pool.taking.pop()
+        if wait is not None:
             ledger.waited(wait)
-    ledger.grant(pool, taken, owner)
     return taken
