@@ -6,6 +6,7 @@ RELEASE=reserve keeps a worker thread that only the release path may use; WORKER
 
 import contextlib
 import os
+from typing import Annotated
 
 import anyio.to_thread
 import sqlalchemy
@@ -44,5 +45,5 @@ async def session():
 
 
 @app.get("/")
-def read(session: Session = Depends(session)):
+def read(session: Annotated[Session, Depends(session)]):
     return session.execute(sqlalchemy.text("select 1")).scalar()

@@ -12,7 +12,7 @@ from typing import Any
 
 from headway.watch.patches import POOL, Patcher, pool_of
 from headway.watch.patches.checkout import made
-from headway.watch.patches.tasks import stops_loop
+from headway.watch.patches.loops import stops_loop
 from headway.watch.places import keep_quiet
 
 MODULE = "sqlalchemy"

@@ -9,7 +9,7 @@ from typing import Any
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL
-from headway.watch.patches.tasks import stops_loop
+from headway.watch.patches.loops import stops_loop
 
 _UNLIMITED = 1_000_000  # a "limit" that nobody reaches
 

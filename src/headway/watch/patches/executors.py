@@ -18,6 +18,7 @@ from typing import Any, final
 from headway.watch.classes import Owner, Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.loops import stops_loop
 from headway.watch.places import far, near
 
 MODULE = "concurrent.futures.thread"
@@ -119,8 +120,6 @@ def _result(ledger: Ledger, original: Any, future: Any, pool: Pool, timeout: flo
     if future.done():
         result = original(future, timeout)
     else:
-        from headway.watch.patches.tasks import stops_loop
-
         stops_loop(ledger, "Future.result()", frame)
         item = getattr(future, _ITEM)()
         wait = ledger.wait("a result", None, timeout, None if item is None else item.blockers)

@@ -13,6 +13,7 @@ from typing import Any
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.loops import stops_loop
 from headway.watch.places import QUIET, near
 
 MODULE = "queue"
@@ -43,8 +44,6 @@ def install(patcher: Patcher) -> None:
                 item = original(self, True, timeout)
                 ledger.enter(pool, item)
                 return item
-            from headway.watch.patches.tasks import stops_loop
-
             owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
             if not pool.cls.reused:
                 ledger.note_wait("queue.get()", timeout is not None, frame)

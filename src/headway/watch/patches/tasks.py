@@ -11,10 +11,9 @@ import sys
 from functools import partial
 from typing import Any
 
-from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
 from headway.watch.patches.queues import pooled
-from headway.watch.places import QUIET, far, near
+from headway.watch.places import QUIET, near
 
 MODULE = "asyncio"
 
@@ -127,9 +126,3 @@ def _queue(patcher: Patcher) -> None:
     patcher.replace(asyncio.Queue, "__init__", init)
     patcher.replace(asyncio.Queue, "get", get)
     patcher.replace(asyncio.Queue, "put_nowait", put_nowait)
-
-
-def stops_loop(ledger: Ledger, what: str, frame: Any) -> None:
-    """A thread is about to wait: is it the one that has an event loop to run?"""
-    if asyncio._get_running_loop() is not None:
-        ledger.sight("blocking-in-loop", None, what, far(frame))

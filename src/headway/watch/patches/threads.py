@@ -13,6 +13,7 @@ from typing import Any
 
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.loops import stops_loop
 from headway.watch.places import QUIET, far, near
 
 MODULE = "threading"
@@ -280,6 +281,4 @@ def _waits(patcher: Patcher, again: Any) -> None:
 
 
 def _stop_loop(ledger: Ledger, what: str) -> None:
-    from headway.watch.patches.tasks import stops_loop
-
     stops_loop(ledger, what, sys._getframe(2))
