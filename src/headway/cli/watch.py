@@ -21,49 +21,58 @@ from headway.errors import UsageError
 _LEVELS = ("note", "warning", "risk")
 
 
+_Program = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="-- COMMAND...", help="The program to run, and its arguments."),
+]
+_Report = Annotated[
+    str | None,
+    typer.Option("--report", metavar="FILE", help="Write the report: JSON, or .html, or .txt."),
+]
+_FailOn = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on", metavar="LEVEL", help="Exit 1 on a risk, warning or note, or a hang."
+    ),
+]
+_Attach = Annotated[
+    int | None,
+    typer.Option("--attach", metavar="PID", help="Ask a watched process who holds and who waits."),
+]
+_Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="FILE", help="Leave out what this file lists."),
+]
+_WriteBaseline = Annotated[
+    str | None,
+    typer.Option("--write-baseline", metavar="FILE", help="List what is found as known."),
+]
+_Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="MODEL.toml", help="Write what was learned, for headway size."
+    ),
+]
+_Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", metavar="N", min=1, help="At most N requests at once, ever."),
+]
+_Stall = Annotated[
+    float,
+    typer.Option("--stall", metavar="SECONDS", min=0.1, help="A hang is told after so long."),
+]
+
+
 def command(
-    program: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="-- COMMAND...", help="The program to run, and its arguments."),
-    ] = None,
-    report: Annotated[
-        str | None,
-        typer.Option("--report", metavar="FILE", help="Write the report: JSON, or .html, or .txt."),
-    ] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            "--fail-on", metavar="LEVEL", help="Exit 1 on a risk, warning or note, or a hang."
-        ),
-    ] = None,
-    attach: Annotated[
-        int | None,
-        typer.Option(
-            "--attach", metavar="PID", help="Ask a watched process who holds and who waits."
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", metavar="FILE", help="Leave out what this file lists."),
-    ] = None,
-    write_baseline: Annotated[
-        str | None,
-        typer.Option("--write-baseline", metavar="FILE", help="List what is found as known."),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile", metavar="MODEL.toml", help="Write what was learned, for headway size."
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option("--concurrency", metavar="N", min=1, help="At most N requests at once, ever."),
-    ] = None,
-    stall: Annotated[
-        float,
-        typer.Option("--stall", metavar="SECONDS", min=0.1, help="A hang is told after so long."),
-    ] = 5.0,
+    program: _Program = None,
+    report: _Report = None,
+    fail_on: _FailOn = None,
+    attach: _Attach = None,
+    baseline: _Baseline = None,
+    write_baseline: _WriteBaseline = None,
+    profile: _Profile = None,
+    concurrency: _Concurrency = None,
+    stall: _Stall = 5.0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:

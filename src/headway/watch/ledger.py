@@ -23,7 +23,7 @@ from typing import Any, final
 from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
 from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
-from headway.watch.places import Place, far, is_final, near
+from headway.watch.places import FINALISER, Place, far, is_final, near
 from headway.watch.profile import Profile
 
 _WISHES = 64  # pools that one owner is remembered to have asked
@@ -160,7 +160,7 @@ class Ledger:
             self._hold_and_ask(owner, pool, False, place, frame)
         if pool not in owner.wants and len(owner.wants) < _WISHES:
             owner.wants[pool] = 0
-        if self.collecting or is_final(place):
+        if self.collecting or place[0].co_name == FINALISER or place[-2].co_name == FINALISER:
             self._final(pool, False, frame)
         holding = Holding((pool, owner, place, monotonic(), element))
         if not pool.listed:

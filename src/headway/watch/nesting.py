@@ -185,12 +185,22 @@ def _why(cycle: Cycle, kind: str) -> str:
             f"{first.held.size}: {needed} that do so at once hold all of them, and each waits for ever "
             f"(n are safe on n*{units} + 1){ends}"
         )
-    steps = ", ".join(
-        f"{n} hold all of {edge.held.label} and wait for {edge.wanted.label}" if n else
-        f"{edge.held.label} waits for {edge.wanted.label}"
-        for edge, n in zip(cycle.edges, cycle.parts, strict=True)
-    )  # fmt: skip
+    steps = ", ".join(_step(edge, n) for edge, n in zip(cycle.edges, cycle.parts, strict=True))
     return f"{steps}: nobody can go on{ends}"
+
+
+def _step(edge: Edge, owners: int) -> str:
+    held, wanted = _short(edge.held), _short(edge.wanted)
+    if edge.held.kind == MAP:
+        return f"{held} needs {wanted}"
+    if edge.held.size == 1:
+        return f"one holds {held} and waits for {wanted}"
+    return f"{owners} hold all of {held} and wait for {wanted}"
+
+
+def _short(cls: PoolClass) -> str:
+    """A class by label and line."""
+    return f"{cls.label} ({places.where(cls.made).partition(' in ')[0]})" if cls.made else cls.label
 
 
 def _remedy(cycle: Cycle, kind: str) -> str:

@@ -60,7 +60,7 @@ def _drawing(risks: list[Mapping[str, Any]]) -> str:
     """Boxes on a circle, arrows between them; red where a risk runs."""
     edges: dict[tuple[str, str], str] = {}
     for risk in reversed(risks):  # the gravest last, so that its colour stays
-        edges |= dict.fromkeys(risk["edges"], _COLOURS[risk["severity"]])
+        edges |= dict.fromkeys(map(tuple, risk["edges"]), _COLOURS[risk["severity"]])
     names = list(dict.fromkeys(name for edge in edges for name in edge))
     if not names:
         return ""

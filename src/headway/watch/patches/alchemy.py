@@ -63,7 +63,7 @@ def install(patcher: Patcher) -> None:
         return connect
 
     def back(dbapi_connection: Any, record: Any) -> None:
-        pool = pool_of(record)
+        pool = record.__dict__.get(POOL)
         if pool is not None:
             ledger.release(pool, record)
 

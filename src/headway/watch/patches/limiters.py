@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import Any
+from typing import Any, TypeAlias
 
 from headway.watch.classes import Pool
+from headway.watch.ledger import Ledger
 from headway.watch.patches import Patcher
 from headway.watch.patches.checkout import take_async
 from headway.watch.places import keep_quiet, near
 
+_Pools: TypeAlias = "weakref.WeakKeyDictionary[Any, Pool]"
 MODULE = "anyio._backends._asyncio"
 
 
@@ -22,21 +24,28 @@ def install(patcher: Patcher) -> None:
     from anyio._backends import _asyncio as backend
 
     keep_quiet(anyio)
-    ledger = patcher.ledger
     # anyio's objects have slots, and no room for an attribute of ours.
-    pools: weakref.WeakKeyDictionary[Any, Pool] = weakref.WeakKeyDictionary()
-    pool_of = pools.get
+    pools: _Pools = weakref.WeakKeyDictionary()
+    _limiter(patcher, backend.CapacityLimiter, pools)
+    value = {"Semaphore": lambda s: s.value or None, "Lock": lambda s: 1}
+    for name, size in value.items():
+        _primitive(patcher, getattr(backend, name), name.lower(), size, pools)
 
-    def init(kind: str, label: str, size: Any) -> Any:
-        def make(original: Any) -> Any:
-            def __init__(self: Any, *args: Any, **options: Any) -> None:
-                original(self, *args, **options)
-                made = near(sys._getframe(1))
-                pools[self] = ledger.pool(kind, label, size(self), made=made)
 
-            return __init__
+def _init(ledger: Ledger, pools: _Pools, kind: str, label: str, size: Any) -> Any:
+    def make(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            made = near(sys._getframe(1))
+            pools[self] = ledger.pool(kind, label, size(self), made=made)
 
-        return make
+        return __init__
+
+    return make
+
+
+def _limiter(patcher: Patcher, kind: Any, pools: _Pools) -> None:
+    ledger, pool_of = patcher.ledger, pools.get
 
     def borrow(original: Any) -> Any:
         async def acquire_on_behalf_of(self: Any, borrower: object) -> None:
@@ -63,6 +72,14 @@ def install(patcher: Patcher) -> None:
 
         return release_on_behalf_of
 
+    patcher.replace(kind, "__init__", _init(ledger, pools, "tokens", "limiter", _tokens))
+    patcher.replace(kind, "acquire_on_behalf_of", borrow)
+    patcher.replace(kind, "release_on_behalf_of", give_back)
+
+
+def _primitive(patcher: Patcher, kind: Any, name: str, size: Any, pools: _Pools) -> None:
+    ledger, pool_of = patcher.ledger, pools.get
+
     def acquire(original: Any) -> Any:
         async def acquire(self: Any) -> None:
             pool = pool_of(self)
@@ -82,17 +99,9 @@ def install(patcher: Patcher) -> None:
 
         return release
 
-    limiter = backend.CapacityLimiter
-    patcher.replace(limiter, "__init__", init("tokens", "limiter", _tokens))
-    patcher.replace(limiter, "acquire_on_behalf_of", borrow)
-    patcher.replace(limiter, "release_on_behalf_of", give_back)
-    value = {"Semaphore": lambda s: s.value or None, "Lock": lambda s: 1}
-    for name, size in value.items():
-        kind = getattr(backend, name)
-        label = f"anyio {name.lower()}"
-        patcher.replace(kind, "__init__", init(name.lower(), label, size))
-        patcher.replace(kind, "acquire", acquire)
-        patcher.replace(kind, "release", release)
+    patcher.replace(kind, "__init__", _init(ledger, pools, name, f"anyio {name}", size))
+    patcher.replace(kind, "acquire", acquire)
+    patcher.replace(kind, "release", release)
 
 
 def _tokens(limiter: Any) -> int | None:

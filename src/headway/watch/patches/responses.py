@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from headway.watch.classes import Pool
+from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
 from headway.watch.patches.checkout import made, take, take_async
 from headway.watch.places import keep_quiet
@@ -18,14 +19,17 @@ MODULE = "httpcore"
 
 def install(patcher: Patcher) -> None:
     import httpcore
-    from httpcore._async import connection_pool as tasks
-    from httpcore._sync import connection_pool as threads
 
     keep_quiet(httpcore)
     if "httpx" in sys.modules:
         keep_quiet(sys.modules["httpx"])
-    ledger = patcher.ledger
+    for kind in (httpcore.ConnectionPool, httpcore.AsyncConnectionPool):
+        patcher.replace(kind, "__init__", _init(patcher.ledger))
+    _threads(patcher)
+    _tasks(patcher)
 
+
+def _init(ledger: Ledger) -> Any:
     def init(original: Any) -> Any:
         def __init__(self: Any, *args: Any, **options: Any) -> None:
             original(self, *args, **options)
@@ -36,6 +40,15 @@ def install(patcher: Patcher) -> None:
             )
 
         return __init__
+
+    return init
+
+
+def _threads(patcher: Patcher) -> None:
+    import httpcore
+    from httpcore._sync import connection_pool
+
+    ledger = patcher.ledger
 
     def handle(original: Any) -> Any:
         def handle_request(self: Any, request: Any) -> Any:
@@ -53,6 +66,23 @@ def install(patcher: Patcher) -> None:
 
         return handle_request
 
+    def close(original: Any) -> Any:
+        def close(self: Any) -> None:
+            _back(ledger, self)
+            original(self)
+
+        return close
+
+    patcher.replace(httpcore.ConnectionPool, "handle_request", handle)
+    patcher.replace(connection_pool.PoolByteStream, "close", close)
+
+
+def _tasks(patcher: Patcher) -> None:
+    import httpcore
+    from httpcore._async import connection_pool
+
+    ledger = patcher.ledger
+
     def handle_async(original: Any) -> Any:
         async def handle_async_request(self: Any, request: Any) -> Any:
             pool, response = pool_of(self), None
@@ -69,31 +99,21 @@ def install(patcher: Patcher) -> None:
 
         return handle_async_request
 
-    def back(self: Any) -> None:
-        pool: Pool | None = pool_of(self)
-        if pool is not None and not self._closed:
-            ledger.release(pool, self)
-
-    def close(original: Any) -> Any:
-        def close(self: Any) -> None:
-            back(self)
-            original(self)
-
-        return close
-
     def aclose(original: Any) -> Any:
         async def aclose(self: Any) -> None:
-            back(self)
+            _back(ledger, self)
             await original(self)
 
         return aclose
 
-    patcher.replace(httpcore.ConnectionPool, "__init__", init)
-    patcher.replace(httpcore.ConnectionPool, "handle_request", handle)
-    patcher.replace(threads.PoolByteStream, "close", close)
-    patcher.replace(httpcore.AsyncConnectionPool, "__init__", init)
     patcher.replace(httpcore.AsyncConnectionPool, "handle_async_request", handle_async)
-    patcher.replace(tasks.PoolByteStream, "aclose", aclose)
+    patcher.replace(connection_pool.PoolByteStream, "aclose", aclose)
+
+
+def _back(ledger: Ledger, self: Any) -> None:
+    pool: Pool | None = pool_of(self)
+    if pool is not None and not self._closed:
+        ledger.release(pool, self)
 
 
 def _limit(request: Any) -> float | None:
