@@ -27,15 +27,27 @@ def found(session, *, final=True):
 # -- 1: a second connection while holding one ----------------------------------------------------------
 
 
-def engine(size):
+@pytest.fixture
+def engine():
+    """Makes engines on SQLite with pools of a size."""
     sqlalchemy = pytest.importorskip("sqlalchemy")
-    return sqlalchemy.create_engine(
-        "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=size, max_overflow=0,
-        connect_args={"check_same_thread": False},
-    )  # fmt: skip
+    made = []
+
+    def make(size):
+        made.append(
+            sqlalchemy.create_engine(
+                "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=size, max_overflow=0,
+                connect_args={"check_same_thread": False},
+            )
+        )  # fmt: skip
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.dispose()
 
 
-def test_1_nested_checkout(session):
+def test_1_nested_checkout(session, engine):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     db = engine(5)
     with db.connect() as outer, db.connect() as inner:
@@ -44,11 +56,11 @@ def test_1_nested_checkout(session):
     assert found(session) == [("nested", "warning", 5)]
     finding = session.findings()[0]
     assert "SQLAlchemy pool of 5 made at" in finding.pool
-    assert "in engine" in finding.pool
+    assert "in make" in finding.pool
     assert all("test_items.py" in lines[0] for lines in finding.stacks.values())
 
 
-def test_1_nested_checkout_by_as_many_as_it_takes(session):
+def test_1_nested_checkout_by_as_many_as_it_takes(session, engine):
     """Two at once nest, one after the other in time, with two connections: the numbers reach it."""
     db, meet = engine(2), threading.Barrier(2)
 
@@ -66,7 +78,7 @@ def test_1_nested_checkout_by_as_many_as_it_takes(session):
     assert found(session) == [("nested", "risk", 2)]
 
 
-def test_1_a_pool_that_is_large_enough_is_not_accused(session):
+def test_1_a_pool_that_is_large_enough_is_not_accused(session, engine):
     """The bound n*(m-1) + 1: three connections are enough for two that nest, and a semaphore lets in two."""
     db, gate = engine(3), threading.Semaphore(2)
     with gate, db.connect(), db.connect():
@@ -74,7 +86,7 @@ def test_1_a_pool_that_is_large_enough_is_not_accused(session):
     assert found(session) == []
 
 
-def test_1_with_one_connection(session):
+def test_1_with_one_connection(session, engine):
     with engine(5).connect():
         pass
     assert found(session) == []
@@ -97,7 +109,7 @@ async def endpoint(limiter, db, release_limiter):
     await anyio.to_thread.run_sync(session.close, limiter=release_limiter)
 
 
-def test_2_the_release_path_needs_a_worker_thread(session):
+def test_2_the_release_path_needs_a_worker_thread(session, engine):
     anyio = pytest.importorskip("anyio")
 
     async def main():
@@ -108,7 +120,7 @@ def test_2_the_release_path_needs_a_worker_thread(session):
     assert found(session) == [("release-path", "warning", 7)]
 
 
-def test_2_a_worker_kept_for_the_release_path(session):
+def test_2_a_worker_kept_for_the_release_path(session, engine):
     anyio = pytest.importorskip("anyio")
 
     async def main():
