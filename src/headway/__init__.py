@@ -1,14 +1,18 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
 from headway.budgets import Budget
+from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.oom import Oom, OutOfMemory
+from headway.core.mm.shrinker import STOP
 from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
     Deadlock,
+    DeviceTimeout,
     GfpConflict,
     HeadwayError,
     NoMemory,
@@ -19,17 +23,19 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "STOP",
     "BlockError",
     "Budget",
     "BudgetExecutor",
     "BudgetQueue",
     "Composite",
     "Deadlock",
+    "DeviceTimeout",
     "FailAlloc",
     "Gfp",
     "GfpConflict",
@@ -37,9 +43,12 @@ __all__ = [
     "Ladder",
     "Mempool",
     "NoMemory",
+    "Oom",
+    "OutOfMemory",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "ShrinkableCache",
     "Together",
     "UsageError",
     "Wake",
@@ -51,5 +60,6 @@ __all__ = [
     "noio",
     "noreclaim",
     "open_device",
+    "open_stack",
     "spawn",
 ]

@@ -100,6 +100,14 @@ class FixedMempool(Climbing[E], Generic[E]):
                 return None
         return self._alloc_slow(Gfp.NOWAIT, None)
 
+    def take_now(self) -> E | None:
+        if not self._gate:
+            try:
+                return self._reserve.pop()
+            except IndexError:
+                pass
+        return None
+
     def free(self, element: E) -> None:
         if self._gate and self._gate != WAITERS:
             self._free_slow(element)
