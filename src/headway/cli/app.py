@@ -26,11 +26,7 @@ import typer
 from headway.cli.console import say
 from headway.errors import HeadwayError, UsageError
 
-<<<<<<< HEAD
-_COMMANDS = ("copy", "check", "size", "replay", "watch")
-=======
-_COMMANDS = ("copy", "serve", "check", "size", "replay")
->>>>>>> main
+_COMMANDS = ("copy", "serve", "check", "size", "watch", "replay")
 
 FLAG = ""  # the metavar of an option that takes nothing: typer would show one all the same
 
