@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.checkout import made
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import keep_quiet
@@ -35,7 +35,7 @@ def install(patcher: Patcher) -> None:
 
     def connect(original: Any) -> Any:
         def connect(self: Any) -> Any:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is None:
                 return original(self)
             if pool.size is None and (size := _size(self)) is not None:

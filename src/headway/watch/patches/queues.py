@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import queue
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
-from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import QUIET, near
 
@@ -33,7 +34,7 @@ def install(patcher: Patcher) -> None:
 
     def get(original: Any) -> Any:
         def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is None:
                 return original(self, block, timeout)
             if not block:
@@ -60,9 +61,9 @@ def install(patcher: Patcher) -> None:
 
     def put(original: Any) -> Any:
         def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is not None:
-                pooled(ledger, pool, item, self._qsize())
+                pooled(ledger, pool, item, self._qsize)
             original(self, item, block, timeout)
 
         return put
@@ -72,7 +73,7 @@ def install(patcher: Patcher) -> None:
     patcher.replace(queue.Queue, "put", put)
 
 
-def pooled(ledger: Ledger, pool: Pool, item: Any, there: int) -> None:
+def pooled(ledger: Ledger, pool: Pool, item: Any, there: Callable[[], int]) -> None:
     """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
     out = pool.out
     for holding in out:
@@ -80,7 +81,7 @@ def pooled(ledger: Ledger, pool: Pool, item: Any, there: int) -> None:
             pool.cls.reused = True
             ledger.release(pool, item)
             return
-    most = there + 1 + (len(out) if pool.cls.reused else 0)
+    most = there() + 1 + (len(out) if pool.cls.reused else 0)
     if pool.size is None or most > pool.size:
         pool.size = most
         if pool.cls.size is None or pool.cls.size < most:

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.queues import pooled
 from headway.watch.places import QUIET, near
 
@@ -37,7 +37,7 @@ def install(patcher: Patcher) -> None:
 
     def acquire(original: Any, free: Any) -> Any:
         async def acquire(self: Any) -> bool:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is None:
                 return bool(await original(self))
             if free(self):
@@ -57,7 +57,7 @@ def install(patcher: Patcher) -> None:
 
     def release(original: Any) -> Any:
         def release(self: Any) -> None:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is not None:
                 ledger.release(pool)
             original(self)
@@ -95,7 +95,7 @@ def _queue(patcher: Patcher) -> None:
 
     def get(original: Any) -> Any:
         async def get(self: Any) -> Any:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is None:
                 return await original(self)
             if self._queue:
@@ -116,9 +116,9 @@ def _queue(patcher: Patcher) -> None:
 
     def put_nowait(original: Any) -> Any:
         def put_nowait(self: Any, item: Any) -> None:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is not None:
-                pooled(ledger, pool, item, self.qsize())
+                pooled(ledger, pool, item, self.qsize)
             original(self, item)
 
         return put_nowait

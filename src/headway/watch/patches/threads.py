@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from headway.watch.ledger import Ledger
-from headway.watch.patches import POOL, Patcher, locks, pool_of
+from headway.watch.patches import POOL, Patcher, locks
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import QUIET, far, near
 
@@ -45,7 +45,7 @@ def _semaphores(patcher: Patcher) -> None:
 
     def acquire(original: Any) -> Any:
         def acquire(self: Any, blocking: bool = True, timeout: float | None = None) -> bool:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is None:
                 return bool(original(self, blocking, timeout))
             if original(self, False, None if blocking else timeout):
@@ -71,7 +71,7 @@ def _semaphores(patcher: Patcher) -> None:
 
     def release(original: Any) -> Any:
         def release(self: Any, n: int = 1) -> None:
-            pool = pool_of(self)
+            pool = getattr(self, POOL, None)
             if pool is not None:
                 for _ in range(n):
                     ledger.release(pool)
