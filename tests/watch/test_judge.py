@@ -1,6 +1,7 @@
 """What is reported of a run, and what is not: orders, waits, leaks, and what only looks like a pool."""
 
 import asyncio
+import gc
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -136,6 +137,22 @@ def test_elements_never_given_back_by_call_site(session):
     run_threads(forget)
     assert found(session, final=False) == [("leak", "risk", 2)]
     assert "in forget" in session.findings()[0].stacks["taken and not given back"][0]
+
+
+def test_what_belonged_to_an_object_that_is_gone_is_held_by_nobody(session):
+    lock = threading.Lock()
+
+    def forget():
+        threading.Semaphore(1).acquire()
+
+    forget()
+    gc.collect()
+    with lock:
+        pass
+    assert session.ledger.current().held == []
+    assert (
+        found(session) == []
+    )  # the thread that took it is alive, and nobody can wait for it any more
 
 
 def test_a_semaphore_that_signals_is_no_pool(session):

@@ -64,13 +64,14 @@ class PoolClass:
 class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
-    __slots__ = ("__weakref__", "cls", "listed", "number", "out", "size", "taking", "waiters")
+    __slots__ = ("__weakref__", "cls", "listed", "number", "of", "out", "size", "taking", "waiters")
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
         self.cls = cls
         self.size = size
         self.number = next(_numbers)
         self.out: list[Holding] = []
+        self.of: weakref.ref[Any] | None = None  # the watched object
         self.listed = False  # whether the ledger knows it
         self.taking: list[None] = []  # one for each that is about to have one, or has to wait
         self.waiters: list[Wait] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 import weakref
 from _thread import get_ident
+from functools import partial
 from time import monotonic
 from types import FrameType
 from typing import Any, final
@@ -27,6 +28,7 @@ from headway.watch.places import FINALISER, Place, far, is_final, near
 from headway.watch.profile import Profile
 
 _WISHES = 64  # pools that one owner is remembered to have asked
+_LOST = 256  # pools that are kept for the report
 _UNRETURNED = 8  # elements of a queue that may not be a pool at all
 
 
@@ -44,14 +46,22 @@ class Ledger:
         self.maps: dict[tuple[str, str], Pool] = {}
         self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
         self.collecting = 0  # the thread in which the garbage collector runs
+        self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
 
     # -- pools ---------------------------------------------------------------------------------------
 
     def pool(
-        self, kind: str, label: str, size: int | None, *, reentrant: bool = False, made: Place = ()
+        self,
+        kind: str,
+        label: str,
+        size: int | None,
+        *,
+        reentrant: bool = False,
+        made: Place = (),
+        of: Any = None,
     ) -> Pool:
-        """A new pool, of the class of all that are made there."""
+        """A new pool, of the class of all that are made there; when `of` is collected, nobody holds it."""
         made = made or near(sys._getframe(1))
         key = (kind, label, *(id(part) for part in made[:1]), *made[1:2])
         cls = self.classes.get(key)
@@ -59,6 +69,8 @@ class Ledger:
             cls = self.classes.setdefault(key, PoolClass(kind, label, made, reentrant))
         pool = Pool(cls, size)
         pool.resized(size)
+        if of is not None:
+            pool.of = weakref.ref(of, partial(_collected, self, weakref.ref(pool)))
         return pool
 
     # -- asking --------------------------------------------------------------------------------------
@@ -317,6 +329,16 @@ class Ledger:
                 cls = holding.pool.cls
                 if holding.pool is not but and cls.kind not in (MAP, "workers"):
                     self.sight("wait-while-holding", cls, what, far(frame), holding.place)
+
+
+def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
+    """The watched object is gone: what was out of it is held by nobody, and never came back."""
+    pool = ref()
+    if pool is not None and pool.out:
+        for holding in list(pool.out):
+            _remove(holding.owner.held, holding)
+        if len(ledger.lost) < _LOST:
+            ledger.lost.append(pool)
 
 
 def _remove(holdings: list[Any], item: Any) -> None:

@@ -18,7 +18,7 @@ def made(ledger: Ledger, thing: Any, label: str, size: int | None) -> Pool:
     """A pool for a connection pool that was just made."""
     if size is not None and not 0 < size < _UNLIMITED:
         size = None
-    pool = ledger.pool("connections", label, size)
+    pool = ledger.pool("connections", label, size, of=thing)
     setattr(thing, POOL, pool)
     return pool
 

@@ -67,7 +67,7 @@ def install(patcher: Patcher) -> None:
     def init(original: Any) -> Any:
         def __init__(self: Any, *args: Any, **options: Any) -> None:
             original(self, *args, **options)
-            setattr(self, POOL, ledger.pool("workers", "executor", self._max_workers))
+            setattr(self, POOL, ledger.pool("workers", "executor", self._max_workers, of=self))
 
         return __init__
 

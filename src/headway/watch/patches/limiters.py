@@ -37,7 +37,7 @@ def _init(ledger: Ledger, pools: _Pools, kind: str, label: str, size: Any) -> An
         def __init__(self: Any, *args: Any, **options: Any) -> None:
             original(self, *args, **options)
             made = near(sys._getframe(1))
-            pools[self] = ledger.pool(kind, label, size(self), made=made)
+            pools[self] = ledger.pool(kind, label, size(self), made=made, of=self)
 
         return __init__
 

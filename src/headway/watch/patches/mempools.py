@@ -7,6 +7,7 @@ short or not: so a lock that is held over an allocation, and taken in reclaim, i
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from headway.core.mm.gfp import Gfp, Scope
@@ -33,16 +34,18 @@ def install(patcher: Patcher) -> None:
         def _show(pool: Any) -> None:
             original(pool)
             size = getattr(pool, "capacity", None) or pool.min_count
-            known = ledger.pool("mempool", f"mempool {pool.name!r}", size)
+            known = ledger.pool("mempool", f"mempool {pool.name!r}", size, of=pool)
             hook = _hook(ledger, maps, known)
             pool.watch(hook)
-            hooked.append((pool, hook))
+            hooked.append((weakref.ref(pool), hook))
 
         return _show
 
     def unhook() -> None:
-        for pool, hook in hooked:
-            pool.unwatch(hook)
+        for ref, hook in hooked:
+            pool = ref()
+            if pool is not None:
+                pool.unwatch(hook)
 
     patcher.on_undo(unhook)
     patcher.replace(threaded, "_show", show)

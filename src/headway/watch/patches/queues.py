@@ -28,7 +28,7 @@ def install(patcher: Patcher) -> None:
             original(self, maxsize)
             frame = sys._getframe(1)
             if not QUIET[frame.f_code.co_filename]:
-                setattr(self, POOL, ledger.pool("queue", "queue", 1, made=near(frame)))
+                setattr(self, POOL, ledger.pool("queue", "queue", 1, made=near(frame), of=self))
 
         return __init__
 

@@ -28,7 +28,7 @@ def install(patcher: Patcher) -> None:
                 frame = sys._getframe(1)
                 if not QUIET[frame.f_code.co_filename]:
                     value = getattr(self, "_value", 1)
-                    pool = ledger.pool(kind, label, value or None, made=near(frame))
+                    pool = ledger.pool(kind, label, value or None, made=near(frame), of=self)
                     setattr(self, POOL, pool)
 
             return __init__
@@ -89,7 +89,9 @@ def _queue(patcher: Patcher) -> None:
             original(self, *args, **options)
             frame = sys._getframe(1)
             if not QUIET[frame.f_code.co_filename]:
-                setattr(self, POOL, ledger.pool("queue", "asyncio queue", 1, made=near(frame)))
+                setattr(
+                    self, POOL, ledger.pool("queue", "asyncio queue", 1, made=near(frame), of=self)
+                )
 
         return __init__
 

@@ -38,7 +38,7 @@ def _semaphores(patcher: Patcher) -> None:
                 setattr(
                     self,
                     POOL,
-                    ledger.pool("semaphore", "semaphore", value or None, made=near(frame)),
+                    ledger.pool("semaphore", "semaphore", value or None, made=near(frame), of=self),
                 )
 
         return __init__
