@@ -83,7 +83,7 @@ class Mempool(core.Mempool[E], Generic[E]):
 
 
 class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
@@ -91,7 +91,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
