@@ -1,7 +1,7 @@
 """pytest --headway-watch: a test fails in which a new risk appears; the run ends with the report.
 
 It decides which findings are new: those whose key has not been seen in the run, nor is in the baseline.
-Load it early (``-p headway.watch.pytest_watch``), before the program's modules make their pools.
+pytest loads it by its entry point, before the program's modules make their pools.
 """
 
 from __future__ import annotations
