@@ -88,7 +88,13 @@ def run(quick: bool) -> list[Row]:
                     if peer in taken:
                         rows.append(
                             compared(
-                                label, taken[ours], unit, peer, taken[peer], goal=goal, better="higher"
+                                label,
+                                taken[ours],
+                                unit,
+                                peer,
+                                taken[peer],
+                                goal=goal,
+                                better="higher",
                             )
                         )
     return rows

@@ -176,9 +176,7 @@ def forgets_to_flush(below: Layer, options: Options, site: Site) -> Layer:
     mirror = make_mirror(below, options, site)
     assert isinstance(mirror, Mirror)
     right = mirror.resync
-    mirror.resync = Unflushed(
-        right.legs, right.barrier, right._size, right._pool, right._release
-    )
+    mirror.resync = Unflushed(right.legs, right.barrier, right._size, right._pool, right._release)
     return mirror
 
 
@@ -208,9 +206,7 @@ def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
     for seed in range(120):
         chance = random.Random(seed)
         setting = Setting(chance)
-        setting.specs = [
-            "linear" if spec.startswith("linear") else spec for spec in setting.specs
-        ]
+        setting.specs = ["linear" if spec.startswith("linear") else spec for spec in setting.specs]
         try:
             World(seed, setting, layers={**LAYERS, **PLANTED[bug]}).run()
         except UsageError:
@@ -223,9 +219,7 @@ def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
 def test_without_a_bug_the_same_seeds_pass() -> None:
     for seed in range(20):
         setting = Setting(random.Random(seed))
-        setting.specs = [
-            "linear" if spec.startswith("linear") else spec for spec in setting.specs
-        ]
+        setting.specs = ["linear" if spec.startswith("linear") else spec for spec in setting.specs]
         World(seed, setting, layers={**LAYERS, **planted(Passing)}).run()
 
 

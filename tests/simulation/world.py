@@ -64,7 +64,7 @@ class Setting:
         words = [f"layers {' + '.join(self.specs)}", f"{self.users} users, {self.hogs} hogs"]
         words += [f"{self.pages} pages", f"{self.frames} frames", f"I/O fails {self.io_fails}"]
         words += [f"starved {self.starved}", f"slow disks {self.slow_s}"]
-        return ", ".join(words + ["a power cut" if self.power_cut else "to the end"])
+        return ", ".join([*words, "a power cut" if self.power_cut else "to the end"])
 
 
 def some_layer(chance: random.Random) -> str:

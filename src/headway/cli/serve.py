@@ -36,6 +36,14 @@ _Layers = Annotated[
         help="A layer to serve each device through; may be repeated, the outermost last.",
     ),
 ]
+_Daemon = Annotated[
+    bool,
+    typer.Option(
+        "--daemon-mode",
+        metavar=FLAG,
+        help="Lock memory, be spared by the OOM killer, cause no I/O for memory; say what holds.",
+    ),
+]
 _Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -67,14 +75,7 @@ def command(
         str | None,
         typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
     ] = None,
-    daemon_mode: Annotated[
-        bool,
-        typer.Option(
-            "--daemon-mode",
-            metavar=FLAG,
-            help="Lock memory, be spared by the OOM killer, cause no I/O for memory; say what holds.",
-        ),
-    ] = False,
+    daemon_mode: _Daemon = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

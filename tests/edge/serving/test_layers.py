@@ -89,7 +89,9 @@ def test_every_command_goes_through_five_layers(image, tmp_path):
         assert client.size == 2 << 20
         assert client.write(0, DATA[: 2 << 20]) == b""
         assert client.write(70_000, b"durable", FUA) == b""
-        assert client.read(60_000, 200_000) == DATA[60_000:70_000] + b"durable" + DATA[70_007:260_000]
+        assert (
+            client.read(60_000, 200_000) == DATA[60_000:70_000] + b"durable" + DATA[70_007:260_000]
+        )
         assert client.ask(ZERO, 1000, 300_000) == b""
         assert client.ask(ZERO, 400_000, 100_000, flags=NO_HOLE) == b""
         assert client.read(999, 300_002) == DATA[999:1000] + bytes(300_000) + DATA[301_000:301_001]
@@ -105,7 +107,9 @@ def test_every_command_goes_through_five_layers(image, tmp_path):
 
 def test_reads_and_writes_that_are_quick_pass_all_layers_in_the_loops_thread(image, tmp_path):
     """In memory here, so quick: the workers see none of them, and no bio of the stack is out."""
-    exports = open_exports(["memory:1MiB"], read_only=False, layers=["linear,offset=4KiB", "bounce"])
+    exports = open_exports(
+        ["memory:1MiB"], read_only=False, layers=["linear,offset=4KiB", "bounce"]
+    )
     quick, device = quick_of(exports[""]), exports[""]
     view = memoryview(bytearray(5000))
     assert device.prompt and quick.write_now(memoryview(DATA[:5000]), 3) and quick.read_now(view, 3)
@@ -129,14 +133,20 @@ def test_a_failure_met_by_the_loop_is_met_again_by_the_worker(image):
 
 def test_a_leg_that_fails_while_mirroring_is_dropped_and_no_client_notices(image, tmp_path):
     leg = make(Waiting)
-    with behind(leg, tmp_path / "back") as uri, served(image, f"mirror,leg={uri}") as (place, device):
+    with (
+        behind(leg, tmp_path / "back") as uri,
+        served(image, f"mirror,leg={uri}") as (place, device),
+    ):
         clients = [connect(place) for _ in range(3)]
         for number, client in enumerate(clients):
             assert client.write(number * 100_000, b"a" * 90_000) == b""
         assert states(device) == [ACTIVE, ACTIVE]
-        leg.bad = range(0, SIZE)
+        leg.bad = range(SIZE)
         cookies = [
-            [client.send(WRITE, n * 1_000_000 + k * 40_000, payload=b"b" * 40_000) for k in range(8)]
+            [
+                client.send(WRITE, n * 1_000_000 + k * 40_000, payload=b"b" * 40_000)
+                for k in range(8)
+            ]
             for n, client in enumerate(clients)
         ]
         for client, sent in zip(clients, cookies, strict=True):

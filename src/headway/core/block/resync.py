@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.bio import FLUSH, READ, WRITE, Bio, Op
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING, Leg, Legs
 from headway.core.block.line import NOIO, carry_out
 from headway.core.mm.gfp import Gfp
@@ -176,8 +176,8 @@ class Resync:
         assert taken is not None
         bio = taken[0][1]
         try:
-            bio.error = None
-            yield from carry_out(leg.layer, bio.aim(FLUSH, 0, None, 0))
+            _aim(bio, FLUSH, 0, None)
+            yield from carry_out(leg.layer, bio)
             if bio.error is not None:
                 self.legs.failed(leg, bio.error)
                 self.legs.become(leg, SYNCING, DROPPED)
@@ -196,6 +196,6 @@ class Resync:
                 return False
 
 
-def _aim(bio: Bio, op: Any, offset: int, view: memoryview) -> None:
+def _aim(bio: Bio, op: Op, offset: int, view: memoryview | None) -> None:
     bio.error = None
-    bio.aim(op, offset, view, len(view))
+    bio.aim(op, offset, view, 0 if view is None else len(view))

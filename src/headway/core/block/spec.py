@@ -118,7 +118,8 @@ class Site:
     """What one layer is made with. Everything it gives belongs to that layer alone.
 
     `memory` makes backends of buffers (a zone's, where there is a limit); `opener` opens another device
-    as a layer; `deadline_s` is how long one may take for a request (None: its own default). With `starve` every allocation beyond the reserves fails.
+    as a layer; `deadline_s` is how long one may take for a request (None: its own default). With `starve`
+    every allocation beyond the reserves fails.
     """
 
     __slots__ = (
