@@ -59,7 +59,8 @@ class Bottom(Layer):
         self.size = _ENDLESS if device.kind is Kind.NULL else device.size
         self.keeps_zeros = device.starts_zeroed
         self.inline = inline and quick is None
-        self._quick = quick
+        self._quick_read = None if quick is None else quick.read_now
+        self._quick_write = None if quick is None else quick.write_now
         self._workers = workers
         if limits is not None:
             self.limits = limits
@@ -73,7 +74,7 @@ class Bottom(Layer):
         if self._checked and not self.limits.fits(bio.offset, bio.length):
             return False
         if not self.inline:
-            return self._quick is not None and self._try(bio, self._quick)
+            return self._try(bio)
         if (
             bio.op is READ and 0 <= bio.offset <= self.size - bio.length
         ):  # the usual one, without a call
@@ -85,12 +86,13 @@ class Bottom(Layer):
             self._move(bio)
         return True
 
-    def _try(self, bio: Bio, quick: Quick) -> bool:
-        view = bio.view
-        if view is None or bio.fua or bio.offset < 0 or bio.end > self.size:
+    def _try(self, bio: Bio) -> bool:
+        move = self._quick_read if bio.op is READ else self._quick_write
+        view, offset = bio.view, bio.offset
+        if move is None or view is None or bio.fua or not 0 <= offset <= self.size - bio.length:
             return False
         try:
-            return (quick.read_now if bio.op is READ else quick.write_now)(view, bio.offset)
+            return move(view, offset)
         except BlockError as error:
             bio.error = error
             return True

@@ -18,7 +18,7 @@ Source: Linux ``drivers/md/raid1.c`` (``raise_barrier``, ``raid1_sync_request``,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio, Op
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING, Leg, Legs
