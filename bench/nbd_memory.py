@@ -39,29 +39,32 @@ _SILENT_S = 0.5
 
 
 def run(quick: bool) -> list[Row]:
-    """Rows for us in 64 and 48 MiB, and for nbdkit in 64 MiB."""
+    """Rows for us in 64 and 48 MiB, plain and through layers, and for nbdkit in 64 MiB."""
     root = _groups()
     if root is None:
         return []
     python = [sys.executable, "-m", "headway", "serve"]
     rows = []
     with tempfile.TemporaryDirectory(prefix="headway-bench-") as place:
-        image = Path(place, "image")
-        with open(image, "wb") as file:
-            for _ in range(SIZE // MIB):
-                file.write(b"\xa5" * MIB)
+        image, leg = Path(place, "image"), Path(place, "leg")
+        for path in (image, leg):
+            with open(path, "wb") as file:
+                for _ in range(SIZE // MIB):
+                    file.write(b"\xa5" * MIB)
+        layers = ["--layer", "linear", "--layer", f"mirror,leg={leg}", "--layer", "bounce,reserve=4"]
         ways = {
             ("ours", 64): [*python, str(image), "--listen", "unix:SOCKET", "--memory", "32MiB"],
             ("ours", 48): [*python, str(image), "--listen", "unix:SOCKET", "--memory", "16MiB"],
         }
+        ways["ours through 3 layers", 48] = [*ways["ours", 48], *layers]
         if shutil.which("nbdkit") is not None:
             ways["nbdkit file", 64] = ["nbdkit", "-f", "-U", "SOCKET", "file", str(image)]
         for (name, limit), command in ways.items():
             for title, *pattern in PATTERNS[:2] if quick else PATTERNS:
-                with _served(root, Path(place), command, limit * MIB) as path:
-                    lost = _lost(path, *pattern)
+                with _served(root, Path(place), command, limit * MIB) as sock:
+                    lost = _lost(sock, *pattern)
                 case = f"{name} in {limit} MiB, {title}"
-                goal = 0 if name == "ours" else None
+                goal = 0 if name.startswith("ours") else None
                 rows.append(Row(case, lost, "requests lost", goal=goal))
     return rows
 
