@@ -9,6 +9,7 @@ run. `python -m tests.simulation --seed N` (or `./dev fuzz --seed N`) repeats on
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,8 @@ from headway.core.mm.pools import BackedMempool
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.mm.zone import Zone
-from headway.core.plan import Plan
-from headway.runtimes.simulator import Option, Simulator
+from headway.core.plan import Plan, Request, Spawn
+from headway.runtimes.simulator import Failure, Option, Simulator, Task
 from tests.simulation import users
 from tests.simulation.blocks import Block
 from tests.simulation.disks import BLOCK, Disk, Frames
@@ -40,6 +41,7 @@ from tests.simulation.pagecache import PageCache
 DISK = 64 * BLOCK
 BLOCKS = 32
 FRAME = 4 * BLOCK
+_HELPERS = re.compile(r"^kswapd| [2-9]$")  # the first worker of a queue is no help, but needed
 STEPS = 400_000  # a run that takes so many does not end
 
 
@@ -53,6 +55,7 @@ class Setting:
         self.slow_s = [chance.choice([0.0, 0.0, 0.002, 1.0]) for _ in range(8)]  # of each disk
         # how often an allocation beyond a reserve fails; 1: always, with every reserve at its minimum
         self.starved = chance.choice([0.0, 0.3, 1.0])
+        self.refused = chance.choice([0.0, 0.5, 1.0])  # of the tasks that only help
         self.pages = chance.choice([20, 28, 48])
         self.frames = chance.choice([1, 2])
         self.users = chance.randrange(2, 6)
@@ -63,7 +66,8 @@ class Setting:
     def __repr__(self) -> str:
         words = [f"layers {' + '.join(self.specs)}", f"{self.users} users, {self.hogs} hogs"]
         words += [f"{self.pages} pages", f"{self.frames} frames", f"I/O fails {self.io_fails}"]
-        words += [f"starved {self.starved}", f"slow disks {self.slow_s}"]
+        words += [f"starved {self.starved}", f"threads refused {self.refused}"]
+        words += [f"slow disks {self.slow_s}"]
         return ", ".join([*words, "a power cut" if self.power_cut else "to the end"])
 
 
@@ -90,6 +94,20 @@ def tame(spec: str) -> str:
     return ",".join([name, *(option for option in options if not option.startswith("sync="))])
 
 
+class Machine(Simulator):  # type: ignore[misc]
+    """Where a task that would help others cannot always be started: a thread needs memory too."""
+
+    refused = 0
+
+    def _carry_out(self, task: Task, request: Request) -> Any:
+        if isinstance(request, Spawn) and _HELPERS.search(request.name) and self.refuses():
+            task.pending = task.deadline = None
+            request.plan.close()
+            self.refused += 1
+            return Failure(error=RuntimeError("no thread can be had"))
+        return super()._carry_out(task, request)
+
+
 class World:
     """A machine, and what is known about its blocks."""
 
@@ -98,7 +116,8 @@ class World:
         self.chance = chance = random.Random(seed)
         self.setting = setting or Setting(chance)
         self.layers = layers
-        self.simulator = Simulator(self.choose, fine=self.setting.fine)
+        self.simulator = Machine(self.choose, fine=self.setting.fine)
+        self.simulator.refuses = lambda: chance.random() < self.setting.refused
         self.disks: list[Disk] = []
         self.blocks = [Block() for _ in range(BLOCKS)]
         self.make_memory()

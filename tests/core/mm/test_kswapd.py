@@ -212,9 +212,18 @@ def test_a_cancelled_waiter_leaves_no_trace_and_a_failed_spawn_is_no_run() -> No
     with pytest.raises(KeyboardInterrupt):
         waiting.throw(KeyboardInterrupt())
     assert not memory.kswapd._sleepers
-    with pytest.raises(RuntimeError):
-        waking.throw(RuntimeError("can't start new thread"))
+    with pytest.raises(KeyboardInterrupt):
+        waking.throw(KeyboardInterrupt())
     assert not memory.kswapd.running
+    again = step(memory.kswapd.wake())
+    again.throw(RuntimeError("can't start new thread"))
+    assert again.done and again.result is False and not memory.kswapd.running
+    # so an allocation does not fail for want of a thread
+    memory.fill(leave=LOW)
+    asked = step(memory.path.alloc(memory.share, KERNEL, 0, "a"))
+    assert isinstance(asked.request, Spawn)
+    asked.throw(RuntimeError("can't start new thread"))
+    assert asked.result is not None or asked.request is not None
 
 
 def test_on_threads_it_is_a_thread_and_stop_ends_it() -> None:

@@ -74,11 +74,13 @@ class Kswapd:
         if begin:
             try:
                 yield from spawn(self._run(), f"kswapd of {self._zone.name}")
-            except BaseException:
+            except BaseException as error:
                 with self._guard:
                     self.running = False
                 self._tell()
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                return False  # a thread needs memory too: whoever asks makes room by himself
         elif idle is not None:
             yield from unpark(idle)
         return True
