@@ -11,7 +11,7 @@ import pytest
 from headway.core.mm.cache import ShrinkableCache
 from headway.core.mm.dirtied import EXPIRE_S
 from headway.core.mm.gfp import Gfp
-from headway.core.plan import Offload, Plan, call, now
+from headway.core.plan import Offload, Plan, Spawn, call, now
 from headway.errors import UsageError
 from headway.runtimes.simulator import Failure, Option, Simulator
 from headway.runtimes.threads import THREADS
@@ -88,6 +88,20 @@ def test_what_is_dirty_and_not_kept_is_written_now() -> None:
     memory.fill(leave=LOW)
     assert put_dirty(cache, "a", PAGE).result is False
     assert disk.written == [("a", PAGE)] and memory.zone.stats().dirty_pages == 0
+
+
+def test_a_value_is_kept_if_nobody_can_be_started_to_write_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    memory, cache, disk = dirty_memory()
+    asked = step(cache.put_plan("a", PAGE, True, 0, "a"))
+    assert isinstance(asked.request, Spawn)
+    asked.throw(RuntimeError("can't start new thread"))
+    assert asked.done and asked.result is True and cache["a"] == PAGE
+    assert "can't start new thread" in caplog.text
+    put_dirty(cache, "b", PAGE)  # which starts one
+    cache.flush()
+    assert disk.written == [("a", PAGE), ("b", PAGE)]
 
 
 def test_a_failed_write_keeps_the_data_and_close_says_so(caplog: pytest.LogCaptureFixture) -> None:

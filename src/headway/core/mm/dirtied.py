@@ -175,9 +175,15 @@ class Dirtied(Generic[K, V]):
         if begin:
             try:
                 yield from spawn(self._background(), f"write-back of {self._charge.name}")
-            except BaseException:
+            except BaseException as error:
                 self.running = False
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                self._runtime.report(  # the value is kept: the next one that is put tries again
+                    f"cache {self._charge.name!r}: nobody could be started to write in the background: "
+                    f"{error}",
+                    once=True,
+                )
         elif idle is not None:
             idle.wake()
 
