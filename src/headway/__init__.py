@@ -7,6 +7,8 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.oom import Oom, OutOfMemory
 from headway.core.mm.shrinker import STOP
+from headway.core.mm.slab_merge import Entitlement, SlabFlag
+from headway.edge.slab import Slab
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -28,6 +30,7 @@ __all__ = [
     "BlockError",
     "Composite",
     "Deadlock",
+    "Entitlement",
     "FailAlloc",
     "Gfp",
     "GfpConflict",
@@ -41,6 +44,8 @@ __all__ = [
     "PoolClosed",
     "PoolTimeout",
     "ShrinkableCache",
+    "Slab",
+    "SlabFlag",
     "UsageError",
     "Wake",
     "Zone",
