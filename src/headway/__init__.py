@@ -8,6 +8,7 @@ from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.oom import Oom, OutOfMemory
 from headway.core.mm.shrinker import STOP
 from headway.core.mm.slab_merge import Entitlement, SlabFlag
+from headway.edge.reservation import Reservations
 from headway.edge.slab import Slab
 from headway.errors import (
     BlockError,
@@ -43,6 +44,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Reservations",
     "ShrinkableCache",
     "Slab",
     "SlabFlag",
