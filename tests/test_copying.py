@@ -85,3 +85,101 @@ def test_a_copy_takes_its_frames_from_a_zone_that_is_full_of_cache(tmp_path):
             assert report.verified and target.read_bytes() == source.read_bytes()
             assert report.memory_peak <= 4 << 20
         assert zone.stats().held == 0
+
+
+@pytest.mark.parametrize("starve", [False, True])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["bounce,buffer=64KiB"],
+        ["linear,offset=12KiB", "bounce,buffer=16KiB,reserve=1"],
+        ["mirror,leg={leg}", "flaky,up=1000000", "delay,seconds=0.0001"],
+        ["stripe,with={leg},chunk=32KiB"],
+    ],
+    ids="+".join,
+)
+def test_a_copy_through_layers_keeps_every_byte_and_its_limit(tmp_path, layers, starve):
+    data = random.Random(7).randbytes((2 << 20) + 12345)
+    (tmp_path / "source").write_bytes(data)
+    (tmp_path / "leg").write_bytes(bytes(len(data) + (1 << 20)))
+    specs = [spec.format(leg=tmp_path / "leg") for spec in layers]
+    report = copy(
+        tmp_path / "source",
+        tmp_path / "target",
+        memory="1MiB",
+        request_size="128KiB",
+        layers=specs,
+        verify=True,
+        starve=starve,
+    )
+    assert report.sha256 == hashlib.sha256(data).hexdigest() and report.verified
+    assert report.memory_peak <= 1 << 20
+    with hw.open_stack(str(tmp_path / "target"), specs, writable=True) as device:
+        view = memoryview(bytearray(len(data)))
+        device.pread_into(view, 0)
+        assert bytes(view) == data
+    if specs[0].startswith("mirror"):
+        assert (tmp_path / "leg").read_bytes()[: len(data)] == data
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        (["cheese"], "layer 'cheese' is not known"),
+        (["linear,size=4KiB"], "choose a larger destination"),
+        (["error"], "this range was made to fail"),
+    ],
+)
+def test_layers_that_cannot_be_leave_nothing_behind(tmp_path, layers, says):
+    (tmp_path / "source").write_bytes(b"x" * 100_000)
+    with pytest.raises(hw.HeadwayError, match=says):
+        copy(
+            tmp_path / "source",
+            tmp_path / "target",
+            memory="1MiB",
+            request_size="64KiB",
+            layers=layers,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_layers_that_need_more_than_the_limit_say_so(tmp_path):
+    (tmp_path / "source").write_bytes(b"x" * 100_000)
+    with pytest.raises(hw.UsageError, match="256KiB for 'bounce 1' can never be had"):
+        copy(
+            tmp_path / "source",
+            tmp_path / "t",
+            memory="64KiB",
+            request_size="4KiB",
+            layers=["bounce"],
+        )
+
+
+@pytest.mark.parametrize("leg", ["source", "target", "link", "leg"])
+def test_no_layer_writes_to_the_source_or_to_the_old_destination(tmp_path, leg):
+    (tmp_path / "source").write_bytes(b"precious" * 1000)
+    (tmp_path / "target").write_bytes(b"old" * 3000)
+    (tmp_path / "link").symlink_to("source")
+    (tmp_path / "leg").write_bytes(bytes(9000))
+    specs = [f"mirror,leg={tmp_path / 'leg'},leg={tmp_path / leg}"]
+    with pytest.raises(hw.UsageError, match="would be used twice"):
+        copy(
+            tmp_path / "source",
+            tmp_path / "target",
+            memory="1MiB",
+            request_size="64KiB",
+            layers=specs,
+        )
+    assert (tmp_path / "source").read_bytes() == b"precious" * 1000
+    assert (tmp_path / "target").read_bytes() == b"old" * 3000
+
+
+def test_null_takes_what_went_through_layers(tmp_path):
+    report = copy(
+        "zero:1MiB",
+        "null:",
+        memory="1MiB",
+        request_size="64KiB",
+        layers=["bounce,buffer=64KiB", "linear"],
+    )
+    assert report.bytes == 1 << 20

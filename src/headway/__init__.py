@@ -1,5 +1,6 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+from headway.budgets import Budget
 from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
@@ -8,11 +9,13 @@ from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.oom import Oom, OutOfMemory
 from headway.core.mm.shrinker import STOP
 from headway.core.mm.slab_merge import Entitlement, SlabFlag
+from headway.core.mm.together import Together
 from headway.edge.reservation import Reservations
 from headway.edge.slab import Slab
 from headway.errors import (
     BlockError,
     Deadlock,
+    DeviceTimeout,
     GfpConflict,
     HeadwayError,
     NoMemory,
@@ -21,16 +24,21 @@ from headway.errors import (
     PoolTimeout,
     UsageError,
 )
+from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, spawn
+from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
 __version__ = "0.1.0"
 
 __all__ = [
     "STOP",
     "BlockError",
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
     "Composite",
     "Deadlock",
+    "DeviceTimeout",
     "Entitlement",
     "FailAlloc",
     "Gfp",
@@ -48,6 +56,7 @@ __all__ = [
     "ShrinkableCache",
     "Slab",
     "SlabFlag",
+    "Together",
     "UsageError",
     "Wake",
     "Zone",
@@ -58,5 +67,6 @@ __all__ = [
     "noio",
     "noreclaim",
     "open_device",
+    "open_stack",
     "spawn",
 ]

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
 from headway import threaded
+from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
 from headway.core.mm.cache import ShrinkableCache as CoreCache
@@ -24,7 +25,15 @@ V = TypeVar("V")
 
 KERNEL = Gfp.KERNEL
 
-__all__ = ["Lease", "Mempool", "ShrinkableCache"]
+__all__ = [
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
+    "Lease",
+    "Mempool",
+    "ShrinkableCache",
+    "Together",
+]
 
 
 @final

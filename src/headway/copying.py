@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
 from headway.core.block.copier import Capped, Sizing, size_frames
 from headway.core.block.device import Device, Kind
+from headway.core.block.stack import room
 from headway.core.units import parse_size
 from headway.edge import copy as engine
 from headway.edge import pagecache
@@ -26,7 +28,7 @@ from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
 from headway.errors import BlockError, UsageError
-from headway.threaded import Mempool, Zone
+from headway.threaded import Mempool, Zone, open_stack
 
 __all__ = ["CopyReport", "copy"]
 
@@ -65,15 +67,17 @@ def copy(
     hash: bool = True,
     starve: bool = False,
     preserve: bool = False,
+    layers: Sequence[str] = (),
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `src` to `dst`: paths, `memory:SIZE`, `zero:SIZE`, `null:`.
+    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
     which several copies may share. `starve` makes every allocation beyond the reserve fail: slower,
     never stuck. `verify` reads the destination back, in the same limit, before it appears.
+    `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the outermost last.
     `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
@@ -89,13 +93,11 @@ def copy(
     source = open_device(source_spec)
     try:
         status = _status(source, source_spec, preserve)
-        destination = open_destination(target_spec, size=source.size, source=status)
+        destination = open_destination(target_spec, size=room(layers, source.size), source=status)
         try:
-            if preserve and isinstance(destination, InPlace):
-                raise UsageError(
-                    f"{target_spec} is no file that could keep mode and times: leave --preserve out"
-                )
-            job = _Job(source, destination, request, sizing, hash, verify, progress)
+            if preserve:
+                _check_preservable(destination, target_spec)
+            job = _Job(source, destination, request, sizing, hash, verify, progress, layers)
             stats, peak, digest = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)
         except BaseException:
@@ -114,6 +116,22 @@ def copy(
         sha256=digest,
         verified=True if verify else None,
     )
+
+
+def _check_preservable(destination: Destination, spec: str) -> None:
+    if isinstance(destination, InPlace):
+        raise UsageError(f"{spec} is no file that could keep mode and times: leave --preserve out")
+
+
+def _kept_apart(source: Device, destination: Destination) -> list[os.stat_result]:
+    """What no layer may write to: the source, and the old destination, which is whole until the end."""
+    apart = []
+    if isinstance(source, FileDevice):
+        apart.append(os.fstat(source.fd))
+    if not isinstance(destination, InPlace):
+        with suppress(OSError, ValueError):
+            apart.append(os.stat(destination.device.name))
+    return apart
 
 
 def _limit(memory: int | str | None, zone: Zone | None) -> int:
@@ -145,11 +163,14 @@ class _Job:
         hashing: bool,
         verify: bool,
         progress: Progress | None,
+        layers: Sequence[str],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
             raise UsageError("null: keeps nothing that could be verified: leave --verify out")
         self._source = source
-        self._target = destination.device
+        self._target: Device = destination.device
+        self._layers = layers
+        self._apart = _kept_apart(source, destination)
         self._request_size = request_size
         self._sizing = sizing
         self._hashing = hashing
@@ -162,14 +183,42 @@ class _Job:
         try:
             used = own if zone is None else zone
             assert used is not None
-            buffers = used.buffers(self._request_size, name="copy")
-            try:
-                return self._with_frames(buffers, starve)
-            finally:
-                buffers.close()
+            if not self._layers:
+                return self._with_buffers(used, starve)
+            return self._through_layers(used, limit, starve)
         finally:
             if own is not None:
                 own.close()
+
+    def _through_layers(self, zone: Zone, limit: int, starve: bool) -> tuple[Any, int, str | None]:
+        """With the layers' reserves taken from the zone first: they are needed, frames only help."""
+        in_flight = self._sizing.in_flight
+        with open_stack(
+            self._target,
+            self._layers,
+            memory=zone,
+            writable=True,
+            in_flight=in_flight,
+            starve=starve,
+            apart_from=self._apart,
+        ) as stacked:
+            if stacked.size < self._source.size:
+                raise UsageError(
+                    f"{self._target.name} through its layers has {stacked.size} bytes; "
+                    f"{self._source.name} has {self._source.size}: choose a larger destination"
+                )
+            self._target = stacked
+            self._sizing = size_frames(limit - stacked.memory_bytes, self._request_size, in_flight)
+            stats, peak, digest = self._with_buffers(zone, starve)
+            stacked.flush()
+            return stats, peak + stacked.memory_bytes, digest
+
+    def _with_buffers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
+        buffers = zone.buffers(self._request_size, name="copy")
+        try:
+            return self._with_frames(buffers, starve)
+        finally:
+            buffers.close()
 
     def _with_frames(self, buffers: Any, starve: bool) -> tuple[Any, int, str | None]:
         frames: Mempool[memoryview] = Mempool(

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "BlockError",
     "Deadlock",
+    "DeviceTimeout",
     "GfpConflict",
     "HeadwayError",
     "MissingExtra",
@@ -76,6 +77,16 @@ class BlockError(HeadwayError, OSError):
     def __init__(self, errno: int, message: str, *, offset: int | None = None) -> None:
         super().__init__(errno, message)
         self.offset = offset
+
+
+class DeviceTimeout(BlockError, TimeoutError):
+    """A device did not answer a request within `timeout_s`; it may still write to the request's memory."""
+
+    def __init__(
+        self, errno: int, message: str, *, offset: int | None = None, timeout_s: float
+    ) -> None:
+        super().__init__(errno, message, offset=offset)
+        self.timeout_s = timeout_s
 
 
 class Deadlock(HeadwayError):

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from headway.core.block.bottom import Bottom
 from headway.core.block.device import Device
+from headway.core.block.spec import Site
+from headway.core.block.stack import Stack
+from headway.core.block.stacked import StackedDevice
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
@@ -139,20 +144,135 @@ class Zone(edge.Zone):
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
-def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
-    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+def open_device(
+    spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
+) -> Device:
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
 
     `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
-    through a bounce buffer from a pool of the device's own, made when first needed.
+    through a bounce buffer from a pool of the device's own, made when first needed. `deadline_s` is
+    how long an NBD server may take for each request.
 
     >>> device = open_device("memory:64KiB", writable=True)
     >>> device.size
     65536
 
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
-    Waits: never on a FIFO or socket, which are refused.
+    Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    return opening.open_device(
+        spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
+    )
+
+
+def open_stack(
+    device: Device | str,
+    layers: Sequence[str] = (),
+    *,
+    memory: Zone | None = None,
+    writable: bool = False,
+    in_flight: int = 16,
+    starve: bool = False,
+    apart_from: Sequence[os.stat_result] = (),
+    runtime: Runtime | None = None,
+) -> StackedDevice:
+    """A device with layers on it, the outermost last, ready for use; close it to end it.
+
+    `device` is opened, and closed with the stack, if it is a name; so are the devices that `layers` name.
+    Buffers of layers come from `memory`, if given. At most `in_flight` requests are under way at once,
+    the others wait. With `starve` every reserve is at its minimum and every allocation beyond it fails:
+    slower, never stuck.
+
+    >>> with open_stack("memory:1MiB", ["linear,offset=4KiB"], writable=True) as device:
+    ...     device.pwrite(memoryview(b"hello"), 0)
+    ...     device.size
+    1044480
+
+    No device may be in it twice, or be one of `apart_from`.
+
+    Raises: UsageError if something named is no device or no layer, or is in use here already; NoMemory if a reserve
+    cannot be filled; BlockError if a device cannot be opened.
+    """
+    opened = _Opened(memory, writable, apart_from)
+    try:
+        if isinstance(device, str):
+            bottom = opened.open(device)
+        else:
+            bottom = Bottom(device)
+            opened.note(device)
+        stack = Stack(
+            runtime or ambient() or THREADS,
+            bottom,
+            layers,
+            in_flight=in_flight,
+            memory=None if memory is None else opened.buffers,
+            opener=opened.open,
+            starve=starve,
+        )
+        try:
+            stack.runtime.run(stack.start())
+        except BaseException:
+            stack.give_back()
+            raise
+    except BaseException:
+        opened.close()
+        raise
+    kind, held = bottom.device.kind, opened.memory_bytes()
+    return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
+
+
+class _Opened:
+    """What was opened for a stack, and is closed after it."""
+
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_writable")
+
+    def __init__(
+        self, memory: Zone | None, writable: bool, apart_from: Sequence[os.stat_result]
+    ) -> None:
+        self._apart = list(apart_from)
+        self._memory = memory
+        self._writable = writable
+        self._devices: list[Device] = []
+        self._buffers: list[tuple[Any, int]] = []
+
+    def open(self, name: str, site: Site | None = None) -> Bottom:
+        """A device; one that a layer asks for has workers, so that all legs work at once."""
+        device = open_device(name, writable=self._writable)
+        self._devices.append(device)
+        self.note(device)
+        return Bottom(device, workers=None if site is None else site.workers("leg", limit=4))
+
+    def note(self, device: Device) -> None:
+        """Raises: UsageError if the same file or block device is in use here already."""
+        descriptor = getattr(device, "fd", None)
+        if descriptor is None:
+            return
+        found = os.fstat(descriptor)
+        for other in self._apart:
+            block = stat.S_ISBLK(found.st_mode) and stat.S_ISBLK(other.st_mode)
+            same = found.st_rdev == other.st_rdev if block else os.path.samestat(found, other)
+            if same:
+                raise UsageError(
+                    f"{device.name} would be used twice: as a leg, and as the source, the destination or "
+                    "another leg; name another device"
+                )
+        self._apart.append(found)
+
+    def buffers(self, size: int, name: str) -> Any:
+        assert self._memory is not None
+        user = self._memory.buffers(size, name=name)
+        self._buffers.append((user, 1 << max(12, (size - 1).bit_length())))  # runs of 2**k pages
+        return user
+
+    def memory_bytes(self) -> int:
+        """Bytes that are held of the memory now."""
+        return sum(user.held_count * size for user, size in self._buffers)
+
+    def close(self) -> None:
+        for user, _ in self._buffers:
+            user.close()
+        for device in reversed(self._devices):
+            device.close()
 
 
 class _OwnBounce:

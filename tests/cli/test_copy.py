@@ -279,3 +279,14 @@ def test_without_the_extra_one_line_names_it(tmp_path):
     done = run("copy", "zero:1", "null:", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (1, "")
     assert "headway[cli]" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_layers_are_given_one_by_one_and_misspelt_ones_are_misuse(tmp_path):
+    source, target, leg = tmp_path / "source", tmp_path / "target", tmp_path / "leg"
+    source.write_bytes(data := random.Random(3).randbytes(300_001))
+    leg.write_bytes(bytes(400_000))
+    options = ["--layer", f"mirror,leg={leg}", "--layer", "bounce,buffer=64KiB", "--memory", "4MiB"]
+    report = report_of(source, target, *options, "--starve", "--verify")
+    assert report["sha256"] == hashlib.sha256(data).hexdigest()
+    assert target.read_bytes() == data and leg.read_bytes()[:300_001] == data
+    refused(2, "copy", source, target, "--layer", "bounce,bufer=1MiB", says="no option 'bufer'")

@@ -120,6 +120,15 @@ def test_all_dirty_the_circuit_writes_every_page() -> None:
         )
 
 
+def test_t54_rescue_the_pieces_start_while_the_driver_waits_only_with_a_rescuer() -> None:
+    wait = "T1: asks B for piece #3 -> the reserve is empty: it waits"
+    assert wait in lines("E-RESCUE") and not any("starts" in line for line in lines("E-RESCUE"))
+    rescued = lines("E-RESCUE", "rescuer")
+    starts = [line for line in rescued[rescued.index(wait) :] if "starts" in line]
+    assert starts[0].startswith("R") and starts[1].startswith("R")
+    assert starts[2] == "T1: starts piece #3"
+
+
 def test_names_are_found_in_any_case_and_wrong_ones_are_told() -> None:
     assert find("e-d2B").id == "E-D2b"
     with pytest.raises(

@@ -12,7 +12,14 @@ from headway.cli.console import bytes_text, print_json, progress_bar, say
 if TYPE_CHECKING:
     from headway.copying import CopyReport
 
-_PLACE = "a path, memory:SIZE, zero:SIZE or null:"
+_PLACE = "a path, an NBD URI, memory:SIZE, zero:SIZE or null:"
+
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER", help="A layer on DST, NAME,key=value; repeat it, outermost last."
+    ),
+]
 
 
 def command(
@@ -20,6 +27,7 @@ def command(
     dst: Annotated[
         str, typer.Argument(metavar="DST", help="Where to; a file appears only when complete.")
     ],
+    layer: Layers = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
@@ -68,12 +76,10 @@ def command(
             hash=not no_hash,
             starve=starve,
             preserve=preserve,
+            layers=layer or (),
             progress=progress,
         )
-    if json:
-        print_json(report)
-    else:
-        _print_text(report)
+    print_json(report) if json else _print_text(report)
 
 
 def _print_text(report: CopyReport) -> None:

@@ -23,7 +23,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.handover import HandOver
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.lease import Lease
-from headway.core.mm.observed import CLOSED, FAULTS, TRACED, WATCHED
+from headway.core.mm.watched import CLOSED, FAULTS, TRACED, WATCHED
 from headway.core.plan import Plan, Runtime
 from headway.errors import PoolBusy, UsageError
 
@@ -81,6 +81,10 @@ class Mempool(HandOver[E], Generic[E]):
     def try_alloc(self) -> E | None:
         """Take one element if that needs no wait; else None. The same as ``alloc(Gfp.NOWAIT)``."""
         return self._alloc_slow(NOWAIT, None)
+
+    def take_now(self) -> E | None:
+        """The fast path of ``alloc()`` alone, for plans, which may run no other; None: use `alloc_plan`."""
+        return None
 
     def light(self, gfp: Gfp) -> E | None:
         """The first try of a pool that stands on this one: never waits, never raises."""
@@ -164,6 +168,16 @@ class Mempool(HandOver[E], Generic[E]):
             self._note_release(element)
         self.free_count += 1
         self.put_back(element)
+
+    def replace(self, element: E, by: E) -> None:
+        """Free `element`, which will never come back, by putting another in its place.
+
+        For memory that something out of control may still write to. Waits: never.
+        """
+        if self._gate & _NOTED:
+            self._note_release(element)
+        self.free_count += 1
+        self.put_back(by)
 
     # -- what the owner of the pool may ask -------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
 from headway.core.mm.ladder import FIFO, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.observed import LOCKED, WAITERS, PoolStats
+from headway.core.mm.observed import PoolStats
+from headway.core.mm.watched import LOCKED, WAITERS
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
 
@@ -98,6 +99,14 @@ class FixedMempool(Climbing[E], Generic[E]):
             except IndexError:
                 return None
         return self._alloc_slow(Gfp.NOWAIT, None)
+
+    def take_now(self) -> E | None:
+        if not self._gate:
+            try:
+                return self._reserve.pop()
+            except IndexError:
+                pass
+        return None
 
     def free(self, element: E) -> None:
         if self._gate and self._gate != WAITERS:

@@ -1,0 +1,152 @@
+"""The lowest layer: a device that moves bytes, seen as a layer.
+
+It does not decide what a device is (`device` does). With a work queue, bios are carried out by its
+workers, several at once, and `submit` returns at once; without, by whoever submits, one after the
+other. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
+a device may take long and the caller serves others. Where only the request tells (is it in the page
+cache?), `quick` tries, and says whether it did.
+
+What a device cannot do is made up here: ZERO writes zeros unless the device has ``zero(offset, length)``
+and it answers True; DISCARD is advice, and does nothing unless it has ``discard(offset, length)``; `fua`
+flushes after the write.
+
+Source: own.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, Final, Protocol
+
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused
+from headway.core.block.device import Device, Kind
+from headway.core.block.layer import Layer
+from headway.core.block.limits import Limits
+from headway.core.block.line import Line
+from headway.core.block.workqueue import Workqueue
+from headway.core.plan import Plan, offload
+from headway.errors import BlockError
+
+_ENDLESS: Final = 1 << 62  # null: takes writes anywhere
+_ZEROS: Final = memoryview(bytes(1 << 16))
+
+
+class Quick(Protocol):
+    """Moves bytes if that needs no wait. False: nothing was done (a view may hold rubbish)."""
+
+    def read_now(self, view: memoryview, offset: int) -> bool: ...
+    def write_now(self, view: memoryview, offset: int) -> bool: ...
+
+
+class Bottom(Layer):
+    """A `Device` as a layer. `limits` are the device's; None: none, it takes whatever comes.
+
+    With `quick`, `inline` is off for everything else.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        workers: Workqueue | None = None,
+        inline: bool = True,
+        quick: Quick | None = None,
+        limits: Limits | None = None,
+        splits: Any = None,
+    ) -> None:
+        self.device = device
+        self.name = device.name
+        self.size = _ENDLESS if device.kind is Kind.NULL else device.size
+        self.keeps_zeros = device.starts_zeroed
+        self.inline = inline and quick is None
+        self._quick = quick
+        self._workers = workers
+        if limits is not None:
+            self.limits = limits
+        self.splits = splits
+        self._checked = not self.limits.free
+        self._read, self._write = device.pread_into, device.pwrite
+        self._zero = getattr(device, "zero", None)
+        self._discard = getattr(device, "discard", None)
+
+    def submit_now(self, bio: Bio) -> bool:
+        if self._checked and not self.limits.fits(bio.offset, bio.length):
+            return False
+        if not self.inline:
+            return self._quick is not None and self._try(bio, self._quick)
+        if (
+            bio.op is READ and 0 <= bio.offset <= self.size - bio.length
+        ):  # the usual one, without a call
+            try:
+                self._read(bio.view, bio.offset)  # type: ignore[arg-type]  # a READ has one
+            except BlockError as error:
+                bio.error = error
+        else:
+            self._move(bio)
+        return True
+
+    def _try(self, bio: Bio, quick: Quick) -> bool:
+        view = bio.view
+        if view is None or bio.fua or bio.offset < 0 or bio.end > self.size:
+            return False
+        try:
+            return (quick.read_now if bio.op is READ else quick.write_now)(view, bio.offset)
+        except BlockError as error:
+            bio.error = error
+            return True
+
+    def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
+        if self._workers is not None:
+            self._workers.queue(self._carry_out, bio)
+        elif not self.inline:
+            return self._carry_out(bio)
+        else:
+            self._move(bio)
+            bio.complete()
+        return None
+
+    def _carry_out(self, bio: Bio) -> Plan[None]:
+        try:
+            yield from offload(self._move, bio)
+        except Exception as error:
+            bio.complete(error)
+        except BaseException:
+            bio.complete(refused(bio, self.name, "it was cancelled", errno.ECANCELED))
+            raise
+        else:
+            bio.complete()
+
+    def _move(self, bio: Bio) -> None:
+        """Move the bytes; what goes wrong is the bio's error. Waits: as long as the device does."""
+        op, offset = bio.op, bio.offset
+        try:
+            if offset < 0 or offset + bio.length > self.size:
+                raise refused(bio, self.name, f"it has {self.size} bytes", errno.EINVAL)
+            if op is READ:
+                assert bio.view is not None
+                self._read(bio.view, offset)
+            elif op is WRITE:
+                assert bio.view is not None
+                self._write(bio.view, offset)
+                if bio.fua:
+                    self.device.flush()
+            elif op is FLUSH:
+                self.device.flush()
+            elif op is DISCARD:
+                if self._discard is not None:
+                    self._discard(offset, bio.length)
+            elif self._zero is None or not self._zero(offset, bio.length):
+                self._write_zeros(offset, bio.length)
+        except BlockError as error:
+            bio.error = error
+        except OSError as error:
+            bio.error = refused(bio, self.name, str(error), error.errno or errno.EIO)
+
+    def _write_zeros(self, offset: int, length: int) -> None:
+        while length:
+            part = min(length, len(_ZEROS))
+            self._write(_ZEROS[:part], offset)
+            offset, length = offset + part, length - part
+
+    def close(self) -> None:
+        """The device stays open: whoever opened it closes it."""

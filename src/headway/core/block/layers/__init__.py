@@ -1,0 +1,25 @@
+"""The layers, one file each, by the name they have in a specification.
+
+To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
+
+>>> sorted(LAYERS)
+['bounce', 'delay', 'error', 'flaky', 'linear', 'mirror', 'stripe']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from headway.core.block.layers import bounce, delay, error, flaky, linear, mirror, stripe
+from headway.core.block.spec import Recipe
+
+LAYERS: Final[Mapping[str, Recipe]] = {
+    "bounce": Recipe(bounce.make),
+    "delay": Recipe(delay.make),
+    "error": Recipe(error.make),
+    "flaky": Recipe(flaky.make),
+    "linear": Recipe(linear.make, linear.room),
+    "mirror": Recipe(mirror.make),
+    "stripe": Recipe(stripe.make, stripe.room),
+}

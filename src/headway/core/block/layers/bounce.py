@@ -1,0 +1,79 @@
+"""Moves data through buffers of its own, for devices that cannot use the caller's memory.
+
+A request has one buffer at a time: what is longer than a buffer is split first, and a piece is in
+flight before the next asks for its buffer (R3). So one buffer is enough to get on.
+Reserves: `reserve` buffers (2) of `buffer` bytes (256KiB), and 2 bios to split with.
+
+Source: Linux ``block/bounce.c`` (before 6.16), without its mistake: there one bio took up to 256 pages
+from a pool of 64 while it held the others.
+"""
+
+from __future__ import annotations
+
+from headway.core.block.bio import READ, WRITE, Bio
+from headway.core.block.bioset import BioSet
+from headway.core.block.layer import Layer
+from headway.core.block.limits import Limits
+from headway.core.block.line import Line
+from headway.core.block.spec import Options, Site
+from headway.core.mm.mempool import Mempool
+from headway.core.plan import Plan
+
+
+class Bounce(Layer):
+    """`buffers` are `size` bytes each, a multiple of what the layer below calls a block."""
+
+    keeps_zeros = True
+
+    def __init__(
+        self, below: Layer, buffers: Mempool[memoryview], size: int, splits: BioSet
+    ) -> None:
+        self.name = f"bounce on {below.name}"
+        self.below = (below,)
+        self.size = below.size
+        self.limits = Limits(max_length=size)
+        self.splits = splits
+        self._buffers = buffers
+
+    def submit_now(self, bio: Bio) -> bool:
+        if bio.op is not READ and bio.op is not WRITE:
+            return self.below[0].submit_now(bio)
+        user = bio.view
+        if not self.limits.fits(bio.offset, bio.length) or user is None:
+            return False
+        buffer = self._buffers.take_now()
+        if buffer is None:
+            return False
+        bio.view = part = buffer[: bio.length]
+        if bio.op is WRITE:
+            part[:] = user
+        done = self.below[0].submit_now(bio)
+        bio.view = user
+        if done and bio.op is READ and bio.error is None:
+            user[:] = part
+        self._buffers.free(buffer)
+        return done
+
+    def submit(self, bio: Bio, line: Line) -> Plan[None]:
+        if (bio.op is READ or bio.op is WRITE) and bio.length:
+            [buffer] = yield from line.take(self._buffers)
+            assert bio.view is not None
+            part = buffer[: bio.length]
+            if bio.op is WRITE:
+                part[:] = bio.view
+            bio.push(lambda bio: self._back(bio, buffer, part))
+            bio.view = part
+            self._buffers.hand_over(buffer)
+        line.send(bio, self.below[0])
+
+    def _back(self, bio: Bio, buffer: memoryview, part: memoryview) -> None:
+        if bio.op is READ and bio.error is None:
+            assert bio.view is not None
+            bio.view[:] = part
+        self._buffers.free(buffer)
+
+
+def make(below: Layer, options: Options, site: Site) -> Layer:
+    size = options.size("buffer", 256 << 10)
+    pool = site.pool("buffers", site.buffers(size), options.number("reserve", 2, least=1))
+    return Bounce(below, pool, size, site.bios("splits"))

@@ -1,0 +1,193 @@
+"""Layers on a device, from specifications: built, started, used as one, and closed with all home.
+
+It decides the order (outermost last) and nothing about bytes. A bio from outside enters at the top: its
+range is checked here and nowhere else, then `submit_now` is tried where the caller likes, then the plan.
+`carry_out` is both. What goes in must come back: closing asserts that every set and pool has all its
+elements again.
+
+Bound: a stack holds its layers' reserves and one set of `in_flight` bios at the top, for ever.
+
+Source: device-mapper tables, one line for each target.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from headway.core.block import line
+from headway.core.block.bio import Bio, Op, refused
+from headway.core.block.bioset import BioSet
+from headway.core.block.layer import Layer, combined, each
+from headway.core.block.layers import LAYERS
+from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
+from headway.core.plan import Plan, Runtime
+from headway.errors import BlockError, HeadwayError, UsageError
+
+
+@final
+class Stack:
+    """A device with layers on it.
+
+    `specs` are texts like ``mirror,leg=b.img``, the outermost last; `layers` are the recipes by name
+    (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
+    with `starve` every reserve is at its minimum and every allocation beyond it fails.
+
+    Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
+    reserve cannot be filled.
+    """
+
+    __slots__ = ("bios", "limits", "runtime", "sites", "top")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        bottom: Layer,
+        specs: Sequence[str] = (),
+        *,
+        in_flight: int = 16,
+        memory: Memory | None = None,
+        opener: Opener | None = None,
+        layers: Mapping[str, Recipe] = LAYERS,
+        starve: bool = False,
+    ) -> None:
+        self.runtime = runtime
+        self.sites: list[Site] = []
+        top = bottom
+        try:
+            for number, spec in enumerate(specs, 1):
+                name, options = parse(spec)
+                recipe = _recipe(name, layers)
+                site = Site(
+                    runtime, f"{name} {number}", memory=memory, opener=opener, starve=starve
+                )
+                self.sites.append(site)
+                top = recipe.make(top, options, site)
+                options.finish()
+        except BaseException:
+            self.give_back()
+            raise
+        self.top = top
+        self.limits = combined(top)
+        count = 1 if starve else in_flight
+        self.bios = BioSet(runtime, f"bios of {top.name}", min_count=count)
+
+    @property
+    def name(self) -> str:
+        return self.top.name
+
+    @property
+    def size(self) -> int:
+        return self.top.size
+
+    # -- bios --------------------------------------------------------------------------------------
+
+    def submit_now(self, bio: Bio) -> bool:
+        """Carry a bio out here and now: True if done, `bio.error` says how; False: nothing was done."""
+        if bio.offset < 0 or bio.offset + bio.length > self.top.size:
+            bio.error = self._outside(bio)
+            return True
+        return self.top.submit_now(bio)
+
+    def submit(self, bio: Bio) -> Plan[None]:
+        """Take a bio over; its hooks hear of its end. Waits: for the reserves of layers."""
+        if bio.offset < 0 or bio.offset + bio.length > self.top.size:
+            bio.complete(self._outside(bio))
+            return
+        yield from line.submit(self.top, bio)
+
+    def begin(self, bio: Bio) -> Plan[None] | None:
+        """`submit` without a driver, for servers: None if nothing had to be waited for, else the plan of
+        the rest, which must be carried out. The hooks may have been called already."""
+        if bio.offset < 0 or bio.offset + bio.length > self.top.size:
+            bio.complete(self._outside(bio))
+            return None
+        passing = line.Line()
+        passing.send(bio, self.top)
+        return passing.start()
+
+    def carry_out(self, bio: Bio) -> Plan[None]:
+        """Submit a bio and wait for its end; `bio.error` says how it ended."""
+        if not self.submit_now(bio):
+            yield from line.carry_out(self.top, bio)
+
+    def request(self, op: Op, offset: int, view: memoryview | None, length: int) -> Plan[None]:
+        """One request in a bio of the stack's own. Raises: BlockError if it failed."""
+        bio = yield from self.bios.make(op, offset, view, length)
+        yield from self.carry_out(bio)
+        error = bio.error
+        self.bios.free(bio)
+        if error is not None:
+            raise error
+
+    def _outside(self, bio: Bio) -> BlockError:
+        return refused(bio, self.top.name, f"it has {self.top.size} bytes", errno.EINVAL)
+
+    # -- its life ----------------------------------------------------------------------------------
+
+    def start(self) -> Plan[None]:
+        """Start the work queues and the layers' tasks, the lowest first."""
+        for site in self.sites:
+            for queue in site.queues:
+                yield from queue.start()
+        for layer in each(self.top):
+            plan = layer.start()
+            if plan is not None:
+                yield from plan
+
+    def close(self) -> Plan[None]:
+        """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""
+        for layer in reversed(list(each(self.top))):
+            plan = layer.close()
+            if plan is not None:
+                yield from plan
+        for site in self.sites:
+            for queue in site.queues:
+                yield from queue.close()
+        failure: HeadwayError | None = None
+        for shut in [self.bios.close, *self._shutters()]:
+            try:
+                shut()
+            except HeadwayError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _shutters(self) -> list[Callable[[], object]]:
+        shutters: list[Callable[[], object]] = []
+        for site in reversed(self.sites):
+            shutters += [bios.close for bios in site.sets]
+            shutters += [pool.close for pool in site.pools]
+        return shutters
+
+    def give_back(self) -> None:
+        """Give the reserves of layers back: of a stack that could not be made, or was not started."""
+        for shut in self._shutters():
+            shut()
+
+    def stats(self) -> dict[str, Mapping[str, Any]]:
+        """By layer, the lowest first."""
+        return {layer.name: layer.stats() for layer in each(self.top)}
+
+    def __repr__(self) -> str:
+        return f"<Stack {self.top.name}: {self.top.size} bytes, {len(self.sites)} layers>"
+
+
+def room(specs: Sequence[str], size: int, layers: Mapping[str, Recipe] = LAYERS) -> int:
+    """How many bytes a device must have so that a stack of `specs` on it has `size`.
+
+    Raises: UsageError if a specification is none.
+    """
+    for spec in reversed(specs):
+        name, options = parse(spec)
+        size = _recipe(name, layers).room(size, options)
+    return size
+
+
+def _recipe(name: str, layers: Mapping[str, Recipe]) -> Recipe:
+    recipe = layers.get(name)
+    if recipe is None:
+        known = ", ".join(sorted(layers))
+        raise UsageError(f"layer {name!r} is not known; there are {known}")
+    return recipe

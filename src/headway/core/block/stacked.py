@@ -1,0 +1,121 @@
+"""A stack used as a device: each call carries one request out, and waits until it is done.
+
+It decides nothing. It is for code that moves bytes and does not know bios (a copy, a test, a file-like
+face); a server that has many requests under way submits bios itself.
+
+Source: own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Op
+from headway.core.block.device import Extent, Kind, check_range
+from headway.core.block.layer import each
+from headway.core.block.stack import Stack
+
+
+@final
+class StackedDevice:
+    """A started stack as a `Device`. `ending` is called when it is closed, after the stack.
+    `memory_bytes` is what its layers' reserves hold of a limited memory.
+
+    Several threads may use it; each request waits for a bio of the stack, in order of arrival.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        kind: Kind = Kind.FILE,
+        memory_bytes: int = 0,
+        ending: Callable[[], object] | None = None,
+    ) -> None:
+        self.stack = stack
+        self.name = stack.name
+        self.kind = kind
+        self.size = stack.size
+        self.capacity: int | None = stack.size
+        self.alignment = stack.limits.alignment
+        self.starts_zeroed = all(layer.keeps_zeros for layer in each(stack.top))
+        self.memory_bytes = memory_bytes
+        self._ending = ending
+        self._closed = False
+
+    def extent(self, offset: int) -> Extent:
+        """Data throughout: layers do not tell their holes."""
+        return Extent(self.size, False)
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view`. Raises: BlockError. Waits: for a bio, for reserves, for the devices below."""
+        self._carry_out(READ, view, offset, len(view))
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        """Write `view`. Raises: BlockError. Waits: as `pread_into`."""
+        self._carry_out(WRITE, view, offset, len(view))
+
+    def read_now(self, view: memoryview, offset: int) -> bool:
+        """Fill `view` if no layer has to wait; False: nothing was done (it may hold rubbish).
+
+        For whoever serves others meanwhile. Raises: BlockError. Waits: never, if the devices do not.
+        """
+        return self._now(READ, view, offset, len(view))
+
+    def write_now(self, view: memoryview, offset: int) -> bool:
+        """Write `view` if no layer has to wait; False: nothing was done."""
+        return self._now(WRITE, view, offset, len(view))
+
+    def discard(self, offset: int, length: int) -> None:
+        """Say that a range is not needed any more. Raises: BlockError. Waits: as `pread_into`."""
+        self._carry_out(DISCARD, None, offset, length)
+
+    def zero(self, offset: int, length: int) -> bool:
+        """Make a range read as zeros; True: it does. Raises: BlockError. Waits: as `pread_into`."""
+        self._carry_out(ZERO, None, offset, length)
+        return True
+
+    def _now(self, op: Op, view: memoryview | None, offset: int, length: int) -> bool:
+        check_range(self, offset, length, self.size)
+        stack = self.stack
+        bio = stack.bios.pool.take_now()
+        if bio is None:
+            return False
+        done = stack.submit_now(bio.aim(op, offset, view, length))
+        error = bio.error
+        stack.bios.free(bio)
+        if error is not None:
+            raise error
+        return done
+
+    def _carry_out(self, op: Op, view: memoryview | None, offset: int, length: int) -> None:
+        if not self._now(op, view, offset, length):
+            self.stack.runtime.run(self.stack.request(op, offset, view, length))
+
+    def flush(self) -> None:
+        """Return when all that was written is on stable storage, on every device below."""
+        self.stack.runtime.run(self.stack.request(FLUSH, 0, None, 0))
+
+    def close(self) -> None:
+        """Close the stack, and what was opened for it. Closing twice is once.
+
+        Raises: PoolBusy if something of the stack did not come home.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.stack.runtime.run(self.stack.close())
+        finally:
+            if self._ending is not None:
+                self._ending()
+
+    def __enter__(self) -> StackedDevice:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StackedDevice {self.name} {self.size} bytes>"
