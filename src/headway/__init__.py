@@ -3,6 +3,7 @@
 from headway.budgets import Budget
 from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
+from headway.core.mm.dirty import Pacing
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
@@ -26,7 +27,15 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
+from headway.threaded import (
+    Mempool,
+    Zone,
+    io_flusher,
+    open_device,
+    open_stack,
+    spawn,
+)
+from headway.throttling import DirtyThrottle
 
 __version__ = "0.1.0"
 
@@ -39,6 +48,7 @@ __all__ = [
     "Composite",
     "Deadlock",
     "DeviceTimeout",
+    "DirtyThrottle",
     "Entitlement",
     "FailAlloc",
     "Gfp",
@@ -49,6 +59,7 @@ __all__ = [
     "NoMemory",
     "Oom",
     "OutOfMemory",
+    "Pacing",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
