@@ -35,6 +35,10 @@ from headway.errors import UsageError
 
 MAX_PAUSE_S: Final = 0.2
 MIN_PAUSE_S: Final = 0.01  # a shorter one is only accounted for
+TURN_S: Final = 0.001  # the shortest pause of a writer that has to stay
+DRAIN_PART: Final = (
+    8  # no pause is longer than this part of the time in which the device would fall idle
+)
 INTERVAL_S: Final = 0.2  # of the estimate of bandwidth
 PERIOD_S: Final = 3.0  # after which what was cleaned counts half
 CONGESTION_S: Final = 0.1
@@ -178,7 +182,8 @@ class DirtyDevice:
     """
 
     __slots__ = (
-        "_cleaned_then", "_dirtied", "_dirtied_then", "_estimated_s", "_of", "bandwidth_bps",
+        "_cleaned_then", "_dirtied", "_dirtied_then", "_estimated_s", "_is_known", "_of",
+        "bandwidth_bps",
         "base_bps", "cleaned_bytes", "dirty", "flusher", "longest_pause_s", "name", "paused_s",
         "pauses", "recent",
     )  # fmt: skip
@@ -197,6 +202,7 @@ class DirtyDevice:
         self._dirtied = 0
         self._estimated_s = of.runtime.now()
         self._dirtied_then = self._cleaned_then = 0
+        self._is_known = False  # its bandwidth
 
     # -- what is dirty ---------------------------------------------------------------------------
 
@@ -217,6 +223,8 @@ class DirtyDevice:
     def account(self, size: int, group: Domain | None) -> None:
         """So many bytes are dirty. Waits: never."""
         with self._of._guard:
+            if not self.dirty:  # it was idle, and what it did not clean then says nothing
+                self._begin_interval(self._of.runtime.now())
             for domain in (self._of.whole, group):
                 if domain is not None:
                     domain.dirty += size
@@ -257,12 +265,16 @@ class DirtyDevice:
             return
         cleaned_bps = (self.cleaned_bytes - self._cleaned_then) / took_s
         dirtied_bps = (self._dirtied - self._dirtied_then) / took_s
-        first = not self._cleaned_then
-        self.bandwidth_bps += (cleaned_bps - self.bandwidth_bps) * (1.0 if first else 0.125)
+        part = 0.125 if self._is_known else 1.0
+        self._is_known = True
+        self.bandwidth_bps += (cleaned_bps - self.bandwidth_bps) * part
         if dirtied_bps:
             balanced = self.base_bps * self._ratio(None) * self.bandwidth_bps / dirtied_bps
             balanced = min(max(balanced, self.bandwidth_bps / 1000), self.bandwidth_bps)
             self.base_bps += (balanced - self.base_bps) / 2
+        self._begin_interval(now_s)
+
+    def _begin_interval(self, now_s: float) -> None:
         self._estimated_s = now_s
         self._cleaned_then, self._dirtied_then = self.cleaned_bytes, self._dirtied
 
@@ -304,10 +316,11 @@ class DirtyDevice:
                     return
                 ratio = self._ratio(group, local)
                 rate_bps = self.base_bps * ratio
-            pause_s = MAX_PAUSE_S
+                most_s = self.dirty / self.bandwidth_bps / DRAIN_PART
+            pause_s = most_s = min(max(most_s, TURN_S), MAX_PAUSE_S)
             if rate_bps > 0:
                 now_s = yield from now()
-                pause_s = min(size / rate_bps - (now_s - began_s), MAX_PAUSE_S)
+                pause_s = min(size / rate_bps - (now_s - began_s), most_s)
                 if pause_s < MIN_PAUSE_S:
                     return
             yield from self._pause(pause_s, who)
