@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,39 @@ def test_the_impossible_is_refused_at_once() -> None:
             hw.Slab(zone, "128KiB")
         with pytest.raises(UsageError, match="1 byte or more"):
             hw.Slab(zone, 0)
+
+
+def test_threads_share_merged_slabs_and_nothing_is_lost_or_handed_out_twice() -> None:
+    with hw.Zone("256KiB", min_free="16KiB") as zone:
+        slabs = [hw.Slab(zone, size, name=f"s{size}") for size in (1020, 1024)]
+        assert slabs[1].decision.into == "s1020"
+        wrong: list[str] = []
+
+        def work(number: int) -> None:
+            slab = slabs[number % 2]
+            mark = bytes([number + 1]) * 8
+            held: list[memoryview] = []
+            for turn in range(1500):
+                view = slab.alloc(hw.Gfp.ATOMIC if turn % 7 == 0 else hw.Gfp.KERNEL)
+                if view is not None:
+                    view[:8] = mark
+                    held.append(view)
+                while len(held) > (40 if turn % 50 else 0):
+                    last = held.pop(turn % len(held))
+                    if bytes(last[:8]) != mark:
+                        wrong.append(f"{number} at {turn}: {bytes(last[:8]).hex()}")
+                    slab.free(last)
+                if turn % 300 == 0:
+                    slab.shrink()
+            for view in held:
+                slab.free(view)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong, wrong[:3]
+        slabs[0].check_invariants()
+        slabs[0].shrink()
+        assert zone.stats().held == 0
