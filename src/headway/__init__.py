@@ -3,12 +3,16 @@
 from headway.budgets import Budget
 from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
+from headway.core.mm.dirty import Pacing
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.oom import Oom, OutOfMemory
 from headway.core.mm.shrinker import STOP
+from headway.core.mm.slab_merge import Entitlement, SlabFlag
 from headway.core.mm.together import Together
+from headway.edge.reservation import Reservations
+from headway.edge.slab import Slab
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -23,7 +27,15 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
-from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
+from headway.threaded import (
+    Mempool,
+    Zone,
+    io_flusher,
+    open_device,
+    open_stack,
+    spawn,
+)
+from headway.throttling import DirtyThrottle
 
 __version__ = "0.1.0"
 
@@ -36,6 +48,8 @@ __all__ = [
     "Composite",
     "Deadlock",
     "DeviceTimeout",
+    "DirtyThrottle",
+    "Entitlement",
     "FailAlloc",
     "Gfp",
     "GfpConflict",
@@ -45,10 +59,14 @@ __all__ = [
     "NoMemory",
     "Oom",
     "OutOfMemory",
+    "Pacing",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Reservations",
     "ShrinkableCache",
+    "Slab",
+    "SlabFlag",
     "Together",
     "UsageError",
     "Wake",

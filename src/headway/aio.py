@@ -15,6 +15,7 @@ from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
 from headway.core.mm.cache import ShrinkableCache as CoreCache
+from headway.core.mm.dirty import DirtyDevice, Domain
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.observed import PoolStats
 from headway.runtimes import scopes, tasks
@@ -33,6 +34,7 @@ __all__ = [
     "Mempool",
     "ShrinkableCache",
     "Together",
+    "dirtied",
 ]
 
 
@@ -192,3 +194,10 @@ class ShrinkableCache(Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"<aio {repr(self.cache)[1:]}"
+
+
+async def dirtied(
+    device: DirtyDevice, size: int, group: Domain | None = None, *, local: bool = False
+) -> None:
+    """So many bytes are dirty: `DirtyDevice.dirtied`, for tasks. Waits: as that, in pauses."""
+    await tasks.run(device.dirtied_plan(size, group, local, scopes.current(), scopes.owner()))

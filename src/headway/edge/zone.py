@@ -9,6 +9,7 @@ Source: the page allocator's place in Linux, ``mm/page_alloc.c``: pages below, p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +19,8 @@ from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom, Victim
 from headway.core.mm.pages import order_for
 from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
+from headway.core.mm.slab_caches import SlabCaches
+from headway.core.mm.slab_page import Memory
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
@@ -74,7 +77,7 @@ class Zone:
 
     __slots__ = (
         "_arena", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
-        "_users", "name",
+        "_slabs", "_users", "name",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +112,7 @@ class Zone:
         self._path.reclaim.background = self._kswapd
         self._path.reclaim.shrinkers.changed = self._choose_doors
         self._caches: tuple[Any, ...] = ()
+        self._slabs: SlabCaches | None = None
         self._users: tuple[Buffers | WatchedBuffers, ...] = ()
 
     def buffers(
@@ -181,6 +185,12 @@ class Zone:
     def slow_path(self) -> SlowPath:
         """The decisions of this zone, for what is charged to it (`headway.ShrinkableCache`)."""
         return self._path
+
+    def slab_caches(self, memory: Callable[[], Memory]) -> SlabCaches:
+        """The slab caches of this zone, and what was decided about each (`headway.Slab`)."""
+        if self._slabs is None:
+            self._slabs = SlabCaches(self._path, self._runtime, memory())
+        return self._slabs
 
     def adopt(self, cache: Any) -> None:
         """Close `cache` when the zone is closed."""

@@ -11,6 +11,7 @@ from typing import Any
 from headway.errors import UsageError
 from headway.incidents import (
     all_dirty,
+    e_000,
     e_003,
     e_d0,
     e_d1,
@@ -31,6 +32,9 @@ INCIDENTS = (
     e_d1.INCIDENT,
     e_d2.D2,
     e_d2.D2B,
+    e_000.E000,
+    e_000.E000B,
+    e_000.E000C,
     all_dirty.INCIDENT,
     e_kmap.INCIDENT,
     e_loop.INCIDENT,

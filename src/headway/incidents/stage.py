@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, final
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Park, Plan, Ticket
-from headway.runtimes.simulator import Option, Simulator
+from headway.runtimes.simulator import Option, Simulator, Task
 
 # How an incident can end.
 DONE = "done"
@@ -24,6 +24,7 @@ DROPPED_WORK = "dropped work"
 RECURSION = "recursion"
 CLEAN_ERROR = "clean error"
 STALL = "stall"
+LIVELOCK = "livelock"
 
 
 @final
@@ -99,16 +100,26 @@ class Stage:
         )
         pool.free(element)
 
-    def play(self) -> str:
-        """Run to the end: done, or deadlock; who is stuck is said."""
-        stuck = self.simulator.go(10_000)
+    def play(self, over: Callable[[], bool] | None = None) -> str:
+        """Run to the end: done, or deadlock; who is stuck is said. With `over`, no further than that."""
+        if over is None:
+            stuck = self.simulator.go(10_000)
+        else:
+            stuck = self._play_until(over)
         for task in self.simulator.tasks:
             if task.failure is not None:
                 raise task.failure
-        for task in stuck:
-            self.say(task.name, "waits", "for ever")
+        if over is None or not over():
+            for task in stuck:
+                self.say(task.name, "waits", "for ever")
         self.simulator.close()
         return DEADLOCK if stuck else DONE
+
+    def _play_until(self, over: Callable[[], bool]) -> list[Task]:
+        simulator = self.simulator
+        while not over() and (options := simulator.options()):
+            simulator.take(options[self._next(options)])
+        return simulator.stuck()
 
 
 Play: TypeAlias = Callable[[Stage, str | None], str]

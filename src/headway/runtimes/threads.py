@@ -74,9 +74,7 @@ class Threads:
     owner = staticmethod(scopes.owner)
     where = staticmethod(scopes.where)
     now = staticmethod(time.monotonic)
-
-    def key(self, element: object) -> int:
-        return id(element)
+    key = staticmethod(id)
 
     def report(self, message: str, *, once: bool = False) -> None:
         scopes.report(message, once=once)

@@ -167,9 +167,10 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
     def _put(self, entry: Entry[K, V], dirty: bool, scope: int, who: str) -> Plan[bool]:
         kept = self._book(entry.cost) or (yield from self._make_room(entry.cost, scope, who))
-        if kept:
-            self._enter(entry, dirty)
-        else:
+        if kept and not self._enter(entry, dirty):
+            kept = False
+            self._unbook(entry.cost)
+        if not kept:
             self.refused += 1
             self._forget(entry.key)
         if dirty:
@@ -233,17 +234,27 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
                 return False
         return False
 
-    def _enter(self, entry: Entry[K, V], dirty: bool) -> None:
+    def _unbook(self, cost: int) -> None:
+        with self._guard:
+            self.used -= cost
+            surplus = self._surplus()
+        self._give(surplus)
+
+    def _enter(self, entry: Entry[K, V], dirty: bool) -> bool:
+        """Keep it; False if it is dirty, and there is no room for dirty data."""
         with self._guard:
             old = self._entries.get(entry.key)
             if old is not None:
                 self._take_off(old)
-            self._entries[entry.key] = entry
-            self._sieve.add(entry)
-            if dirty:
-                self._dirtied.add(entry, self._runtime.now())
+            entered = not dirty or self._dirtied.add(entry, self._runtime.now())
+            if entered:
+                self._entries[entry.key] = entry
+                self._sieve.add(entry)
+            elif old is not None:
+                del self._entries[entry.key]
             surplus = self._surplus() if old is not None else 0
         self._give(surplus)
+        return entered
 
     def _forget(self, key: K) -> bool:
         with self._guard:

@@ -44,7 +44,7 @@ class Charge:
         if zone._returned:
             zone.settle()
         with zone._step:
-            if zone._room(zone._shares) - count < mark:
+            if zone._room_for_clean() - count < mark:
                 return False
             zone._open -= count
             self.clean += count
@@ -54,12 +54,16 @@ class Charge:
         """`count` clean pages are free. Waits: never; may be called from a finaliser."""
         self.zone.give_back(self, count)
 
-    def soil(self, count: int) -> None:
-        """`count` clean pages hold what is stored nowhere else."""
-        with self.zone._step:
+    def soil(self, count: int) -> bool:
+        """`count` clean pages hold what is stored nowhere else; False if the room was promised to others."""
+        zone = self.zone
+        with zone._step:
             assert count <= self.clean, "more is dirty than was charged"
+            if zone._lenders and zone.firm_room() - count < zone.marks.min:
+                return False
             self.clean -= count
             self.dirty += count
+        return True
 
     def wash(self, count: int) -> None:
         """`count` dirty pages were written back, or what they held is wanted no more."""

@@ -71,10 +71,13 @@ class Dirtied(Generic[K, V]):
 
     # -- under the guard -----------------------------------------------------------------------------
 
-    def add(self, entry: Entry[K, V], now_s: float) -> None:
+    def add(self, entry: Entry[K, V], now_s: float) -> bool:
+        """It is dirty; False if there is no room for dirty data: then it has to be written at once."""
+        if not self._count(entry.cost):
+            return False
         entry.dirty, entry.dirtied_s = True, now_s
         self._order[entry] = None
-        self._count(entry.cost)
+        return True
 
     def remove(self, entry: Entry[K, V]) -> None:
         """It is clean, or gone."""
@@ -83,14 +86,15 @@ class Dirtied(Generic[K, V]):
             del self._order[entry]
             self._count(-entry.cost)
 
-    def _count(self, change: int) -> None:
+    def _count(self, change: int) -> bool:
+        pages = -(-(self.bytes + change) // self._charge.zone.page_bytes)
+        if pages > self.pages and not self._charge.soil(pages - self.pages):
+            return False
         self.bytes += change
-        pages = -(-self.bytes // self._charge.zone.page_bytes)
-        if pages > self.pages:
-            self._charge.soil(pages - self.pages)
-        elif pages < self.pages:
+        if pages < self.pages:
             self._charge.wash(self.pages - pages)
         self.pages = pages
+        return True
 
     def _pick(self) -> Entry[K, V] | None:
         """The oldest that nobody writes, and no older value of whose key is being written."""
@@ -119,6 +123,7 @@ class Dirtied(Generic[K, V]):
                 done, self._done = self._done, []
             for ticket in done:
                 ticket.wake()
+            self._charge.zone.tell_clean()
 
     def _write_oldest(self, scope: int) -> Plan[bool]:
         """Write the oldest, or wait for a write of another's to end; False if nothing is dirty.

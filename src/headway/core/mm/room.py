@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime, Ticket
@@ -60,6 +60,17 @@ class Counts(Protocol):
     dirty: int
 
 
+class Claimant(Protocol):
+    """A share, as it is counted here: it claims what it holds, or its floor if that is more."""
+
+    @property
+    def held_count(self) -> int: ...
+    @property
+    def floor_count(self) -> int: ...
+    @property
+    def order(self) -> int: ...
+
+
 @final
 class Step:
     """The guard of a room for a ``with`` block; what was returned meanwhile is counted at its end."""
@@ -85,16 +96,55 @@ class Room:
     operations; `_hungry` is raised by who waits and lowered by who tells.
     """
 
-    __slots__ = ("_charges", "_guard", "_hungry", "_open", "_returned", "_step", "_waiting")
+    __slots__ = (
+        "_charges", "_guard", "_hungry", "_lenders", "_open", "_returned", "_shares", "_step",
+        "_waiting",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, page_count: int) -> None:
         self._guard = runtime.guard()  # for the fast path, which looks at `_returned` by itself
         self._step = Step(self)
         self._open = page_count  # less what is charged
         self._charges: tuple[Counts, ...] = ()
+        self._shares: tuple[Any, ...] = ()
+        self._lenders: tuple[Any, ...] = ()  # those of them in whose floor clean charges may lie
         self._returned: deque[tuple[Counts, int]] = deque()  # given back, and not counted yet
         self._waiting: deque[Ticket] = deque()  # in no order that matters: all are woken
         self._hungry = False  # somebody was refused, or waits, since it was last told
+
+    # -- under the guard -----------------------------------------------------------------------
+
+    def _room(self, shares: tuple[Claimant, ...]) -> int:
+        """What nobody has a claim to; clean data in a floor that is lent takes no room. Units: pages."""
+        room = self._claimed(shares)
+        return room + self._lent() if self._lenders else room
+
+    def _claimed(self, shares: tuple[Claimant, ...]) -> int:
+        return self._open - sum(
+            max(share.held_count, share.floor_count) << share.order for share in shares
+        )
+
+    def _lent(self) -> int:
+        return min(self._idle(), sum(charge.clean for charge in self._charges))
+
+    def _room_for_clean(self) -> int:
+        """What clean charges may have: also idle pages of floors that are lent to them."""
+        return self._claimed(self._shares) + self._idle()
+
+    def _idle(self) -> int:
+        lenders: tuple[Claimant, ...] = self._lenders
+        return sum(max(one.floor_count - one.held_count, 0) << one.order for one in lenders)
+
+    def free_pages(self) -> int:
+        """Under the guard: what nobody holds and nothing is charged to."""
+        shares: tuple[Claimant, ...] = self._shares
+        return self._open - sum(share.held_count << share.order for share in shares)
+
+    def firm_room(self) -> int:
+        """Under the guard: what would be open if all clean data were dropped."""
+        return self._claimed(self._shares) + sum(charge.clean for charge in self._charges)
+
+    # -- waiting for it ------------------------------------------------------------------------
 
     def expect_room(self, ticket: Ticket) -> None:
         """Have the ticket woken when pages come back; after this, look once more before parking."""

@@ -46,9 +46,12 @@ class Zone(Room):
     """
 
     __slots__ = (
-        "_pages", "_shares", "heavy_refusals", "light_refusals", "marks", "name", "page_bytes",
+        "_pages", "heavy_refusals", "light_refusals", "marks", "name", "page_bytes",
         "page_count",
     )  # fmt: skip
+
+    _shares: tuple[Share, ...]
+    _lenders: tuple[Share, ...]
 
     def __init__(
         self,
@@ -69,10 +72,13 @@ class Zone(Room):
         self.heavy_refusals = 0
         super().__init__(runtime, page_count)
         self._pages = PageAllocator(page_count)
-        self._shares: tuple[Share, ...] = ()
 
-    def share(self, order: int, floor_count: int = 0, name: str = "share") -> Share:
+    def share(
+        self, order: int, floor_count: int = 0, name: str = "share", lends: bool = False
+    ) -> Share:
         """Admit a user of runs of 2**order pages that can always have `floor_count` of them.
+
+        `lends`: clean charges may lie in what is idle of its floor (`headway.core.mm.reservation`).
 
         Raises: UsageError if the zone could never give it, whoever gives back what; NoMemory if the
         floor fits, but not beside what others hold just now.
@@ -83,7 +89,7 @@ class Zone(Room):
             self._check_possible(share, shares)
             self._merge()
             if floor_count and (
-                self._room(shares) < 0 or not self._pages.can_serve(_unfilled(shares))
+                self._room(shares) < 0 or not self._pages.can_serve(unfilled(shares))
             ):
                 raise NoMemory(
                     f"zone {self.name!r}: a floor of {floor_count} x {self._size(1 << order)} for "
@@ -93,6 +99,7 @@ class Zone(Room):
                     "in use"
                 )
             self._shares = shares
+            self._lenders = (*self._lenders, share) if lends else self._lenders
         return share
 
     def _check_possible(self, new: Share, shares: tuple[Share, ...]) -> None:
@@ -135,6 +142,8 @@ class Zone(Room):
             held = len(other._out)
             floor = other.floor_count
             room -= (held if held > floor else floor) << other.order
+        if self._lenders:
+            room += self._lent()
         inside = len(share._out) < share.floor_count
         if not inside and is_refused(room, order, mark):
             return None
@@ -148,16 +157,10 @@ class Zone(Room):
         run = self._pages.alloc(share.order)
         if run is None or inside:
             return run
-        if not self._pages.can_serve(_unfilled(self._shares)):
+        if not self._pages.can_serve(unfilled(self._shares)):
             self._pages.free(run)
             return None
         return run
-
-    def _room(self, shares: tuple[Share, ...]) -> int:
-        """What nobody has a claim to. Units: pages."""
-        return self._open - sum(
-            max(len(share._out), share.floor_count) << share.order for share in shares
-        )
 
     def _merge(self) -> None:
         """Give every share's stock back to the allocator, which merges it."""
@@ -178,6 +181,7 @@ class Zone(Room):
             share.closed = True
             self._merge()
             self._shares = tuple(other for other in self._shares if other is not share)
+            self._lenders = tuple(other for other in self._lenders if other is not share)
         self._tell_room()
 
     def _take_back(self, share: Share) -> None:
@@ -194,6 +198,11 @@ class Zone(Room):
                 share._refused = False
                 share.on_room()
 
+    def tell_clean(self) -> None:
+        """Dirty data is clean: who waits for a reservation looks again. Called without any guard."""
+        if self._lenders:
+            self._tell_room()
+
     def room(self) -> int:
         """What is open to everybody just now, before any mark. Units: pages."""
         if self._returned:
@@ -206,7 +215,7 @@ class Zone(Room):
         with self._step:
             clean = sum(charge.clean for charge in self._charges)
             dirty = sum(charge.dirty for charge in self._charges)
-            floors = sum(count << order for order, count in _unfilled(self._shares).items())
+            floors = sum(count << order for order, count in unfilled(self._shares).items())
             held = sum(len(share._out) << share.order for share in self._shares)
             count = len(self._shares)
         return ZoneStats(
@@ -241,11 +250,12 @@ class Zone(Room):
             assert in_use == ours, "pages are neither free nor with a share"
             self._merge()
             self._pages.check_invariants()
-            assert self._pages.can_serve(_unfilled(self._shares)), "a floor was eaten into"
+            assert self._pages.can_serve(unfilled(self._shares)), "a floor was eaten into"
             charged = sum(charge.clean + charge.dirty for charge in self._charges)
             assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
             assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
-            assert self._room(self._shares) >= 0, "more is claimed than there is"
+            assert self._room_for_clean() >= 0, "more is held than there is"
+            assert self.firm_room() >= 0, "more is claimed than there is"
 
 
 @final
@@ -375,7 +385,7 @@ class Share:
         )
 
 
-def _unfilled(shares: tuple[Share, ...]) -> dict[int, int]:
+def unfilled(shares: tuple[Share, ...]) -> dict[int, int]:
     """How many runs of each order the floors still lack."""
     demand: dict[int, int] = {}
     for share in shares:
