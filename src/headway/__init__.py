@@ -1,9 +1,11 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+from headway.budgets import Budget
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -16,6 +18,7 @@ from headway.errors import (
     PoolTimeout,
     UsageError,
 )
+from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
@@ -23,6 +26,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlockError",
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
     "Composite",
     "Deadlock",
     "DeviceTimeout",
@@ -36,6 +42,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Together",
     "UsageError",
     "Wake",
     "Zone",

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
 from headway import threaded
+from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.observed import PoolStats
@@ -20,7 +21,7 @@ E = TypeVar("E")
 
 KERNEL = Gfp.KERNEL
 
-__all__ = ["Lease", "Mempool"]
+__all__ = ["Budget", "BudgetExecutor", "BudgetQueue", "Lease", "Mempool", "Together"]
 
 
 @final

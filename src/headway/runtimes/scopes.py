@@ -80,7 +80,10 @@ def noio() -> Opened:
 
 
 def noreclaim() -> Opened:
-    """No allocation in here may reclaim: it is itself part of reclaim."""
+    """No allocation in here may reclaim: it is itself part of reclaim.
+
+    It gives back what others wait for, so it may take from the reserves of budgets.
+    """
     return Opened(2)
 
 

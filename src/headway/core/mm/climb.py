@@ -21,7 +21,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import HEAVY, LIGHT, RETRY_S, Step
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Park, Plan, Ticket, call, now, offload, park
-from headway.errors import PoolTimeout, UsageError
+from headway.errors import PoolTimeout
 
 E = TypeVar("E")
 
@@ -44,7 +44,7 @@ def alloc(
     Asks: Call (light try, unplug), Offload (heavy try), Now, Park.
     """
     if gfp is not KERNEL or timeout_s is not None:
-        _check(pool, gfp, timeout_s)
+        pool.check_ask(gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
     pool.tell("request", count, owner=who)
@@ -104,21 +104,6 @@ def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
         if waited_s > pool.longest_wait_s:
             pool.longest_wait_s = waited_s
     return pool.granted(made, who)
-
-
-def _check(pool: Mempool[Any], gfp: Gfp, timeout_s: float | None) -> None:
-    if gfp is not KERNEL:
-        for oddity in masks.check_for_pool(gfp):
-            pool.runtime.report(f"pool {pool.name!r}: {oddity}", once=True)
-    if timeout_s is not None:
-        if timeout_s < 0:
-            raise UsageError(
-                f"pool {pool.name!r}: timeout_s is {timeout_s}; it must be 0 or more, or None"
-            )
-        if gfp & Gfp.NOFAIL:
-            raise UsageError(
-                f"pool {pool.name!r}: NOFAIL with timeout_s={timeout_s}: what may not fail has no limit"
-            )
 
 
 def _climb(
@@ -214,8 +199,7 @@ def _wait(
         _put_back(pool, pool.leave(ticket) or [])
         raise
     finally:
-        pool.waits += 1
-        pool.longest_wait_s = max(pool.longest_wait_s, pool.runtime.now() - start_s)
+        pool.waited(start_s)
 
 
 def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:

@@ -25,9 +25,9 @@ from typing import Final, Generic, TypeVar
 from headway.core.mm import poison as poisoning
 from headway.core.mm.composite import Backend
 from headway.core.mm.ladder import ANY_FIT, EXCLUSIVE, FIFO, Wake
-from headway.core.mm.observed import CLOSED, POISON, WAITERS, WIDE, ObservedPool
+from headway.core.mm.observed import ObservedPool
+from headway.core.mm.watched import CLOSED, POISON, WAITERS, WIDE
 from headway.core.plan import Ticket
-from headway.errors import PoolClosed
 
 E = TypeVar("E")
 
@@ -250,9 +250,6 @@ class HandOver(ObservedPool[E], Generic[E]):
         self.news = object()
         self._kicked = True
         self._settle()
-
-    def closed_error(self) -> PoolClosed:
-        return PoolClosed(f"pool {self.name!r} is closed: nothing can be allocated from it")
 
     def check_invariants(self) -> None:
         """For tests and the simulator: after every step."""

@@ -23,7 +23,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.handover import HandOver
 from headway.core.mm.ladder import Ladder, Wake
 from headway.core.mm.lease import Lease
-from headway.core.mm.observed import CLOSED, FAULTS, TRACED, WATCHED
+from headway.core.mm.watched import CLOSED, FAULTS, TRACED, WATCHED
 from headway.core.plan import Plan, Runtime
 from headway.errors import PoolBusy, UsageError
 

@@ -1,33 +1,21 @@
-"""What can be seen of a pool, and switched on to see more: hooks, the record of holders, statistics.
+"""What can be seen of a pool of elements: its counters, and which element is whose.
 
-It does not give or take elements; `headway.core.mm.mempool` does, on top of this. Everything here is
-off until asked for, and what is on raises a bit in the gate, so that what is off costs nothing.
+It does not give or take elements; `headway.core.mm.mempool` does, on top of this. Hooks, tracing and
+the gate are those of `headway.core.mm.watched`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
-from headway.core.mm.ownership import Event, Holding, Hook, Record
-from headway.core.plan import Guard, Runtime
+from headway.core.mm.ownership import Record
+from headway.core.mm.watched import POISON, Watched
+from headway.core.plan import Runtime
 from headway.core.waitqueue import WaitQueue
-from headway.errors import UsageError
 
 E = TypeVar("E")
-
-# The bits of the gate; zero means that nothing but the fast path is needed.
-WAITERS: Final = 1
-CLOSED: Final = 2
-WATCHED: Final = 4
-FAULTS: Final = 8
-TRACED: Final = 16
-LOCKED: Final = 32
-POISON: Final = 64
-WIDE: Final = 128  # a request is under way that the reserve alone could not serve
-
-_TRACE_HINT = "who holds them is not traced: make the pool with trace=True or set HEADWAY_TRACE=1"
 
 
 @final
@@ -49,7 +37,7 @@ class PoolStats:
     poison_hits: int
 
 
-class ObservedPool(Generic[E]):
+class ObservedPool(Watched, Generic[E]):
     """The state of a pool, and the ways to look at it.
 
     `_reserve` is touched outside the guard by the fast path; `_gate`, `_wanted` and `_queue` change
@@ -57,27 +45,25 @@ class ObservedPool(Generic[E]):
     """
 
     __slots__ = (
-        "_gate", "_guard", "_hooks", "_queue", "_record", "_reserve", "_wanted", "free_count",
-        "longest_wait_s", "min_count", "name", "poison_hits", "reserve_uses", "runtime", "timeouts", "waits",
+        "_queue", "_reserve", "_wanted", "free_count", "min_count", "poison_hits", "reserve_uses",
     )  # fmt: skip
+
+    _record: Record | None
 
     def __init__(
         self, runtime: Runtime, name: str, min_count: int, *, trace: bool, poison: bool
     ) -> None:
-        self.runtime = runtime
-        self.name = name
+        super().__init__(runtime, name, runtime.guard(), trace=trace)
         self.min_count = min_count
         self._reserve: list[E] = []
         self._queue = WaitQueue()
         self._wanted = 0
-        self._guard: Guard = runtime.guard()
-        self._hooks: tuple[Hook, ...] = ()
-        self._record: Record | None = Record(name, complete=True) if trace else None
-        self._gate: int = (
-            (TRACED if trace else 0) | (POISON if poison else 0) | (LOCKED if runtime.locked else 0)
-        )
-        self.free_count = self.reserve_uses = self.waits = self.timeouts = self.poison_hits = 0
-        self.longest_wait_s = 0.0
+        if poison:
+            self._gate |= POISON
+        self.free_count = self.reserve_uses = self.poison_hits = 0
+
+    def _new_record(self, *, complete: bool) -> Record:
+        return Record(self.name, complete)
 
     @property
     def reserve_count(self) -> int:
@@ -88,10 +74,6 @@ class ObservedPool(Generic[E]):
     def waiters(self) -> int:
         """Requests that wait now."""
         return len(self._queue)
-
-    @property
-    def closed(self) -> bool:
-        return bool(self._gate & CLOSED)
 
     @property
     def outstanding(self) -> int:
@@ -116,70 +98,7 @@ class ObservedPool(Generic[E]):
             f"{self.outstanding} out, {len(self._queue)} waiting{', closed' if self.closed else ''}>"
         )
 
-    # -- hooks -----------------------------------------------------------------------------------------
-
-    def watch(self, hook: Hook) -> None:
-        """Call `hook(event)` at each request and release (before it) and each grant (after it)."""
-        with self._guard:
-            self._hooks += (hook,)
-            self._gate |= WATCHED
-        self._settle()
-
-    def unwatch(self, hook: Hook) -> None:
-        """Stop calling `hook`."""
-        with self._guard:
-            self._hooks = tuple(other for other in self._hooks if other is not hook)
-            if not self._hooks:
-                self._gate &= ~WATCHED
-        self._settle()
-
-    def tell(
-        self,
-        kind: str,
-        count: int = 1,
-        *,
-        element: Any = None,
-        to: str | None = None,
-        owner: str | None = None,
-    ) -> None:
-        """Tell the hooks, if there are any; never under the guard."""
-        if self._gate & WATCHED:
-            event = Event(kind, self, owner or self.runtime.owner(), count, element, to)
-            for hook in self._hooks:
-                hook(event)
-
     # -- the record of holders -----------------------------------------------------------------------
-
-    def trace(self, on: bool = True) -> None:
-        """Record from now on who holds what, since when, taken where; or stop."""
-        with self._guard:
-            self._record = Record(self.name, complete=False) if on else None
-            self._gate = self._gate | TRACED if on else self._gate & ~TRACED
-        self._settle()
-
-    def holders(self) -> tuple[Holding, ...]:
-        """Who holds elements, oldest first; empty unless traced."""
-        return () if self._record is None else self._record.holdings()
-
-    def overdue(self, limit_s: float) -> tuple[Holding, ...]:
-        """Holdings older than `limit_s` seconds: who breaks the rule of timely return (R2).
-
-        Raises: UsageError if the pool is not traced.
-        """
-        if self._record is None:
-            raise UsageError(f"pool {self.name!r}: {_TRACE_HINT}")
-        now_s = self.runtime.now()
-        return tuple(holding for holding in self.holders() if now_s - holding.since_s > limit_s)
-
-    def say_holders(self) -> str:
-        """For messages: who holds what, or how to find out."""
-        if self._record is None:
-            return _TRACE_HINT
-        now_s = self.runtime.now()
-        return (
-            "; ".join(holding.describe(now_s) for holding in self.holders())
-            or "nobody on record holds any"
-        )
 
     def _note_grant(self, elements: Sequence[E], who: str) -> None:
         """An allocation is complete: record the holder, tell the hooks."""
@@ -207,6 +126,3 @@ class ObservedPool(Generic[E]):
         if self._record is not None:
             self._record.moved(self.runtime.key(element), owner=to)
         self.tell("transfer", element=element, to=to)
-
-    def _settle(self) -> None:
-        raise NotImplementedError

@@ -36,16 +36,19 @@ Hook: TypeAlias = Callable[[Event], object]
 @final
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """An element that is out: since when (seconds on the pool's clock), and taken where."""
+    """An element, or `count` units, that is out: since when (seconds on the pool's clock), taken where."""
 
     pool: str
     owner: str
     since_s: float
     where: tuple[str, ...]
     in_flight: bool = False
+    count: int = 1
 
     def describe(self, now_s: float) -> str:
         verb = "put in flight" if self.in_flight else "held"
+        if self.count != 1:
+            verb = f"{self.count} {verb}"
         place = f" at {self.where[0]}" if self.where else ""
         return f"{verb} by {self.owner} for {now_s - self.since_s:.3f} s{place}"
 

@@ -20,7 +20,8 @@ from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.gfp import light as light_mask
 from headway.core.mm.ladder import FIFO, Step
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.observed import LOCKED, WAITERS, PoolStats
+from headway.core.mm.observed import PoolStats
+from headway.core.mm.watched import LOCKED, WAITERS
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
 
