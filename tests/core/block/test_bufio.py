@@ -391,5 +391,5 @@ def test_closing_with_held_buffers_says_so_and_wakes_who_waits() -> None:
 def test_attempts_are_told_only_if_somebody_asked() -> None:
     cache, _, _ = make(simulator(), 2)
     assert cache.attempt is None
-    frame = run(attempts.take(cache, "me"))
+    frame = run(attempts.take(cache))
     cache.supply.put(frame)

@@ -30,7 +30,7 @@ from headway.core.block.supply import Supply
 from headway.core.plan import Plan, Ticket, park
 
 
-def take(cache: Blocks, who: str, *, prefetch: bool = False) -> Plan[Any]:
+def take(cache: Blocks, *, prefetch: bool = False) -> Plan[Any]:
     """A frame for one more buffer; for a prefetch None if there is none at once.
 
     Waits: until a buffer is released or written; not for a prefetch. Asks: Call, Offload, Park, and
@@ -38,16 +38,22 @@ def take(cache: Blocks, who: str, *, prefetch: bool = False) -> Plan[Any]:
     """
     supply = cache.supply
     cache.tell("nowait")
-    frame = yield from supply.light()
+    frame = supply.took((yield supply.light_try))
     if frame is not None or prefetch:
         return frame
     cache.tell("noio")
-    frame = yield from supply.heavy()
+    try:
+        frame = supply.took((yield supply.heavy_try))
+    except Exception:  # an allocator that fails in its own way has no memory for us
+        frame = None
     if frame is not None:
         return frame
+    who = ""
     while True:
         with supply.guard:
             found = None if supply.queue else _look(cache, cache.tell)
+        if found is None or isinstance(found, Buffer):
+            who = who or cache.runtime.owner()
         if found is None:
             found = yield from _wait(cache, who)
         if not isinstance(found, Buffer):
@@ -101,7 +107,9 @@ def _wait(cache: Blocks, who: str) -> Plan[Any]:
                     ticket = fresh
             if gift is not None:
                 return gift[0]
-            frame = yield from supply.light()  # the memory has some again, for the first in line
+            frame = supply.took(
+                (yield supply.light_try)
+            )  # the memory has some again, for the first in line
             if frame is not None:
                 _hand_on(cache, ticket)
                 return frame

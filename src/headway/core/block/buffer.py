@@ -17,8 +17,19 @@ from headway.core.plan import Ticket
 NEVER: Final = -1  # no block has this number
 
 
+class Wanting(Protocol):
+    """Where those wait who want memory."""
+
+    wanted: bool
+
+
 class Owner(Protocol):
+    """A cache, as its buffers see it."""
+
+    @property
+    def supply(self) -> Wanting: ...
     def release(self, buffer: Buffer, /) -> None: ...
+    def released(self, buffer: Buffer, /) -> None: ...
     def mark_dirty(self, buffer: Buffer, start: int, end: int | None, /) -> None: ...
 
 
@@ -32,11 +43,12 @@ class Buffer:
 
     __slots__ = (
         "aged", "alert", "block", "cache", "dirty_end", "dirty_start", "error", "frame", "holds", "queued",
-        "reading", "ready", "touched", "valid", "view", "waiters", "writing",
+        "reading", "ready", "supply", "touched", "valid", "view", "waiters", "writing",
     )  # fmt: skip
 
     def __init__(self, cache: Owner, block: int, frame: Any, aged: float) -> None:
         self.cache = cache
+        self.supply = cache.supply  # looked at by each release
         self.block = block
         self.frame = frame  # as the memory gave it; what is given back
         self.view: memoryview = frame
@@ -82,14 +94,18 @@ class Buffer:
         self.cache.mark_dirty(self, start, end)
 
     def release(self) -> None:
-        """Give up one hold. Waits: never."""
-        self.cache.release(self)
+        """Give up one hold. Waits: never. Raises: UsageError if nobody holds it."""
+        if not self.holds:
+            self.cache.release(self)  # says so
+        self.holds.pop()  # `cache.release`, written out: this is the other half of a hit
+        if self.supply.wanted or self.alert:
+            self.cache.released(self)
 
     def __enter__(self) -> Buffer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.cache.release(self)
+        self.release()
 
     def __repr__(self) -> str:
         bits = [bit for bit in ("reading", "writing", "dirty") if getattr(self, bit)]

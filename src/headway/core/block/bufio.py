@@ -94,7 +94,6 @@ class BufferCache(Blocks):
         Waits: for memory, as `attempts` says; for the device. Raises: BlockError if it cannot be read;
         UsageError if there is no such block; PoolClosed.
         """
-        who = self.runtime.owner()
         frame: Any = None
         try:
             while True:
@@ -109,13 +108,13 @@ class BufferCache(Blocks):
                         buffer.touched = self.stamp
                 if buffer is None:
                     self.misses += 1
-                    frame = yield from attempts.take(self, who)
+                    frame = yield from attempts.take(self)
                     continue
                 if frame is not None:  # the block has appeared meanwhile
                     self.supply.put(frame)
                     frame = None
                 self.keeper.look(self)
-                if (yield from self._ready(buffer, who)):
+                if buffer.valid or (yield from self._ready(buffer)):
                     return buffer
         except BaseException:
             if frame is not None:
@@ -129,13 +128,12 @@ class BufferCache(Blocks):
             return None
         return buffer
 
-    def _ready(self, buffer: Buffer, who: str) -> Plan[bool]:
+    def _ready(self, buffer: Buffer) -> Plan[bool]:
         """Wait for a held buffer's data; False: its reader was cancelled, or it was moved; look again."""
-        if buffer.valid:
-            return True
         try:
             yield from transfer.fill(self, buffer)
             if buffer.reading:
+                who = self.runtime.owner()
                 yield from transfer.until(self, buffer, lambda: not buffer.reading, who)
         except BaseException:
             self.release(buffer)
@@ -153,13 +151,12 @@ class BufferCache(Blocks):
 
         Waits: never, for memory or the device; an error is kept for nobody. Raises: UsageError.
         """
-        who = self.runtime.owner()
         for number in range(block, block + count):
             with self.guard:
                 self._check(number)
                 if self._found(number) is not None:
                     continue
-            frame = yield from attempts.take(self, who, prefetch=True)
+            frame = yield from attempts.take(self, prefetch=True)
             if frame is None:
                 break
             with self.guard:

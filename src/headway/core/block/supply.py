@@ -17,7 +17,7 @@ from typing import Any, Protocol, final
 
 from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp, Scope
-from headway.core.plan import Plan, Runtime, Ticket, call, offload
+from headway.core.plan import Call, Offload, Runtime, Ticket
 from headway.core.waitqueue import WaitQueue
 from headway.errors import NoMemory
 
@@ -39,20 +39,15 @@ class Supply:
     """All but `frames` and the statistics changes under `guard`, which is the cache's."""
 
     __slots__ = (
-        "_locked",
-        "frames",
-        "guard",
-        "lacking",
-        "memory",
-        "queue",
-        "reserve",
-        "waits",
-        "wanted",
-    )
+        "_locked", "frames", "guard", "heavy_try", "lacking", "light_try", "memory", "queue", "reserve",
+        "waits", "wanted",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, memory: Memory, reserve_count: int, name: str) -> None:
         self.guard = runtime.guard()
         self.memory = memory
+        self.light_try = Call(memory.light, (_LIGHT,))
+        self.heavy_try = Offload(memory.alloc, (_HEAVY,), _NOIO, self._undo)
         self.queue = WaitQueue()
         self.reserve: list[Any] = []
         self.lacking = 0  # how many of the reserve are in use (Linux: need_reserved_buffers)
@@ -71,21 +66,12 @@ class Supply:
             self.frames += 1
             self.reserve.append(frame)
 
-    # -- the two tries that evict nothing ------------------------------------------------------------
+    # -- requests, made once -------------------------------------------------------------------------
 
-    def light(self) -> Plan[Any]:
-        """The try that neither waits nor starts anything. Asks: Call."""
-        frame = yield from call(self.memory.light, _LIGHT, scope=_NOIO)
-        if frame is not None:
-            self.frames += 1
-        return frame
+    # `light_try` neither waits nor starts anything; `heavy_try` may make others give back, but does no
+    # I/O. Both are asked for with no guard held; whoever got a frame says so with `took`.
 
-    def heavy(self) -> Plan[Any]:
-        """The try that may make others give back, but does no I/O. Asks: Offload. No guard is held."""
-        try:
-            frame = yield from offload(self.memory.alloc, _HEAVY, scope=_NOIO, undo=self._undo)
-        except Exception:  # an allocator that fails in its own way has no memory for us
-            return None
+    def took(self, frame: Any) -> Any:
         if frame is not None:
             self.frames += 1
         return frame

@@ -27,9 +27,8 @@ def send(cache: Blocks, bio: Bio) -> Plan[None]:
 
     At once where the device can; on asyncio a device that may take long is asked in a worker.
     """
-    request = Offload if cache.offloads else Call
     try:
-        if request is Offload:
+        if cache.offloads:
             done = yield Offload(_at_once, (cache, bio), 0, lambda done: _unsent(cache, bio, done))
         else:
             done = yield Call(_at_once, (cache, bio))
