@@ -1,6 +1,7 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
 from headway.budgets import Budget
+from headway.buffers import BufferCache, BufferLimit
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
@@ -29,6 +30,8 @@ __all__ = [
     "Budget",
     "BudgetExecutor",
     "BudgetQueue",
+    "BufferCache",
+    "BufferLimit",
     "Composite",
     "Deadlock",
     "DeviceTimeout",

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
 from headway import threaded
+from headway.aio_buffers import BufferCache
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
 from headway.core.mm.gfp import Gfp
@@ -21,7 +22,15 @@ E = TypeVar("E")
 
 KERNEL = Gfp.KERNEL
 
-__all__ = ["Budget", "BudgetExecutor", "BudgetQueue", "Lease", "Mempool", "Together"]
+__all__ = [
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
+    "BufferCache",
+    "Lease",
+    "Mempool",
+    "Together",
+]
 
 
 @final

@@ -81,6 +81,7 @@ class BufferCache(core.BufferCache):
         self._device = device
         self._share: Any = memory.buffers(size, floor=reserve * size, name=name)
         self._gather: Any = None
+        staging = self._staging(memory, size, gather)
         try:
             super().__init__(
                 Bottom(device),
@@ -89,7 +90,7 @@ class BufferCache(core.BufferCache):
                 runtime=runtime or ambient() or THREADS,
                 name=name,
                 reserve_count=reserve,
-                staging=self._staging(memory, size, gather),
+                staging=staging,
                 in_flight=in_flight,
                 offloads=device.kind is not Kind.MEMORY or isinstance(device, StackedDevice),
                 keeping={
@@ -99,7 +100,7 @@ class BufferCache(core.BufferCache):
                 },
             )
         except BaseException:
-            self._give_back(self.staging if hasattr(self, "staging") else [])
+            self._give_back(staging, busy=False)
             raise
         self._share.on_room(self.supply.kick)
         register = getattr(memory, "register_shrinker", None)
@@ -120,12 +121,14 @@ class BufferCache(core.BufferCache):
         buffer = self._gather.alloc(Gfp.KERNEL)
         return [] if buffer is None else [buffer]
 
-    def _give_back(self, staging: list[memoryview]) -> None:
+    def _give_back(self, staging: list[memoryview], *, busy: bool) -> None:
+        """`busy`: somebody still holds a buffer; the zone's close will say so."""
         if self._gather is not None:
             while staging:
                 self._gather.free(staging.pop())
             self._gather.close()
-        self._share.close()
+        if not busy:
+            self._share.close()
 
     # -- blocks --------------------------------------------------------------------------------------
 
@@ -189,8 +192,7 @@ class BufferCache(core.BufferCache):
         try:
             self.runtime.run(self.close_plan())
         finally:
-            if not self.blocks:  # else whoever holds one still uses the memory
-                self._give_back(self.staging)
+            self._give_back(self.staging, busy=bool(self.blocks))
 
     def __enter__(self) -> BufferCache:
         return self

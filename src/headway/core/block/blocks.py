@@ -173,7 +173,11 @@ class Blocks:
             buffer.ready = ready
             return None
         self.unlink(buffer)
+        return self._strip(buffer)
+
+    def _strip(self, buffer: Buffer) -> Any:
         frame, buffer.frame = buffer.frame, None
+        buffer.reading = buffer.queued = False  # whoever was to read it finds nothing to do
         self.evicted += 1
         return frame
 
@@ -199,9 +203,7 @@ class Blocks:
         if buffer is None:
             return None
         del self.blocks[buffer.block]
-        frame, buffer.frame = buffer.frame, None
-        self.evicted += 1
-        return frame
+        return self._strip(buffer)
 
     def claim_dirty(self) -> Buffer | None:
         """A dirty buffer that nobody holds, held for whoever will write it; the next in turn."""

@@ -73,8 +73,8 @@ class Buffer:
 
     @property
     def busy(self) -> bool:
-        """Its memory is in use by a transfer."""
-        return self.reading or self.writing
+        """Its memory is in use by a transfer; a read that is only queued is none."""
+        return self.writing or (self.reading and not self.queued)
 
     def has_data(self) -> bool:
         """After a wait: it was read."""

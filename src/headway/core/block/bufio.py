@@ -106,6 +106,9 @@ class BufferCache(Blocks):
                     if buffer is not None:
                         buffer.holds.append(None)
                         buffer.touched = self.stamp
+                        if fresh and buffer.queued:  # what would be read is not wanted
+                            buffer.queued = buffer.reading = False
+                            buffer.valid, buffer.ready = True, block
                 if buffer is None:
                     self.misses += 1
                     frame = yield from attempts.take(self)
@@ -187,10 +190,13 @@ class BufferCache(Blocks):
                     f"cache {self.name!r}: block {buffer.block} was marked dirty by somebody who does "
                     "not hold it; mark it between read (or new) and release"
                 )
-            if not buffer.dirty and not buffer.writing:
+            fresh = not buffer.dirty and not buffer.writing
+            if fresh:
                 self.clean_clock.remove(buffer)
                 self.dirty_clock.add(buffer)
             buffer.soil(start, end)
+        if fresh:
+            self.keeper.look(self)
 
     def write_dirty_plan(self) -> Plan[None]:
         """See `writeback.write_dirty`."""
@@ -241,6 +247,8 @@ class BufferCache(Blocks):
             frames = [
                 frame for buffer in list(self.blocks.values()) if (frame := self.detach(buffer))
             ]
+            for buffer in self.blocks.values():  # their memory goes with the last release
+                buffer.error, buffer.alert = self.closed_error(), True
             held = len(self.blocks)
         for ticket in waiting:
             if not ticket.claim():
