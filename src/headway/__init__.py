@@ -21,6 +21,7 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
+from headway.spilling import SpillStore, Swap
 from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
 __version__ = "0.1.0"
@@ -45,6 +46,8 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "SpillStore",
+    "Swap",
     "Together",
     "UsageError",
     "Wake",

@@ -160,7 +160,7 @@ class Keeper:
         cache, guard = self._cache, self._cache.guard
         if not guard.acquire(False):
             return CANNOT
-        frames = []
+        frames: list[Any] = []
         try:
             wanted = min(control.scan_count, len(cache.blocks) - self.retain)
             while len(frames) < wanted:

@@ -150,6 +150,10 @@ class Blocks:
                     waking += self.offer(buffer)
         self.dispose(frame, waking)
 
+    def mark_dirty(self, buffer: Buffer, start: int = 0, end: int | None = None) -> None:
+        """See `bufio.BufferCache.mark_dirty`."""
+        raise NotImplementedError
+
     # -- steps under the guard ------------------------------------------------------------------------
 
     def _hold(self, buffer: Buffer) -> None:

@@ -20,6 +20,7 @@ from headway.core.block import transfer, writeback
 from headway.core.block.bio import WRITE, Bio
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import NEVER, Buffer
+from headway.core.block.sending import carry_out
 from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError, UsageError
 
@@ -115,25 +116,20 @@ def _renumber(cache: Blocks, buffer: Buffer, block: int) -> bool:
 def _write_copy(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
     """Others keep the buffer: write what it has to the new place."""
     bio = yield from cache.bios.alloc()
-    ticket = Ticket(cache.runtime.owner())
-    ended: list[BaseException | None] = []
-
-    def home(bio: Bio) -> bool:
-        ended.append(bio.error)
-        cache.bios.free(bio)
-        cache.release(buffer)  # a hold for as long as the device may look at its memory
-        ticket.wake()
-        return True
-
     with cache.guard:
-        buffer.holds.append(None)
+        buffer.holds.append(None)  # for as long as the device may look at its memory
+
+    def home(bio: Bio) -> None:
+        cache.bios.free(bio)
+        cache.release(buffer)
+
     start = block * cache.block_size
     view = buffer.view[: min(cache.block_size, cache.size - start)]
-    bio.aim(WRITE, start, view, len(view)).push(home)
-    yield from transfer.send(cache, bio)
-    yield from park(ticket)
-    if ended[0] is not None:
-        raise transfer.again(ended[0])
+    bio.aim(WRITE, start, view, len(view))
+    try:
+        yield from carry_out(cache, bio, home, cache.runtime.owner())
+    except BlockError as error:
+        raise transfer.again(error) from None
 
 
 def _leave(cache: Blocks, stand_in: Buffer) -> None:

@@ -14,51 +14,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from headway.core.block import line
-from headway.core.block.bio import FLUSH, READ, Bio, refused
+from headway.core.block.bio import FLUSH, READ, Bio
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
-from headway.core.plan import Call, Offload, Plan, Ticket, park
+from headway.core.block.sending import carry_out, send
+from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError
-
-
-def send(cache: Blocks, bio: Bio) -> Plan[None]:
-    """Pass a bio on; its hook hears of its end, which may be before this returns.
-
-    At once where the device can; on asyncio a device that may take long is asked in a worker.
-    """
-    try:
-        if cache.offloads:
-            done = yield Offload(_at_once, (cache, bio), 0, lambda done: _unsent(cache, bio, done))
-        else:
-            done = yield Call(_at_once, (cache, bio))
-    except Exception as error:  # no worker could be started
-        bio.complete(error)
-        return
-    if not done:
-        yield from line.submit(cache.layer, bio)
-
-
-def _at_once(cache: Blocks, bio: Bio) -> bool:
-    try:
-        if not cache.layer.submit_now(bio):
-            return False
-    except Exception as error:
-        bio.error = bio.error or error
-    except BaseException:
-        bio.complete(_cancelled(cache, bio))
-        raise
-    bio.complete()
-    return True
-
-
-def _unsent(cache: Blocks, bio: Bio, done: bool) -> None:
-    if not done:
-        bio.complete(_cancelled(cache, bio))
-
-
-def _cancelled(cache: Blocks, bio: Bio) -> BlockError:
-    return refused(bio, cache.name, "it was cancelled", errno.ECANCELED)
 
 
 def again(error: BaseException) -> BaseException:
@@ -136,17 +97,5 @@ def until(cache: Blocks, buffer: Buffer, settled: Callable[[], bool], who: str) 
 def flush(cache: Blocks) -> Plan[None]:
     """All that was written is on stable storage. Raises: BlockError."""
     bio = yield from cache.bios.alloc()
-    ended: list[BaseException | None] = []
-    ticket = Ticket(cache.runtime.owner())
-
-    def home(bio: Bio) -> bool:
-        ended.append(bio.error)
-        cache.bios.free(bio)
-        ticket.wake()
-        return True
-
-    bio.aim(FLUSH, 0, None, 0).push(home)
-    yield from send(cache, bio)
-    yield from park(ticket)
-    if ended[0] is not None:
-        raise ended[0]
+    bio.aim(FLUSH, 0, None, 0)
+    yield from carry_out(cache, bio, cache.bios.free, cache.runtime.owner())

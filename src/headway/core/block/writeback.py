@@ -22,7 +22,8 @@ from typing import Any, final
 from headway.core.block.bio import WRITE, Bio
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import NEVER, Buffer
-from headway.core.block.transfer import flush, send, until
+from headway.core.block.sending import send
+from headway.core.block.transfer import flush, until
 from headway.core.plan import Plan
 
 
