@@ -11,6 +11,9 @@ from typing import Any
 from headway.errors import UsageError
 from headway.incidents import (
     all_dirty,
+    e_001,
+    e_001b,
+    e_001c,
     e_003,
     e_d0,
     e_d1,
@@ -34,6 +37,9 @@ INCIDENTS = (
     all_dirty.INCIDENT,
     e_kmap.INCIDENT,
     e_loop.INCIDENT,
+    e_001.INCIDENT,
+    e_001b.INCIDENT,
+    e_001c.INCIDENT,
     e_003.INCIDENT,
     e_rescue.INCIDENT,
     m_nest.INCIDENT,

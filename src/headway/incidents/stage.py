@@ -24,6 +24,7 @@ DROPPED_WORK = "dropped work"
 RECURSION = "recursion"
 CLEAN_ERROR = "clean error"
 STALL = "stall"
+SPURIOUS = "spurious failure"
 
 
 @final
