@@ -72,6 +72,21 @@ def test_an_interrupted_copy_of_a_hole_does_not_hash_it_to_its_end(tmp_path):
         copy(source, "null:", progress=interrupt)
 
 
+def test_a_copy_takes_its_frames_from_a_zone_that_is_full_of_cache(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * (8 << 12))
+    with hw.Zone("8MiB") as zone:
+        cache = hw.ShrinkableCache[int, bytes](zone, cost=len)
+        for key in range(2000):
+            cache[key] = bytes(5000)
+        assert zone.stats().clean > 6 << 20
+        for starve in (False, True):
+            report = copy(source, target, memory="4MiB", zone=zone, starve=starve, verify=True)
+            assert report.verified and target.read_bytes() == source.read_bytes()
+            assert report.memory_peak <= 4 << 20
+        assert zone.stats().held == 0
+
+
 @pytest.mark.parametrize("starve", [False, True])
 @pytest.mark.parametrize(
     "layers",
@@ -138,3 +153,33 @@ def test_layers_that_need_more_than_the_limit_say_so(tmp_path):
             request_size="4KiB",
             layers=["bounce"],
         )
+
+
+@pytest.mark.parametrize("leg", ["source", "target", "link", "leg"])
+def test_no_layer_writes_to_the_source_or_to_the_old_destination(tmp_path, leg):
+    (tmp_path / "source").write_bytes(b"precious" * 1000)
+    (tmp_path / "target").write_bytes(b"old" * 3000)
+    (tmp_path / "link").symlink_to("source")
+    (tmp_path / "leg").write_bytes(bytes(9000))
+    specs = [f"mirror,leg={tmp_path / 'leg'},leg={tmp_path / leg}"]
+    with pytest.raises(hw.UsageError, match="would be used twice"):
+        copy(
+            tmp_path / "source",
+            tmp_path / "target",
+            memory="1MiB",
+            request_size="64KiB",
+            layers=specs,
+        )
+    assert (tmp_path / "source").read_bytes() == b"precious" * 1000
+    assert (tmp_path / "target").read_bytes() == b"old" * 3000
+
+
+def test_null_takes_what_went_through_layers(tmp_path):
+    report = copy(
+        "zero:1MiB",
+        "null:",
+        memory="1MiB",
+        request_size="64KiB",
+        layers=["bounce,buffer=64KiB", "linear"],
+    )
+    assert report.bytes == 1 << 20

@@ -2,10 +2,13 @@
 
 from headway.budgets import Budget
 from headway.buffers import BufferCache, BufferLimit
+from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.oom import Oom, OutOfMemory
+from headway.core.mm.shrinker import STOP
 from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
@@ -27,6 +30,7 @@ from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack,
 __version__ = "0.1.0"
 
 __all__ = [
+    "STOP",
     "BlockError",
     "Budget",
     "BudgetExecutor",
@@ -43,9 +47,12 @@ __all__ = [
     "Ladder",
     "Mempool",
     "NoMemory",
+    "Oom",
+    "OutOfMemory",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "ShrinkableCache",
     "SpillStore",
     "Swap",
     "Together",

@@ -103,10 +103,9 @@ class BufferCache(core.BufferCache):
             self._give_back(staging, busy=False)
             raise
         self._share.on_room(self.supply.kick)
-        register = getattr(memory, "register_shrinker", None)
-        self._registered = None
-        if register is not None:
-            self._registered = register(self.keeper, name=name, object_pages=max(1, size // 4096))
+        self._registered = memory.register_shrinker(
+            self.keeper, name=name, object_size=size, needs=Gfp(0)
+        )
         self.runtime.run(self.start())
 
     def _staging(self, memory: Zone, size: int, gather: int | str | None) -> list[memoryview]:
@@ -187,8 +186,7 @@ class BufferCache(core.BufferCache):
         """
         if self.closed:
             return
-        if self._registered is not None:
-            self._registered.unregister()
+        self._registered.unregister()
         try:
             self.runtime.run(self.close_plan())
         finally:

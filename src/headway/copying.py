@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -70,7 +71,7 @@ def copy(
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `src` to `dst`: paths, `memory:SIZE`, `zero:SIZE`, `null:`.
+    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
@@ -122,6 +123,17 @@ def _check_preservable(destination: Destination, spec: str) -> None:
         raise UsageError(f"{spec} is no file that could keep mode and times: leave --preserve out")
 
 
+def _kept_apart(source: Device, destination: Destination) -> list[os.stat_result]:
+    """What no layer may write to: the source, and the old destination, which is whole until the end."""
+    apart = []
+    if isinstance(source, FileDevice):
+        apart.append(os.fstat(source.fd))
+    if not isinstance(destination, InPlace):
+        with suppress(OSError, ValueError):
+            apart.append(os.stat(destination.device.name))
+    return apart
+
+
 def _limit(memory: int | str | None, zone: Zone | None) -> int:
     if memory is not None:
         return parse_size(memory, "memory")
@@ -158,6 +170,7 @@ class _Job:
         self._source = source
         self._target: Device = destination.device
         self._layers = layers
+        self._apart = _kept_apart(source, destination)
         self._request_size = request_size
         self._sizing = sizing
         self._hashing = hashing
@@ -187,6 +200,7 @@ class _Job:
             writable=True,
             in_flight=in_flight,
             starve=starve,
+            apart_from=self._apart,
         ) as stacked:
             if stacked.size < self._source.size:
                 raise UsageError(

@@ -128,11 +128,9 @@ class SpillStore(MutableMapping[Hashable, V]):
             self._share.close()
             raise
         self._share.on_room(self.core.supply.kick)
-        register = getattr(memory, "register_shrinker", None)
-        self._registered = None
-        if register is not None:
-            pages = max(1, swap.slot_size // 4096)
-            self._registered = register(self.core, name=name, object_pages=pages, needs=Gfp.IO)
+        self._registered = memory.register_shrinker(
+            self.core, name=name, object_size=swap.slot_size, needs=Gfp.IO
+        )
 
     def __setitem__(self, key: Hashable, value: V) -> None:
         """Store a value. Waits: for a frame, at most for one write to the swap.
@@ -179,9 +177,7 @@ class SpillStore(MutableMapping[Hashable, V]):
 
     def close(self) -> None:
         """Forget all values, give memory and slots back. The swap and its device stay open."""
-        if self._registered is not None:
-            self._registered.unregister()
-            self._registered = None
+        self._registered.unregister()
         self.core.close()
         self._share.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -121,7 +122,9 @@ class Zone(edge.Zone):
 
     `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
     nothing back. `lock` keeps the arena from being swapped out; `huge` asks for huge pages; `debug`
-    catches use after free. A size that is no whole number of pages is rounded down.
+    catches use after free; `oom` is what a request gets that finds nothing, not even by reclaim: a
+    policy, or a callback that makes somebody give back. A size that is no whole number of pages is
+    rounded down.
 
     >>> zone = Zone("1MiB", min_free=0)
     >>> frames = Mempool(zone.buffers("256KiB"), min_count=4, name="frames")
@@ -141,20 +144,25 @@ class Zone(edge.Zone):
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
-def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
-    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+def open_device(
+    spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
+) -> Device:
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
 
     `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
-    through a bounce buffer from a pool of the device's own, made when first needed.
+    through a bounce buffer from a pool of the device's own, made when first needed. `deadline_s` is
+    how long an NBD server may take for each request.
 
     >>> device = open_device("memory:64KiB", writable=True)
     >>> device.size
     65536
 
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
-    Waits: never on a FIFO or socket, which are refused.
+    Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    return opening.open_device(
+        spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
+    )
 
 
 def open_stack(
@@ -165,6 +173,7 @@ def open_stack(
     writable: bool = False,
     in_flight: int = 16,
     starve: bool = False,
+    apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
     """A device with layers on it, the outermost last, ready for use; close it to end it.
@@ -179,12 +188,18 @@ def open_stack(
     ...     device.size
     1044480
 
-    Raises: UsageError if something named is no device or no layer; NoMemory if a reserve cannot be
-    filled; BlockError if a device cannot be opened.
+    No device may be in it twice, or be one of `apart_from`.
+
+    Raises: UsageError if something named is no device or no layer, or is in use here already; NoMemory if a reserve
+    cannot be filled; BlockError if a device cannot be opened.
     """
-    opened = _Opened(memory, writable)
+    opened = _Opened(memory, writable, apart_from)
     try:
-        bottom = opened.open(device) if isinstance(device, str) else Bottom(device)
+        if isinstance(device, str):
+            bottom = opened.open(device)
+        else:
+            bottom = Bottom(device)
+            opened.note(device)
         stack = Stack(
             runtime or ambient() or THREADS,
             bottom,
@@ -209,9 +224,12 @@ def open_stack(
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_buffers", "_devices", "_memory", "_writable")
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_writable")
 
-    def __init__(self, memory: Zone | None, writable: bool) -> None:
+    def __init__(
+        self, memory: Zone | None, writable: bool, apart_from: Sequence[os.stat_result]
+    ) -> None:
+        self._apart = list(apart_from)
         self._memory = memory
         self._writable = writable
         self._devices: list[Device] = []
@@ -221,7 +239,24 @@ class _Opened:
         """A device; one that a layer asks for has workers, so that all legs work at once."""
         device = open_device(name, writable=self._writable)
         self._devices.append(device)
+        self.note(device)
         return Bottom(device, workers=None if site is None else site.workers("leg", limit=4))
+
+    def note(self, device: Device) -> None:
+        """Raises: UsageError if the same file or block device is in use here already."""
+        descriptor = getattr(device, "fd", None)
+        if descriptor is None:
+            return
+        found = os.fstat(descriptor)
+        for other in self._apart:
+            block = stat.S_ISBLK(found.st_mode) and stat.S_ISBLK(other.st_mode)
+            same = found.st_rdev == other.st_rdev if block else os.path.samestat(found, other)
+            if same:
+                raise UsageError(
+                    f"{device.name} would be used twice: as a leg, and as the source, the destination or "
+                    "another leg; name another device"
+                )
+        self._apart.append(found)
 
     def buffers(self, size: int, name: str) -> Any:
         assert self._memory is not None

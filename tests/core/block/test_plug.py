@@ -115,3 +115,25 @@ def test_it_flushes_when_it_is_full_or_large_and_at_the_outermost_finish() -> No
     assert len(plug) == 0 and len(log) == MAX_COUNT + 3
     add(BLOCK)
     assert len(log) == MAX_COUNT + 4, "without a plug it goes at once"
+
+
+def test_a_layer_that_waits_for_its_reserve_kicks_the_plug_first() -> None:
+    rig = Rig()
+    workers, bios = rig.workers("plug"), rig.set_of(min_count=1)
+    buffers: FixedMempool[int] = FixedMempool([1], runtime=rig.simulator, name="buffers")
+    plug = Plug(workers)
+    disk = rig.disk()
+
+    def task() -> Plan[None]:
+        plug.start()
+        [buffer] = yield from Line(plug).take(buffers)
+        bio = yield from bios.make(READ, 0, memoryview(bytearray(BLOCK)), BLOCK)
+        bio.push(lambda bio: (buffers.free(buffer), bios.free(bio)))
+        yield from plug.add(bio, disk)
+        [again] = yield from Line(plug).take(buffers)
+        buffers.free(again)
+        yield from plug.finish()
+
+    assert not [its for its in rig.run(task()) if its.name.startswith("task")]
+    assert plug.kicks == 1 and buffers.outstanding == 0
+    bios.close()

@@ -24,13 +24,12 @@ from typing import Any, Final, final
 from headway.core.block.bio import Bio, Op
 from headway.core.block.line import Line, submit
 from headway.core.block.workqueue import Workqueue
-from headway.core.mm.gfp import Gfp, Scope
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.mm.pools import BackedMempool, FixedMempool
 from headway.core.plan import Plan, Runtime
 
 BIO_POOL_SIZE: Final = 2  # what a set holds if nothing else is said, as in the kernel
-NOIO: Final = int(Scope.NOIO)
 
 
 class _Bios:
@@ -107,25 +106,13 @@ class BioSet:
 
     def alloc_many(self, count: int, line: Line | None = None) -> Plan[list[Bio]]:
         """`count` bios at once, all or nothing: what one layer needs for one request."""
-        pool = self.pool
-        pool.check_count(count)
-        who = pool.runtime.owner()
-        plug = None if line is None else line.plug
-        if (self._rescuer is not None and line) or plug:
-            taken = yield from pool.alloc_plan(Gfp.NOWAIT, NOIO, who, count, None)
-            if taken is not None:
-                return taken
-            if plug is not None:
-                plug.kick()
-            if line is not None:
-                self._punt(line)
-        taken = yield from pool.alloc_plan(Gfp.NOIO, NOIO, who, count, None)
-        assert taken is not None
-        return taken
+        self.pool.check_count(count)
+        home = None if self._rescuer is None else self
+        return (yield from (Line() if line is None else line).take(self.pool, count, home=home))
 
-    def _punt(self, line: Line) -> None:
-        if self._rescuer is None:
-            return
+    def punt(self, line: Line) -> None:
+        """Let the rescuer submit what is queued in `line` of this set."""
+        assert self._rescuer is not None
         for layer, bio in line.take_from(self):
             self.punted += 1
             self._rescuer.queue(submit, layer, bio)

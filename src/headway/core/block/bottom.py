@@ -19,7 +19,7 @@ import errno
 from typing import Any, Final, Protocol
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused
-from headway.core.block.device import Device
+from headway.core.block.device import Device, Kind
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
@@ -27,6 +27,7 @@ from headway.core.block.workqueue import Workqueue
 from headway.core.plan import Plan, offload
 from headway.errors import BlockError
 
+_ENDLESS: Final = 1 << 62  # null: takes writes anywhere
 _ZEROS: Final = memoryview(bytes(1 << 16))
 
 
@@ -55,7 +56,7 @@ class Bottom(Layer):
     ) -> None:
         self.device = device
         self.name = device.name
-        self.size = device.size
+        self.size = _ENDLESS if device.kind is Kind.NULL else device.size
         self.keeps_zeros = device.starts_zeroed
         self.inline = inline and quick is None
         self._quick = quick

@@ -17,13 +17,12 @@ from functools import partial
 from typing import Any
 
 from headway.core.block.bio import READ, WRITE, Bio
-from headway.core.block.bioset import NOIO, BioSet
+from headway.core.block.bioset import BioSet
 from headway.core.block.command import Completion
 from headway.core.block.host import Host
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
-from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan, spawn
 
@@ -53,16 +52,15 @@ class Hosted(Layer):
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if bio.op is READ or bio.op is WRITE:
-            return self._with_buffer(bio)
+            return self._with_buffer(bio, line)
         command = (bio.op, bio.offset, bio.length)
         self.host.execute(command, (), partial(self._ended, bio, None))
         return None
 
-    def _with_buffer(self, bio: Bio) -> Plan[None]:
+    def _with_buffer(self, bio: Bio, line: Line) -> Plan[None]:
         pool = self._buffers
-        taken = yield from pool.alloc_plan(Gfp.NOIO, NOIO, pool.runtime.owner(), 1, None)
-        assert taken is not None and bio.view is not None
-        buffer = taken[0]
+        [buffer] = yield from line.take(pool)
+        assert bio.view is not None
         if bio.op is WRITE:
             buffer[: bio.length] = bio.view
         pool.hand_over(buffer)

@@ -21,12 +21,18 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
 from headway.core.block.bio import Bio, refused
 from headway.core.block.limits import NO_LIMITS, Limits
+from headway.core.mm.gfp import Gfp, Scope
+from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError
+
+NOIO: Final = int(Scope.NOIO)
+
+E = TypeVar("E")
 
 
 class Kick(Protocol):
@@ -34,6 +40,13 @@ class Kick(Protocol):
 
     def kick(self) -> object:
         """Let all of it start, by somebody else. Waits: never."""
+
+
+class Rescued(Protocol):
+    """A set with a rescuer."""
+
+    def punt(self, line: Line) -> object:
+        """Give what is queued of this set to the rescuer. Waits: never."""
 
 
 class Source(Protocol):
@@ -75,6 +88,27 @@ class Line:
 
     def __bool__(self) -> bool:
         return bool(self._fresh or self._queue)
+
+    def take(
+        self, pool: Mempool[E], count: int = 1, *, home: Rescued | None = None
+    ) -> Plan[list[E]]:
+        """Elements of a layer's own reserve, all or nothing; it never fails.
+
+        Waits: until they come back. Before that the plug is kicked (R5), and what `home` has queued in
+        this line is punted to its rescuer.
+        """
+        who = pool.runtime.owner()
+        if self.plug is not None or (home is not None and self):
+            taken = yield from pool.alloc_plan(Gfp.NOWAIT, NOIO, who, count, None)
+            if taken is not None:
+                return taken
+            if self.plug is not None:
+                self.plug.kick()
+            if home is not None:
+                home.punt(self)
+        taken = yield from pool.alloc_plan(Gfp.NOIO, NOIO, who, count, None)
+        assert taken is not None
+        return taken
 
     def take_from(self, home: object) -> list[tuple[Target, Bio]]:
         """Take out what came from `home`, in order; everything else keeps its place."""

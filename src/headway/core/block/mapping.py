@@ -24,9 +24,9 @@ from enum import Enum
 from typing import Any, final
 
 from headway.core.block.bio import READ, WRITE, Bio, Op
-from headway.core.block.bioset import NOIO, BioSet
+from headway.core.block.bioset import BioSet
 from headway.core.block.limits import NO_LIMITS, Limits
-from headway.core.block.line import Line, Target
+from headway.core.block.line import NOIO, Line, Target
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 from headway.core.block.bio import READ, WRITE, Bio
-from headway.core.block.bioset import NOIO
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING, Leg, Legs
-from headway.core.block.line import carry_out
+from headway.core.block.line import NOIO, carry_out
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Guard, Plan, Ticket, park

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from headway.core.block.bio import READ, WRITE, Op
-from headway.core.block.bioset import NOIO, BioSet
+from headway.core.block.bioset import BioSet
 from headway.core.block.layer import Layer, combined
+from headway.core.block.line import NOIO
 from headway.core.block.sending import carry_out
 from headway.core.plan import Plan, Runtime
 from headway.core.units import format_size

@@ -11,12 +11,11 @@ from a pool of 64 while it held the others.
 from __future__ import annotations
 
 from headway.core.block.bio import READ, WRITE, Bio
-from headway.core.block.bioset import NOIO, BioSet
+from headway.core.block.bioset import BioSet
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
 from headway.core.block.spec import Options, Site
-from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan
 
@@ -57,17 +56,14 @@ class Bounce(Layer):
 
     def submit(self, bio: Bio, line: Line) -> Plan[None]:
         if (bio.op is READ or bio.op is WRITE) and bio.length:
-            pool = self._buffers
-            who = pool.runtime.owner()
-            taken = yield from pool.alloc_plan(Gfp.NOIO, NOIO, who, 1, None)
-            assert taken is not None and bio.view is not None
-            buffer = taken[0]
+            [buffer] = yield from line.take(self._buffers)
+            assert bio.view is not None
             part = buffer[: bio.length]
             if bio.op is WRITE:
                 part[:] = bio.view
             bio.push(lambda bio: self._back(bio, buffer, part))
             bio.view = part
-            pool.hand_over(buffer)
+            self._buffers.hand_over(buffer)
         line.send(bio, self.below[0])
 
     def _back(self, bio: Bio, buffer: memoryview, part: memoryview) -> None:
