@@ -14,7 +14,10 @@ import pytest
 import headway as hw
 from headway import aio
 from headway.buffers import BufferCache, BufferLimit
+from headway.core.block import bufio as core
+from headway.core.block.bottom import Bottom
 from headway.errors import BlockError, PoolBusy, UsageError
+from headway.runtimes.threads import THREADS
 
 BLOCK = 4096
 BLOCKS = 64
@@ -208,3 +211,75 @@ def test_past_the_page_cache(tmp_path: Path) -> None:
     found = (tmp_path / "a").read_bytes()
     assert all(found[n * BLOCK : n * BLOCK + 2] == bytes([n % 251, 255]) for n in range(300))
     device.close()
+
+
+class Throttled:
+    """A zone's allocator that does not come back before it is let go: reclaim that is throttled."""
+
+    def __init__(self) -> None:
+        self.inside, self.go = threading.Event(), threading.Event()
+        self.free_now = 2
+
+    def light(self, gfp: hw.Gfp) -> memoryview | None:
+        if not self.free_now:
+            return None
+        self.free_now -= 1
+        return memoryview(bytearray(BLOCK))
+
+    def alloc(self, gfp: hw.Gfp) -> memoryview | None:
+        if self.free_now:
+            return self.light(gfp)
+        self.inside.set()
+        assert self.go.wait(60)
+        return None
+
+    def free(self, element: memoryview) -> None:
+        self.free_now += 1
+
+
+def test_t71_nobody_waits_for_an_allocation_that_is_throttled() -> None:
+    memory = Throttled()
+    device = hw.open_device("memory:1MiB", writable=True)
+    cache = core.BufferCache(Bottom(device), memory, BLOCK, runtime=THREADS,
+                             keeping={"retain_bytes": 0})  # fmt: skip
+    THREADS.run(cache.read_plan(0)).release()
+    stuck = threading.Thread(target=lambda: THREADS.run(cache.read_plan(1)).release(), daemon=True)
+    stuck.start()
+    assert memory.inside.wait(60)
+    assert not cache.guard.locked(), "the guard is held while memory is asked for"
+    assert cache.keeper.count_objects(None) == 1
+    hit = cache.get(0)
+    assert hit is not None
+    hit.mark_dirty()
+    hit.release()
+    THREADS.run(cache.write_dirty_plan())
+    memory.go.set()
+    stuck.join(60)
+    assert not stuck.is_alive()
+    THREADS.run(cache.close_plan())
+
+
+def test_others_get_the_memory_of_a_cache_and_of_a_store_that_share_their_zone() -> None:
+    device, swap_device = (hw.open_device("memory:4MiB", writable=True) for _ in range(2))
+    with hw.Zone("1MiB", min_free=0) as zone:
+        swap = hw.Swap(swap_device, slot_size=BLOCK)
+        with (
+            BufferCache(device, memory=zone, block_size=BLOCK, retain=0) as cache,
+            hw.SpillStore(swap, memory=zone) as store,
+        ):
+            for number in range(100):
+                store[number] = bytes([number]) * BLOCK
+            for number in range(400):
+                with cache.new(number) as buffer:
+                    buffer.view[:] = bytes([number % 251]) * BLOCK
+                    buffer.mark_dirty()
+            buffers = zone.buffers("64KiB", name="others")
+            with hw.Mempool(buffers, min_count=1) as pool:
+                buffers.on_room(pool.kick)
+                taken = [pool.alloc(timeout_s=30) for _ in range(10)]
+                assert len(taken) == 10 and zone.stats().reclaimed > 0
+                pool.free_bulk(taken)
+            assert all(store[number] == bytes([number]) * BLOCK for number in range(100))
+            for number in range(400):
+                with cache.read(number) as buffer:
+                    assert buffer.view[7] == number % 251

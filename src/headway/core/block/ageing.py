@@ -257,18 +257,20 @@ class Keeper:
             yield from self._shrink()
 
     def _shrink(self) -> Plan[None]:
-        """Write dirty buffers and let them go: as many as are owed, down to what is retained."""
+        """Let as many go as are owed, down to what is retained: clean ones (some were dirty when they were
+        asked for), then dirty ones, which are written first. What all is held is forgotten."""
         cache, who = self._cache, self._cache.runtime.owner()
-        while True:
+        while self._shrink_due > 0:
+            claimed = None
             with cache.guard:
-                claimed = None
-                if self._shrink_due > 0 and len(cache.blocks) > self.retain:
+                frame = cache.take_clean() if len(cache.blocks) > self.retain else None
+                if frame is None and len(cache.blocks) > self.retain:
                     claimed = cache.claim_dirty()
-                if claimed is None:
-                    self._shrink_due = 0  # the rest is forgotten
-                    return
                 self._shrink_due -= 1
-            frame = yield from writeback.clean(cache, claimed, who)
+                if frame is None and claimed is None:
+                    self._shrink_due = 0
+            if claimed is not None:
+                frame = yield from writeback.clean(cache, claimed, who)
             if frame is not None:
                 cache.supply.put(frame)
 
