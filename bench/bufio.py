@@ -1,7 +1,7 @@
 """A buffer cache: a hit beside other caches of blocks, a miss beside the bare read, and write-back.
 
 Each hit takes one 4 KiB block of 1024 and gives it back, with all caches full and warm. A miss reads a
-block past the page cache into a cache that is full, so every one evicts; its peer is the same ``preadv``
+block past the page cache into a cache of 8 MiB that is full, so every one evicts; its peer is the same ``preadv``
 into the same kind of memory. Write-back makes 1024 blocks in a row dirty and writes them, past the page
 cache; its peer writes block by block.
 """
@@ -25,13 +25,14 @@ NOTE = (
     "the directory of this file must be on a disk that takes O_DIRECT; else those rows are left out"
 )
 BLOCK, BLOCKS = 4096, 1024
+FILE = 32 << 20
 HERE = Path(__file__).resolve().parent
 
 
 def run(quick: bool) -> list[Row]:
     rows = _hits(quick)
     with tempfile.NamedTemporaryFile(dir=HERE) as file:
-        file.write(os.urandom(16 << 20))  # what was never written is not read from the disk either
+        file.write(os.urandom(FILE))  # what was never written is not read from the disk either
         file.flush()
         os.fsync(file.fileno())
         device = headway.open_device(file.name, writable=True, direct=True)
@@ -134,7 +135,7 @@ def _misses(device: Any, quick: bool) -> list[Row]:
     def plain() -> None:
         os.preadv(device.direct_fd, [frame], next_block() * BLOCK)
 
-    with _cache(device, 64, gather=0) as cache:
+    with _cache(device, 2 * BLOCKS, gather=0) as cache:
 
         def ours() -> None:
             cache.read(next_block()).release()
@@ -166,13 +167,14 @@ def _per_call(case: Callable[[], object], count: int) -> Callable[[], float]:
 
 def _write_back(device: Any, quick: bool) -> list[Row]:
     blocks = 128 if quick else BLOCKS
+    kept = 3 * blocks  # clean blocks enough that nothing is written before its time
 
     def rate(cache: BufferCache) -> Callable[[], float]:
         def timed() -> float:
-            for block in range(blocks):
-                buffer = cache.new(block)
-                buffer.mark_dirty()
-                buffer.release()
+            for block in range(kept):
+                with cache.new(block) as buffer:
+                    if block >= kept - blocks:
+                        buffer.mark_dirty()
             began = time.perf_counter()
             cache.write_dirty()
             return blocks * BLOCK / (time.perf_counter() - began) / 1e6
@@ -180,8 +182,8 @@ def _write_back(device: Any, quick: bool) -> list[Row]:
         return timed
 
     with (
-        _cache(device, 2 * BLOCKS, 256, gather="1MiB") as gathered,
-        _cache(device, 2 * BLOCKS, gather=0) as single,
+        _cache(device, kept + 256, 256, gather="1MiB") as gathered,
+        _cache(device, kept + 256, gather=0) as single,
     ):
         taken = in_turn({"ours": rate(gathered), "single": rate(single)}, rounds=3 if quick else 9)
     return [

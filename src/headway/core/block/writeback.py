@@ -183,7 +183,8 @@ def start_all(cache: Blocks) -> Plan[list[Buffer]]:
             buffer.holds.append(None)
     try:
         for buffer in dirty:
-            yield from start(cache, buffer)
+            if buffer.dirty and not buffer.writing:  # else it went with a neighbour
+                yield from start(cache, buffer)
     except BaseException:
         for buffer in dirty:
             cache.release(buffer)
@@ -199,7 +200,8 @@ def write_dirty(cache: Blocks) -> Plan[None]:
         while dirty:
             buffer = dirty[-1]
             # It may have been under way before, with older data: then it is written once more.
-            yield from write(cache, buffer, who)
+            if buffer.dirty or buffer.writing:
+                yield from write(cache, buffer, who)
             dirty.pop()
             cache.release(buffer)
     finally:
