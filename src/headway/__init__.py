@@ -1,6 +1,7 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
 from headway.budgets import Budget
+from headway.buffers import BufferCache, BufferLimit
 from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.dirty import Pacing
@@ -27,6 +28,7 @@ from headway.errors import (
 )
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
+from headway.spilling import SpillStore, Swap
 from headway.threaded import (
     Mempool,
     Zone,
@@ -45,6 +47,8 @@ __all__ = [
     "Budget",
     "BudgetExecutor",
     "BudgetQueue",
+    "BufferCache",
+    "BufferLimit",
     "Composite",
     "Deadlock",
     "DeviceTimeout",
@@ -67,6 +71,8 @@ __all__ = [
     "ShrinkableCache",
     "Slab",
     "SlabFlag",
+    "SpillStore",
+    "Swap",
     "Together",
     "UsageError",
     "Wake",

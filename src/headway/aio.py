@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
 from headway import threaded
+from headway.aio_buffers import BufferCache
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
@@ -30,6 +31,7 @@ __all__ = [
     "Budget",
     "BudgetExecutor",
     "BudgetQueue",
+    "BufferCache",
     "Lease",
     "Mempool",
     "ShrinkableCache",

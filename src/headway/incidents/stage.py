@@ -25,6 +25,7 @@ RECURSION = "recursion"
 CLEAN_ERROR = "clean error"
 STALL = "stall"
 LIVELOCK = "livelock"
+SPURIOUS = "spurious failure"
 
 
 @final
