@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
 from headway.core.block.bioset import BIO_POOL_SIZE, BioSet
+from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.composite import Backend, Callables
@@ -118,10 +119,22 @@ class Site:
     """What one layer is made with. Everything it gives belongs to that layer alone.
 
     `memory` makes backends of buffers (a zone's, where there is a limit); `opener` opens another device
-    as a layer. With `starve` every allocation beyond the reserves fails.
+    as a layer; `crypto` reads key files and makes ciphers. With `starve` every allocation beyond the
+    reserves fails. `create`: what has a format of its own writes it anew.
     """
 
-    __slots__ = ("_memory", "_opener", "_starve", "name", "pools", "queues", "runtime", "sets")
+    __slots__ = (
+        "_crypto",
+        "_memory",
+        "_opener",
+        "_starve",
+        "create",
+        "name",
+        "pools",
+        "queues",
+        "runtime",
+        "sets",
+    )
 
     def __init__(
         self,
@@ -130,13 +143,17 @@ class Site:
         *,
         memory: Memory | None = None,
         opener: Opener | None = None,
+        crypto: Crypto | None = None,
         starve: bool = False,
+        create: bool = False,
     ) -> None:
         self.runtime = runtime
         self.name = name
         self._memory = ordinary_memory if memory is None else memory
         self._opener = opener
         self._starve = starve
+        self._crypto = crypto
+        self.create = create
         self.sets: list[BioSet] = []
         self.pools: list[Mempool[Any]] = []
         self.queues: list[Workqueue] = []
@@ -172,6 +189,13 @@ class Site:
         queue = Workqueue(self.runtime, name, limit=1 if self._starve else limit, rescuer=rescuer)
         self.queues.append(queue)
         return queue
+
+    @property
+    def crypto(self) -> Crypto:
+        """Key files and ciphers. Raises: UsageError where there are none."""
+        if self._crypto is None:
+            raise UsageError(f"layer {self.name}: this stack was given no ciphers (crypto=)")
+        return self._crypto
 
     def open(self, device: str) -> Layer:
         """Another device, as a layer. Raises: UsageError where devices cannot be opened."""
