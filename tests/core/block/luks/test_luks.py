@@ -131,10 +131,21 @@ def test_nbdkit_reads_what_headway_encrypted(tmp_path, key, data) -> None:
 
 def test_headway_reads_what_qemu_encrypted(tmp_path, key, data) -> None:
     (tmp_path / "plain").write_bytes(data)
-    run(
-        "qemu-img", "convert", "--object", f"secret,id=s0,file={key}", "-O", "luks",
-        "-o", "key-secret=s0,iter-time=200", tmp_path / "plain", tmp_path / "disk",
+    command = (
+        "convert", "--object", f"secret,id=s0,file={key}", "-O", "luks", "-o",
+        "key-secret=s0,iter-time=100", tmp_path / "plain", tmp_path / "disk",
     )  # fmt: skip
+    for _ in range(5):
+        try:
+            run("qemu-img", *command)
+            break
+        except (
+            AssertionError
+        ) as error:  # it measures the processor first, and may give up on a busy one
+            if "accurate CPU usage" not in str(error):
+                raise
+    else:
+        pytest.skip("qemu-img cannot measure this processor")
     assert contents(tmp_path / "disk", key, "format=luks1") == data
 
 

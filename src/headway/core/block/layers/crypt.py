@@ -6,7 +6,7 @@ to get on (R3), and is split to fit it; a read takes nothing. Zeros are written 
 work is done by whoever submits a write, and by whoever completes a read.
 
 A sector's number counts 512 bytes, whatever its size, as dm-crypt does without ``iv_large_sectors``.
-Reserves: `reserve` buffers (2) of `buffer` bytes (256KiB), and 2 bios to split with.
+Reserves: `reserve` buffers (2) of `buffer` bytes (512KiB), and 2 bios to split with.
 
 Source: Linux ``drivers/md/dm-crypt.c`` (6.12). Departure: there a write takes pages one by one, and so
 needs a lock to take many; here it has one buffer or waits with none.
@@ -128,7 +128,7 @@ class Crypt(Layer):
 
 
 def make(below: Layer, options: Options, site: Site) -> Layer:
-    size = options.size("buffer", 256 << 10)
+    size = options.size("buffer", 512 << 10)
     reserve, discards = options.number("reserve", 2, least=1), options.flag("discards", False)
     volume, header = volume_of(below, options, site)
     if size < volume.sector_size:
