@@ -17,6 +17,7 @@ from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.composite import Backend, Callables
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.mm.pools import BackedMempool
 from headway.core.plan import Runtime
@@ -221,4 +222,11 @@ class Recipe:
 
 def ordinary_memory(size: int, name: str) -> Backend:
     """Buffers outside any limit."""
-    return Callables(lambda gfp: memoryview(bytearray(size)), lambda buffer: None)
+
+    def make(gfp: Gfp) -> memoryview | None:
+        try:
+            return memoryview(bytearray(size))
+        except MemoryError:
+            return None
+
+    return Callables(make, lambda buffer: None, light=make)

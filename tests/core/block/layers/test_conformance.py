@@ -33,6 +33,7 @@ SPECS = {
     "linear": "linear,offset=1KiB",
     "mirror": "mirror,leg=x",
     "stripe": "stripe,with=x,chunk=1KiB",
+    "verity": "verity,hash=x,create=yes,block=512",  # reading it has its own test
 }
 STACK = [
     "linear,offset=512",

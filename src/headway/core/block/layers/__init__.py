@@ -3,7 +3,7 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'linear', 'mirror', 'stripe']
+['bounce', 'crypt', 'delay', 'error', 'flaky', 'linear', 'mirror', 'stripe', 'verity']
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from headway.core.block.layers import bounce, crypt, delay, error, flaky, linear, mirror, stripe
+from headway.core.block.layers import (
+    bounce,
+    crypt,
+    delay,
+    error,
+    flaky,
+    linear,
+    mirror,
+    stripe,
+    verity,
+)
 from headway.core.block.spec import Recipe
 
 LAYERS: Final[Mapping[str, Recipe]] = {
@@ -23,4 +33,5 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
+    "verity": Recipe(verity.make, verity.room),
 }
