@@ -137,14 +137,22 @@ class Stack:
     # -- its life ----------------------------------------------------------------------------------
 
     def start(self) -> Plan[None]:
-        """Start the work queues and the layers' tasks, the lowest first."""
-        for site in self.sites:
-            for queue in site.queues:
-                yield from queue.start()
-        for layer in each(self.top):
-            plan = layer.start()
-            if plan is not None:
-                yield from plan
+        """Start the work queues and the layers' tasks, the lowest first. If one cannot be started, the
+        queues end again, and what it raised is raised."""
+        started = []
+        try:
+            for site in self.sites:
+                for queue in site.queues:
+                    yield from queue.start()
+                    started.append(queue)
+            for layer in each(self.top):
+                plan = layer.start()
+                if plan is not None:
+                    yield from plan
+        except Exception:
+            for queue in started:
+                yield from queue.close()
+            raise
 
     def close(self) -> Plan[None]:
         """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""

@@ -3,7 +3,7 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'linear', 'mirror', 'stripe', 'verity']
+['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity']
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from headway.core.block.layers import (
     delay,
     error,
     flaky,
+    integrity,
     linear,
     mirror,
     stripe,
     verity,
-)
+)  # fmt: skip
 from headway.core.block.spec import Recipe
 
 LAYERS: Final[Mapping[str, Recipe]] = {
@@ -30,6 +31,7 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "delay": Recipe(delay.make),
     "error": Recipe(error.make),
     "flaky": Recipe(flaky.make),
+    "integrity": Recipe(integrity.make, integrity.room),
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
