@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from headway.core.plan import Call, Now, Offload, Park, Plan, Request, Ticket
+from headway.core.plan import Call, Now, Offload, Park, Plan, Request, Spawn, Ticket, Unpark
 
 T = TypeVar("T")
 
@@ -18,6 +18,7 @@ class Stepper(Generic[T]):
         self.request: Request | None = None
         self.done = False
         self.result: Any = None
+        self.spawned: list[Plan[Any]] = []  # what it wanted started beside it
         self._go(lambda: next(plan))
 
     def _go(self, move: Callable[[], Request]) -> Request | None:
@@ -38,7 +39,13 @@ class Stepper(Generic[T]):
         return self._go(lambda: self.plan.throw(error))
 
     def effect(self) -> Request | None:
-        """Run the effect that is asked for, and answer what it gave or raised."""
+        """Run the effect that is asked for, and answer what it gave or raised; or wake, or note a spawn."""
+        if isinstance(self.request, Unpark):
+            self.request.ticket.wake()
+            return self.answer()
+        if isinstance(self.request, Spawn):
+            self.spawned.append(self.request.plan)
+            return self.answer()
         assert isinstance(self.request, Call | Offload), self.request
         try:
             value = self.request.effect(*self.request.args)

@@ -72,6 +72,21 @@ def test_an_interrupted_copy_of_a_hole_does_not_hash_it_to_its_end(tmp_path):
         copy(source, "null:", progress=interrupt)
 
 
+def test_a_copy_takes_its_frames_from_a_zone_that_is_full_of_cache(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * (8 << 12))
+    with hw.Zone("8MiB") as zone:
+        cache = hw.ShrinkableCache[int, bytes](zone, cost=len)
+        for key in range(2000):
+            cache[key] = bytes(5000)
+        assert zone.stats().clean > 6 << 20
+        for starve in (False, True):
+            report = copy(source, target, memory="4MiB", zone=zone, starve=starve, verify=True)
+            assert report.verified and target.read_bytes() == source.read_bytes()
+            assert report.memory_peak <= 4 << 20
+        assert zone.stats().held == 0
+
+
 @pytest.mark.parametrize("starve", [False, True])
 @pytest.mark.parametrize(
     "layers",

@@ -1,10 +1,13 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
 from headway.budgets import Budget
+from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
 from headway.core.mm.faults import FailAlloc
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.oom import Oom, OutOfMemory
+from headway.core.mm.shrinker import STOP
 from headway.core.mm.together import Together
 from headway.errors import (
     BlockError,
@@ -25,6 +28,7 @@ from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack,
 __version__ = "0.1.0"
 
 __all__ = [
+    "STOP",
     "BlockError",
     "Budget",
     "BudgetExecutor",
@@ -39,9 +43,12 @@ __all__ = [
     "Ladder",
     "Mempool",
     "NoMemory",
+    "Oom",
+    "OutOfMemory",
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "ShrinkableCache",
     "Together",
     "UsageError",
     "Wake",

@@ -13,15 +13,27 @@ from typing import Any, Generic, TypeVar, final
 from headway import threaded
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.core.mm import mempool as core
+from headway.core.mm.cache import CacheStats
+from headway.core.mm.cache import ShrinkableCache as CoreCache
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.observed import PoolStats
 from headway.runtimes import scopes, tasks
 
 E = TypeVar("E")
+K = TypeVar("K")
+V = TypeVar("V")
 
 KERNEL = Gfp.KERNEL
 
-__all__ = ["Budget", "BudgetExecutor", "BudgetQueue", "Lease", "Mempool", "Together"]
+__all__ = [
+    "Budget",
+    "BudgetExecutor",
+    "BudgetQueue",
+    "Lease",
+    "Mempool",
+    "ShrinkableCache",
+    "Together",
+]
 
 
 @final
@@ -145,3 +157,38 @@ class Lease(Generic[E]):
         assert element is not None
         self._pool.hand_over(element)
         return element
+
+
+@final
+class ShrinkableCache(Generic[K, V]):
+    """A cache that gives way, for tasks: `headway.ShrinkableCache` with ``await`` where it may wait.
+
+    A hit never waits, and goes to the cache itself.
+    """
+
+    __slots__ = ("cache", "get", "pop")
+
+    def __init__(self, cache: CoreCache[K, V]) -> None:
+        self.cache = cache
+        self.get = cache.get
+        self.pop = cache.pop
+
+    async def put(self, key: K, value: V, *, dirty: bool = False) -> bool:
+        """Keep a value, if there is room for it; whether it is kept.
+
+        Waits: for the writing of dirty data, on a worker thread, when too much of the zone is dirty.
+        Raises: as `headway.ShrinkableCache.put`.
+        """
+        return await tasks.run(
+            self.cache.put_plan(key, value, dirty, scopes.current(), scopes.owner())
+        )
+
+    async def flush(self) -> None:
+        """Write back all that is dirty. Raises: what a write raised."""
+        await tasks.run(self.cache.flush_plan(scopes.current()))
+
+    def stats(self) -> CacheStats:
+        return self.cache.stats()
+
+    def __repr__(self) -> str:
+        return f"<aio {repr(self.cache)[1:]}"

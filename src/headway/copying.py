@@ -71,7 +71,7 @@ def copy(
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `src` to `dst`: paths, `memory:SIZE`, `zero:SIZE`, `null:`.
+    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,

@@ -84,7 +84,7 @@ class Mempool(core.Mempool[E], Generic[E]):
 
 
 class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
@@ -92,7 +92,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
@@ -123,7 +123,9 @@ class Zone(edge.Zone):
 
     `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
     nothing back. `lock` keeps the arena from being swapped out; `huge` asks for huge pages; `debug`
-    catches use after free. A size that is no whole number of pages is rounded down.
+    catches use after free; `oom` is what a request gets that finds nothing, not even by reclaim: a
+    policy, or a callback that makes somebody give back. A size that is no whole number of pages is
+    rounded down.
 
     >>> zone = Zone("1MiB", min_free=0)
     >>> frames = Mempool(zone.buffers("256KiB"), min_count=4, name="frames")
@@ -143,20 +145,27 @@ class Zone(edge.Zone):
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
 
 
-def open_device(spec: str, *, writable: bool = False, direct: bool | None = None) -> Device:
-    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+def open_device(
+    spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
+) -> Device:
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
 
     `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
-    through a bounce buffer from a pool of the device's own, made when first needed.
+    through a bounce buffer from a pool of the device's own, made when first needed. `deadline_s` is
+    how long an NBD server may take for each request.
 
     >>> device = open_device("memory:64KiB", writable=True)
     >>> device.size
     65536
 
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
-    Waits: never on a FIFO or socket, which are refused.
+    Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(spec, writable=writable, direct=direct, bounce=_OwnBounce(spec))
+    device = opening.open_device(
+        spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
+    )
+    adopt = getattr(ambient(), "adopt_device", None)  # under check a request may fail
+    return device if adopt is None else adopt(device)
 
 
 def open_stack(

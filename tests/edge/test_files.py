@@ -162,7 +162,7 @@ def test_memory_zero_and_null():
         null.pread_into(view, 0)
 
 
-@pytest.mark.parametrize("spec", ["memory:", "zero:", "null:5", "zero:5MB", "nbd://host/x"])
+@pytest.mark.parametrize("spec", ["memory:", "zero:", "null:5", "zero:5MB", "nbds://host/x"])
 def test_a_made_device_that_makes_no_sense_is_refused(spec):
     with pytest.raises(UsageError):
         open_device(spec)

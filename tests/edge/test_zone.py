@@ -320,5 +320,6 @@ def test_look() -> None:
     take(buffers)
     assert repr(buffers) == "<Buffers 'frames' of zone 'z': 1 of 1MiB out, floor 2>"
     assert repr(zone) == (
-        "<Zone 'z': 1MiB of 4MiB held, 1MiB kept for floors, 1 users, 0B on huge pages>"
+        "<Zone 'z': 1MiB of 4MiB held, 0B clean, 0B dirty, 1MiB kept for floors, 1 users, "
+        "0B on huge pages>"
     )

@@ -199,7 +199,7 @@ def open_destination(
     Raises: UsageError if `spec` is no place for a copy, is the source itself, or is too small;
     BlockError if it cannot be opened. Waits: never.
     """
-    made = made_device(spec)
+    made = made_device(spec, writable=True)
     if made is not None:
         if made.kind is Kind.ZERO:
             raise UsageError(f"{spec} cannot be written: use null: to forget what is copied")

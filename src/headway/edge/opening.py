@@ -1,4 +1,4 @@
-"""From a device's name to the device: paths, `memory:SIZE`, `zero:SIZE`, `null:`.
+"""From a device's name to the device: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
 
 It refuses what is no device (directory, FIFO, socket, terminal) before opening it: opening a FIFO
 would wait for, or disturb, whoever holds its other end. It does not make files: a copy's
@@ -15,38 +15,50 @@ import os
 import stat
 
 from headway.core.block.device import Device, Kind
-from headway.edge import pagecache
+from headway.edge import nbd_client, pagecache
 from headway.edge.files import ALIGNMENT, Bounce, FileDevice
 from headway.edge.memory_devices import SCHEMES, open_made
 from headway.errors import BlockError, UsageError
 
-_NOT_YET = ("nbd", "nbd+unix", "nbds", "nbds+unix")
+_NOT_YET = ("nbds", "nbds+unix")
 _MOSTLY_CACHED = 0.5
 _WORTH_DIRECT = 1 << 20  # below it the page cache costs nothing
 
 
 def open_device(
-    spec: str, *, writable: bool = False, direct: bool | None = None, bounce: Bounce | None = None
+    spec: str,
+    *,
+    writable: bool = False,
+    direct: bool | None = None,
+    bounce: Bounce | None = None,
+    deadline_s: float = nbd_client.DEADLINE_S,
 ) -> Device:
-    """Open a path, `memory:SIZE`, `zero:SIZE` or `null:`; the file must exist.
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; the file must exist.
 
     `direct` None means: O_DIRECT where it pays. `bounce` serves memory that is not aligned.
+    `deadline_s` is how long a server may take for a request.
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
-    Waits: never on a FIFO or socket, which are refused.
+    Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    made = made_device(spec)
+    made = made_device(spec, writable=writable, deadline_s=deadline_s)
     if made is not None:
         return made
     return open_path(spec, writable=writable, direct=direct, bounce=bounce)
 
 
-def made_device(spec: str) -> Device | None:
+def made_device(
+    spec: str, *, writable: bool = False, deadline_s: float = nbd_client.DEADLINE_S
+) -> Device | None:
     """The device of a name that is no path; None if it is a path."""
     scheme, colon, rest = spec.partition(":")
+    if colon and scheme in nbd_client.SCHEMES and rest.startswith("//"):
+        return nbd_client.NbdDevice(spec, writable=writable, deadline_s=deadline_s)
     if colon and scheme in SCHEMES:
         return open_made(scheme, rest)
     if colon and scheme in _NOT_YET and rest.startswith("//"):
-        raise UsageError(f"{spec}: {scheme} devices are not available in this version")
+        raise UsageError(
+            f"{spec}: {scheme} devices (NBD with TLS) are not available in this version"
+        )
     if spec == "-":
         raise UsageError(
             "- is no device: standard input and output have no offsets; "

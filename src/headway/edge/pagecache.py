@@ -4,7 +4,7 @@ It decides nothing: `headway.edge.files` asks it once per open file and once per
 Every call is advice: where the platform has no such call, or refuses it, the answer is None or
 nothing happens, and the copy is as right as before.
 
-Source: cachestat(2), sync_file_range(2), ioctl_ficlone(2), proc_pid_mountinfo(5).
+Source: cachestat(2), sync_file_range(2), fallocate(2), ioctl_ficlone(2), proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 _CACHESTAT = 451  # the same number on every architecture
 _SYNC_WAIT_BEFORE, _SYNC_WRITE, _SYNC_WAIT_AFTER = 1, 2, 4
 _FICLONE = 0x40049409
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
 
 
@@ -75,3 +76,20 @@ def in_memory(fd: int) -> bool:
     except OSError:
         pass
     return False
+
+
+def punch(fd: int, offset: int, length: int) -> bool:
+    """Make a range a hole, which reads as zeros; False if it cannot be. The size stays."""
+    return _allocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+
+def zero_range(fd: int, offset: int, length: int) -> bool:
+    """Make a range read as zeros, with room kept for it; False if it cannot be. The size stays."""
+    return _allocate(fd, _ZERO_RANGE | _KEEP_SIZE, offset, length)
+
+
+def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:
+    call = getattr(_libc(), "fallocate64", None) or getattr(_libc(), "fallocate", None)
+    if call is None:
+        return False
+    return bool(call(fd, ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)

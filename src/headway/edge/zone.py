@@ -1,32 +1,31 @@
 """A zone with memory in it: the core's decisions about pages, joined to an arena's bytes.
 
 It decides nothing. `Zone.buffers` gives a backend for a mempool, whose elements are writable views
-of the arena; NumPy, ``readinto``, ``preadv`` and sockets take them without a copy.
-
-A buffer's view is cut once and kept, so the same memory is lent as the same object: a mapping by
-its identity finds the run in O(1), and identities cannot be reused while the view is kept. In debug
-mode every loan is a fresh view (`headway.edge.lending`).
+of the arena; NumPy, ``readinto``, ``preadv`` and sockets take them without a copy. Caches that give
+way are charged to the zone (`headway.core.mm.cache`): their objects lie outside the arena, and count.
 
 Source: the page allocator's place in Linux, ``mm/page_alloc.c``: pages below, pools above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, final
 
 from headway.core.mm import zone as core
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.pages import PageRun, order_for
+from headway.core.mm.kswapd import Kswapd
+from headway.core.mm.oom import Oom, Victim
+from headway.core.mm.pages import order_for
+from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
+from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
 from headway.core.units import format_size, parse_size
 from headway.edge.arena import PAGE_BYTES, Arena
+from headway.edge.buffers import Buffers, Obtaining, WatchedBuffers
 from headway.edge.lending import Lending, written_after_free
-from headway.errors import PoolBusy, UsageError
-
-_ZERO: Final = int(Gfp.ZERO)
+from headway.errors import NoMemory, PoolBusy, UsageError
 
 
 @final
@@ -36,7 +35,10 @@ class ZoneStats:
 
     name: str
     size: int
-    held: int
+    held: int  # by buffers that are out
+    clean: int  # charged to caches, and can be dropped
+    dirty: int  # charged to caches, and has to be written back first
+    free: int
     kept_for_floors: int
     min: int
     low: int
@@ -46,6 +48,13 @@ class ZoneStats:
     user_count: int
     light_refusals: int
     heavy_refusals: int
+    shrinker_count: int
+    reclaimed: int  # in all, as the shrinkers told it
+    direct_reclaims: int
+    background_reclaims: int
+    throttled: int
+    oom_count: int
+    swap_due: bool  # clean cache is below a twentieth of the zone
     findings: int  # of debug mode: buffers written to after they were freed
 
 
@@ -54,14 +63,19 @@ class Zone:
 
     `min_free` is kept back from ordinary requests; None chooses it by the kernel's formula, 0 keeps
     nothing back. `lock` keeps the arena from being swapped out. `debug` catches use after free, at
-    the price of a pass over each buffer when it is taken and when it is freed. A size that is no
-    whole number of pages is rounded down.
+    the price of a pass over each buffer when it is taken and when it is freed. `oom` is what happens
+    to a request that may fail, when nothing is free and nothing can be reclaimed: a policy, or a
+    callback that is told and says whether it made somebody give back. A size that is no whole
+    number of pages is rounded down.
 
     Raises: UsageError if the size or `min_free` make no zone; NoMemory if the memory cannot be had
     now, or cannot be locked.
     """
 
-    __slots__ = ("_arena", "_core", "_findings", "_lending", "_runtime", "_users", "name")
+    __slots__ = (
+        "_arena", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
+        "_users", "name",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +87,7 @@ class Zone:
         lock: bool = False,
         huge: bool = True,
         debug: bool = False,
+        oom: Oom | Victim = Oom.FAIL,
     ) -> None:
         page_count = parse_size(size, f"size of zone {name!r}") // PAGE_BYTES
         if not page_count:
@@ -89,6 +104,11 @@ class Zone:
         self._arena = Arena(page_count * PAGE_BYTES, huge=huge, lock=lock)
         self._lending = Lending(self._arena) if debug else None
         self._findings = 0
+        self._path = SlowPath(self._core, runtime, oom)
+        self._kswapd = Kswapd(self._core, self._path.reclaim, runtime)
+        self._path.reclaim.background = self._kswapd
+        self._path.reclaim.shrinkers.changed = self._choose_doors
+        self._caches: tuple[Any, ...] = ()
         self._users: tuple[Buffers | WatchedBuffers, ...] = ()
 
     def buffers(
@@ -107,14 +127,64 @@ class Zone:
             raise UsageError(f"size of {name!r} is {size!r}; a buffer has at least 1 byte")
         floor_count = -(-parse_size(floor, f"floor of {name!r}") // size_bytes)
         order = order_for(-(-size_bytes // PAGE_BYTES))
-        share = self._core.share(order, floor_count, name)
+        try:
+            share = self._core.share(order, floor_count, name)
+        except NoMemory:
+            if not self.reclaim(floor_count * PAGE_BYTES << order):
+                raise
+            share = self._core.share(order, floor_count, name)
+        obtain = Obtaining(share, self._path, self._runtime)
         user: Buffers | WatchedBuffers
         if self._lending is None:
-            user = Buffers(share, self._arena, size_bytes)
+            user = Buffers(share, obtain, self._arena, size_bytes)
         else:
-            user = WatchedBuffers(share, self._lending, size_bytes, self._found)
+            user = WatchedBuffers(share, obtain, self._lending, size_bytes, self._found)
         self._users = (*(other for other in self._users if not other.closed), user)
+        user.choose_door(len(self._path.reclaim.shrinkers) > 0)
         return user
+
+    def _choose_doors(self, something_gives_way: bool) -> None:
+        for user in self._users:
+            user.choose_door(something_gives_way)
+
+    def register_shrinker(
+        self,
+        shrinker: Shrinker | PlanShrinker,
+        *,
+        name: str = "shrinker",
+        object_size: int | str = PAGE_BYTES,
+        seeks: int = SEEKS,
+        batch: int | None = None,
+        needs: Gfp = Gfp.FS,
+    ) -> Registration:
+        """Have something asked to give back when the zone runs low: ``count_objects``, ``scan_objects``.
+
+        What it gives back are buffers of this zone (or other things of `object_size` each, freed by
+        the time it says so). The lower `seeks`, what it costs to have an object again, the sooner it
+        is asked. `needs`: it is called only for requests whose mask has these bits; FS says that it
+        is code above the allocation. Call ``unregister()`` on the answer to end it.
+        Raises: UsageError if the numbers make no shrinker.
+        """
+        size_bytes = parse_size(object_size, f"object size of {name!r}")
+        return self._path.reclaim.shrinkers.register(
+            shrinker, name=name, seeks=seeks, batch=batch, needs=needs,
+            object_pages=max(1, size_bytes // PAGE_BYTES),
+        )  # fmt: skip
+
+    def reclaim(self, size: int | str) -> int:
+        """Have `size` bytes given back now, of what gives way; how many were, as told. Waits: for that."""
+        pages = -(-parse_size(size, "size to reclaim") // PAGE_BYTES)
+        scope, who = self._runtime.scope(), self._runtime.owner()
+        plan = self._path.reclaim.direct(Gfp.KERNEL, scope, who, pages)
+        return self._runtime.run(plan) * PAGE_BYTES
+
+    def slow_path(self) -> SlowPath:
+        """The decisions of this zone, for what is charged to it (`headway.ShrinkableCache`)."""
+        return self._path
+
+    def adopt(self, cache: Any) -> None:
+        """Close `cache` when the zone is closed."""
+        self._caches = (*(other for other in self._caches if not other.closed), cache)
 
     def _found(self, what: str) -> None:
         self._findings += 1
@@ -126,12 +196,15 @@ class Zone:
         return self._arena.size_bytes
 
     def stats(self) -> ZoneStats:
-        pages, arena = self._core.stats(), self._arena
+        pages, arena, path = self._core.stats(), self._arena, self._path
         marks = pages.watermarks
         return ZoneStats(
             name=self.name,
             size=arena.size_bytes,
             held=pages.held_pages * PAGE_BYTES,
+            clean=pages.clean_pages * PAGE_BYTES,
+            dirty=pages.dirty_pages * PAGE_BYTES,
+            free=pages.free_pages * PAGE_BYTES,
             kept_for_floors=pages.floor_pages * PAGE_BYTES,
             min=marks.min * PAGE_BYTES,
             low=marks.low * PAGE_BYTES,
@@ -141,13 +214,22 @@ class Zone:
             user_count=pages.share_count,
             light_refusals=pages.light_refusals,
             heavy_refusals=pages.heavy_refusals,
+            shrinker_count=len(path.reclaim.shrinkers),
+            reclaimed=path.reclaim.freed_pages * PAGE_BYTES,
+            direct_reclaims=path.reclaim.runs,
+            background_reclaims=self._kswapd.runs,
+            throttled=path.throttled,
+            oom_count=path.oom_count,
+            swap_due=pages.swap_due,
             findings=self._findings,
         )
 
     def close(self) -> None:
-        """Give the memory back to the system. Closing twice is once.
+        """Close the caches, end what runs in the background, give the memory back to the system.
 
-        Raises: PoolBusy if buffers are out, or something still uses the memory of one.
+        Closing twice is once. Waits: until dirty objects of caches are written back.
+        Raises: PoolBusy if buffers are out, or something still uses the memory of one; what a
+        cache's write-back raised.
         """
         held = sum(user.held_count for user in self._users)
         if held:
@@ -157,6 +239,10 @@ class Zone:
                 pool=self.name,
                 count=held,
             )
+        while self._caches:
+            self._caches[0].close()
+            self._caches = self._caches[1:]
+        self._kswapd.stop()
         for user in self._users:
             user.close()
         if self._lending is not None and self._users:
@@ -180,181 +266,7 @@ class Zone:
         stats = self.stats()
         return (
             f"<Zone {self.name!r}: {format_size(stats.held)} of {format_size(stats.size)} held, "
+            f"{format_size(stats.clean)} clean, {format_size(stats.dirty)} dirty, "
             f"{format_size(stats.kept_for_floors)} kept for floors, {stats.user_count} users, "
             f"{format_size(stats.huge)} on huge pages>"
         )
-
-
-@final
-class Buffers:
-    """A backend of equal buffers: views of the arena, each cut once and kept."""
-
-    __slots__ = ("_arena", "_light", "_runs", "_share", "_views", "size_bytes")
-
-    def __init__(self, share: core.Share, arena: Arena, size_bytes: int) -> None:
-        self._share = share
-        self._light = share.light
-        self._arena = arena
-        self._views: dict[int, memoryview] = {}  # first page -> view; written by the run's holder
-        self._runs: dict[int, PageRun] = {}  # identity of a view in `_views` -> its run
-        self.size_bytes = size_bytes
-
-    def light(self, gfp: Gfp) -> memoryview | None:
-        """The first, light try: a buffer if that leaves `low` in the zone, or is in the floor.
-
-        Waits: never. Raises: nothing.
-        """
-        run = self._light(gfp)
-        if run is None:
-            return None
-        try:
-            view = self._views[run.first]
-            if view:  # ValueError if somebody released it
-                return view
-        except (KeyError, ValueError):
-            pass
-        return self._cut(run)
-
-    def alloc(self, gfp: Gfp = Gfp.KERNEL) -> memoryview | None:
-        """The heavy try: a buffer if that leaves what the mask may not dip below; else None.
-
-        Waits: never (a mempool does). ZERO gives it cleared, else its content is whatever was left.
-        Shape: writable, contiguous, format 'B', `size_bytes` long, page-aligned; yours till `free`.
-        """
-        run = self._share.alloc(gfp)
-        if run is None:
-            return None
-        view = self._views.get(run.first)
-        if view is None or _is_released(view):
-            view = self._cut(run)
-        if int(gfp) & _ZERO:
-            view[:] = bytes(self.size_bytes)
-        return view
-
-    def free(self, element: memoryview) -> None:
-        """Give a buffer back: the very object that was taken, not a slice of it.
-
-        Waits: never; may be called from a finaliser. Raises: UsageError if it is not out from here.
-        """
-        run = self._runs.get(id(element))
-        if run is None:
-            raise UsageError(_foreign(self._share, element))
-        self._share.free(run)
-
-    def _cut(self, run: PageRun) -> memoryview:
-        old = self._views.pop(run.first, None)
-        if old is not None:
-            del self._runs[id(old)]
-        view = self._arena.view(run.first * PAGE_BYTES, self.size_bytes)
-        self._runs[id(view)] = run
-        self._views[run.first] = view
-        return view
-
-    @property
-    def held_count(self) -> int:
-        return self._share.held_count
-
-    @property
-    def closed(self) -> bool:
-        return self._share.closed
-
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        """Have `call` (a pool's `kick`) called, without any lock, when refused memory came back."""
-        self._share.on_room = call
-
-    def close(self) -> None:
-        """Leave the zone. Raises: PoolBusy if buffers are out."""
-        self._share.close()
-        self._runs.clear()
-        while self._views:
-            _, view = self._views.popitem()
-            try:
-                view.release()
-            except BufferError:
-                pass  # an array made from it is alive; the zone's close will say so
-
-    def __repr__(self) -> str:
-        return _look(self)
-
-
-@final
-class WatchedBuffers:
-    """`Buffers` in debug mode: every loan is a fresh view, and use after free is caught."""
-
-    __slots__ = ("_found", "_lending", "_out", "_share", "size_bytes")
-
-    def __init__(
-        self, share: core.Share, lending: Lending, size_bytes: int, found: Callable[[str], None]
-    ) -> None:
-        self._share = share
-        self._lending = lending
-        self._out: dict[int, tuple[memoryview, PageRun]] = {}  # identity -> what is out
-        self._found = found
-        self.size_bytes = size_bytes
-
-    def light(self, gfp: Gfp) -> memoryview | None:
-        return self._lend(self._share.light(gfp))
-
-    def alloc(self, gfp: Gfp = Gfp.KERNEL) -> memoryview | None:
-        view = self._lend(self._share.alloc(gfp))
-        if view is not None and int(gfp) & _ZERO:
-            view[:] = bytes(self.size_bytes)
-        return view
-
-    def free(self, element: memoryview) -> None:
-        """As `Buffers.free`. Raises: UsageError also if slices or arrays of it are in use."""
-        out = self._out.get(id(element))
-        if out is None:
-            raise UsageError(_foreign(self._share, element))
-        run = out[1]
-        self._lending.take_back(run.first * PAGE_BYTES)
-        del self._out[id(element)]
-        self._share.free(run)
-
-    def _lend(self, run: PageRun | None) -> memoryview | None:
-        if run is None:
-            return None
-        view, finding = self._lending.lend(run.first * PAGE_BYTES, self.size_bytes)
-        self._out[id(view)] = (view, run)
-        if finding is not None:
-            self._found(finding)
-        return view
-
-    @property
-    def held_count(self) -> int:
-        return self._share.held_count
-
-    @property
-    def closed(self) -> bool:
-        return self._share.closed
-
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        self._share.on_room = call
-
-    def close(self) -> None:
-        self._share.close()
-
-    def __repr__(self) -> str:
-        return _look(self)
-
-
-def _is_released(view: memoryview) -> bool:
-    try:
-        return not len(view)
-    except ValueError:
-        return True
-
-
-def _foreign(share: core.Share, element: object) -> str:
-    return (
-        f"free of {element!r} to {share.name!r}, which did not give it; free the very object that "
-        "was taken, once, and not a slice or an array made from it"
-    )
-
-
-def _look(user: Buffers | WatchedBuffers) -> str:
-    share = user._share
-    return (
-        f"<Buffers {share.name!r} of zone {share.zone.name!r}: {share.held_count} of "
-        f"{format_size(user.size_bytes)} out, floor {share.floor_count}>"
-    )

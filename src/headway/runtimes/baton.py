@@ -22,7 +22,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeVar, final
 
-from headway.core.plan import Call, Guard, Offload, Park, Plan, Request, Ticket
+from headway.core.plan import Call, Guard, Now, Offload, Park, Plan, Request, Spawn, Ticket, Unpark
 from headway.errors import UsageError
 from headway.runtimes import scopes
 
@@ -222,7 +222,8 @@ def turn(who: str) -> Park:
 class BatonRuntime:
     """The runtime of pools under check: every operation lets others go first, then runs through.
 
-    `adopt` is told of each pool as it is made; `before` and `after` of each operation.
+    `adopt` is told of each pool as it is made, `after` of the end of each operation; `adopt_device` is given
+    each device that is opened, and gives the one to be used.
     """
 
     locked = True
@@ -234,6 +235,7 @@ class BatonRuntime:
         current: Callable[[], Any],
         start: Callable[[Any, str], Any],
         adopt: Callable[[Any], None] = lambda pool: None,
+        adopt_device: Callable[[Any], Any] = lambda device: device,
         after: Callable[[Any], None] = lambda result: None,
         threads: bool = False,
     ) -> None:
@@ -243,7 +245,9 @@ class BatonRuntime:
         self._start = start
         self._after = after
         self._threads = threads
+        self._in_effect = False  # of a coroutine's plan
         self.adopt = adopt
+        self.adopt_device = adopt_device
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Start a task beside this one; it runs nothing before others may."""
@@ -262,7 +266,7 @@ class BatonRuntime:
         An effect may itself allocate (a pool over a pool), so it has to stand still where its task does.
         """
         body = self._current()
-        if not isinstance(body, _Standing):
+        if not isinstance(body, _Standing) and not self._in_effect:
             raise UsageError(
                 "a pool was asked to wait outside any task under check, or by a coroutine through the "
                 "face for threads: use headway.aio in coroutines"
@@ -285,23 +289,75 @@ class BatonRuntime:
             except BaseException as failure:
                 error = failure
 
-    def _carry_out(self, body: _Standing, request: Request) -> Any:
-        if not isinstance(request, Call | Offload):
+    def _carry_out(self, body: Any, request: Request) -> Any:
+        if isinstance(request, Spawn):
+            return self._spawn_plan(request)
+        if isinstance(request, Call | Offload):
+            with scopes.applied(request.scope):
+                return request.effect(*request.args)
+        if isinstance(body, _Standing):
             return body.ask(request)
-        with scopes.applied(request.scope):
-            return request.effect(*request.args)
+        return self._carry_out_inside(request)
+
+    def _carry_out_inside(self, request: Request) -> Any:
+        """In an effect of a coroutine's plan, which cannot stand still: what does not wait is done."""
+        match request:
+            case Now():
+                return self._engine.now()
+            case Unpark(ticket):
+                return ticket.wake()
+            case Park(ticket) if ticket.woken:
+                return True
+            case _:
+                raise UsageError(
+                    "an allocator asked to wait inside a coroutine's request: under check, run such "
+                    "a program through the face for threads"
+                )
+
+    def _spawn_plan(self, request: Spawn) -> None:
+        """A plan beside this one is a task like others: its effects may stand still where it does."""
+        self._start(body_of(self.run, (request.plan,), threads=self._threads), request.name)
 
     @types.coroutine
     def awaited(self, plan: Plan[T]) -> Generator[Request, Any, T]:
         """`run` for a coroutine: the same requests, handed out by its own ``yield``."""
         yield turn("anybody")
         try:
-            result: T = yield from plan
+            result: T = yield from self._parking_only(plan)
         except Exception as failure:
             self._after(failure)
             raise
         self._after(result)
         return result
+
+    def _effect(self, request: Request) -> Any:
+        was, self._in_effect = self._in_effect, True
+        try:
+            return self._carry_out(None, request)
+        finally:
+            self._in_effect = was
+
+    def _parking_only(self, plan: Plan[T]) -> Generator[Request, Any, T]:
+        """The plan's requests, but for its effects and what it starts: those are done here."""
+        answer: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                request = plan.throw(error) if error is not None else plan.send(answer)
+                answer = error = None
+                try:
+                    if isinstance(request, Call | Offload | Spawn):
+                        answer = self._effect(request)
+                    else:
+                        answer = yield request
+                except GeneratorExit:
+                    plan.close()
+                    raise
+                except BaseException as thrown:
+                    error = thrown
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def guard(self) -> Guard:
         return self._engine.guard()

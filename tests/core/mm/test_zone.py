@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from headway.core.mm.charge import Charge
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
 from headway.core.mm.watermarks import Watermarks
 from headway.core.mm.zone import Share, Zone
+from headway.core.plan import Ticket
 from headway.errors import NoMemory, PoolBusy, PoolClosed, UsageError
 from headway.runtimes.threads import THREADS
 
@@ -312,7 +314,71 @@ def test_look() -> None:
     zone = make(64, Watermarks(8, 10, 12))
     share = zone.share(2, 3, "frames")
     share.alloc(Gfp.KERNEL)
-    assert repr(zone) == "<Zone 'z': 4 of 64 pages held, 8 kept for floors, 1 shares>"
+    assert repr(zone) == (
+        "<Zone 'z': 4 of 64 pages held, 0 clean, 0 dirty, 8 kept for floors, 1 shares>"
+    )
     assert repr(share) == "<Share 'frames' of 'z': 1 runs of 4 pages held, floor 3>"
     with pytest.raises(UsageError, match="do not fit"):
         make(8, Watermarks(8, 16, 24))
+
+
+class Interrupted:
+    """A guard that runs something while it is held: a finaliser, or a thread that comes just then."""
+
+    def __init__(self, guard: Any, act: Any) -> None:
+        self.guard, self.act = guard, act
+
+    def acquire(self, blocking: bool = True) -> bool:
+        got = bool(self.guard.acquire(blocking))
+        if got and self.act is not None:
+            act, self.act = self.act, None
+            act()
+        return got
+
+    def release(self) -> None:
+        self.guard.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+@pytest.mark.parametrize(
+    "inside",
+    ["refused light", "refused heavy", "granted", "stats", "room", "soil", "take", "share"],
+)
+def test_a_charge_given_back_while_somebody_is_inside_reaches_who_waits(inside: str) -> None:
+    zone = make(16)
+    charge, other = Charge(zone, "c"), Charge(zone, "o")
+    waiting, small = zone.share(3, name="waiting"), zone.share(0, name="small")
+    assert charge.take(0, 10) and other.take(0, 1)
+    told: list[PageRun | None] = []
+    waiting.on_room = lambda: told.append(waiting.alloc(Gfp.KERNEL))
+    assert waiting.alloc(Gfp.KERNEL) is None
+    ticket = Ticket("somebody")
+    zone.expect_room(ticket)
+    zone._guard = Interrupted(zone._guard, lambda: charge.give(10))
+    match inside:
+        case "refused light":
+            assert zone.share(4).light(Gfp.NOWAIT) is None
+        case "refused heavy":
+            assert zone.share(4).alloc(Gfp.KERNEL) is None
+        case "granted":
+            run = small.alloc(Gfp.KERNEL)
+            assert run is not None
+            small.free(run)
+        case "stats":
+            zone.stats()
+        case "room":
+            zone.room()
+        case "soil":
+            other.soil(1)
+        case "take":
+            other.take(0, 9)
+        case "share":
+            zone.share(0)
+    assert any(told), "it was not told that there is room"
+    assert ticket.woken
+    zone.check_invariants()

@@ -26,6 +26,7 @@ class Kind(Enum):
     MEMORY = "memory"
     ZERO = "zero"
     NULL = "null"
+    NETWORK = "network"
 
 
 @final

@@ -1,6 +1,6 @@
 """Counted units: bytes, slots, connections; taken and given back in any number, all or nothing.
 
-It does not hold what is counted, and does not wait (`headway.core.mm.charge` is the plan). Beside its
+It does not hold what is counted, and does not wait (`headway.core.mm.charging` is the plan). Beside its
 limit a budget may have a reserve that only requests that are *entitled* may draw from: those of a
 release path, which must not wait for the ones that wait for it. Budgets form a tree: what is taken from
 one is taken from all above, except what a child's floor has taken already.
@@ -19,7 +19,7 @@ from operator import index
 from typing import Final, final
 
 from headway.core.mm.account import Account
-from headway.core.mm.charge import charge
+from headway.core.mm.charging import charge
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting

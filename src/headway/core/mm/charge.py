@@ -1,141 +1,80 @@
-"""The slow path of a budget: take, else reclaim, else fail or wait; as one plan for every runtime.
+"""A cache's part of a zone: pages of no particular place, each clean or dirty.
 
-It does not decide who is granted (`headway.core.mm.meeting` does). The story is that of a memory
-cgroup: draw from every level; those entitled may draw from reserves, and beyond a limit that allows
-force; else the level that has too little asks its reclaimer, as often as that makes progress; else the
-request fails where its mask says so, or waits in line. One that comes to starve at another level while
-it waits is woken to ask that one's reclaimer too, and keeps its place.
+It does not know what is cached, or in which order it goes (`headway.core.mm.cache` does). A charge
+is a number: what is cached may lie anywhere, but the zone lends so much less meanwhile. So charges
+never fragment a zone, and taking or giving any number of pages is one step.
 
-Bound: a reclaimer is asked at most `ROUNDS` times in a row; a request parks once, and again only
-after each reclaim or `kick`. What can never be granted is refused at once, also after a `resize`.
+The page classes and their transitions, each driven by us::
 
-Source: Linux ``mm/memcontrol.c``, ``try_charge_memcg``. Departure: it waits in line instead of failing.
+    free --take--> clean --soil--> dirty          take: asks the zone, may be refused
+      ^              |  ^            |            soil: data that exists nowhere else
+      +-----give-----+  +----wash----+            wash: written back; give: dropped
+
+There is no way from dirty to free: what is dirty is written back first. So a zone full of clean
+pages can be emptied without waiting for anything.
+
+Source: the three kinds of page that Stephan von Krawczynski asked for in 2001, which the mail
+called free, cached-only and dirty cache.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import final
 
-from headway.core.mm import gfp as masks
-from headway.core.mm.gfp import Gfp, Scope
-from headway.core.mm.meeting import Ask, Meeting, Part
-from headway.core.plan import Plan, Ticket, now, offload, park
-from headway.errors import PoolTimeout
-
-ROUNDS: Final = 16
-
-_MEMALLOC, _NOMEMALLOC = int(Gfp.MEMALLOC), int(Gfp.NOMEMALLOC)
-_MAY_WAIT, _NORETRY, _FS = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY), int(Gfp.FS)
-_NORECLAIM = int(Scope.NORECLAIM)
+from headway.core.mm.zone import Zone
 
 
-def charge(
-    meeting: Meeting,
-    parts: tuple[Part, ...],
-    gfp: Gfp,
-    scope: int,
-    who: str,
-    timeout_s: float | None,
-    entitled: bool,
-) -> Plan[bool]:
-    """Take units of each budget in `parts`, all or nothing; False where the mask forbids waiting.
+@final
+class Charge:
+    """Pages charged to one cache. `clean` and `dirty` change under the zone's guard."""
 
-    Asks: Offload (reclaim), Now, Park. Raises: UsageError, PoolClosed, PoolTimeout, what a reclaimer raised.
-    """
-    parts[0][0].check_ask(gfp, timeout_s)
-    mask = int(masks.restrict(gfp, scope))
-    if scope & _NORECLAIM or mask & _MEMALLOC:
-        entitled = not mask & _NOMEMALLOC
-    ask = Ask(parts, entitled)
-    _check(ask)
-    for account, units in parts:
-        account.tell("request", units, owner=who)
-    try:
-        if not (meeting.take_now(ask) or (yield from _reclaim(meeting, ask, mask, scope))):
-            if mask & (_MAY_WAIT | _NORETRY) != _MAY_WAIT:
-                _tell_of_end(parts, who)
+    __slots__ = ("clean", "dirty", "name", "zone")
+
+    def __init__(self, zone: Zone, name: str) -> None:
+        self.zone = zone
+        self.name = name
+        self.clean = 0
+        self.dirty = 0
+        with zone._step:
+            zone._charges = (*zone._charges, self)
+
+    def take(self, mark: int, count: int = 1) -> bool:
+        """Charge `count` clean pages if that leaves `mark`. Waits: never."""
+        zone = self.zone
+        if zone._returned:
+            zone.settle()
+        with zone._step:
+            if zone._room(zone._shares) - count < mark:
                 return False
-            yield from _wait(meeting, ask, mask, scope, who, timeout_s)
-    except BaseException:
-        meeting.drop(ask)
-        _tell_of_end(parts, who)
-        raise
-    for account, units in parts:
-        account.granted(units, who)
-    return True
+            zone._open -= count
+            self.clean += count
+        return True
 
+    def give(self, count: int) -> None:
+        """`count` clean pages are free. Waits: never; may be called from a finaliser."""
+        self.zone.give_back(self, count)
 
-def _check(ask: Ask) -> None:
-    """Raises: PoolClosed, UsageError if the request can never be granted (any more)."""
-    for level in ask.levels:
-        if level.closed:
-            raise level.closed_error()
-    ask.check_possible()
+    def soil(self, count: int) -> None:
+        """`count` clean pages hold what is stored nowhere else."""
+        with self.zone._step:
+            assert count <= self.clean, "more is dirty than was charged"
+            self.clean -= count
+            self.dirty += count
 
+    def wash(self, count: int) -> None:
+        """`count` dirty pages were written back, or what they held is wanted no more."""
+        with self.zone._step:
+            assert count <= self.dirty, "more was written back than was dirty"
+            self.dirty -= count
+            self.clean += count
 
-def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
-    """Ask the reclaimer of the level that has too little; True if that was enough."""
-    if not (mask & _MAY_WAIT and mask & _FS) or scope & _NORECLAIM:
-        return False
-    for _ in range(ROUNDS):
-        short = ask.short
-        if ask.granted or short is None or short.reclaim is None:
-            break
-        ask.asked = short
-        units = max(units for account, units in ask.parts if short in account.levels())
-        freed = yield from offload(short.reclaim, units, scope=scope | _NORECLAIM)
-        if ask.ticket is None and not ask.granted:
-            meeting.take_now(ask)
-        if not freed:
-            break
-    return ask.granted
+    def close(self) -> None:
+        """Leave the zone with nothing charged."""
+        zone = self.zone
+        zone.settle()
+        with zone._step:
+            assert self.clean == self.dirty == 0, f"{self} closed with pages charged"
+            zone._charges = tuple(other for other in zone._charges if other is not self)
 
-
-def _wait(
-    meeting: Meeting, ask: Ask, mask: int, scope: int, who: str, timeout_s: float | None
-) -> Plan[None]:
-    start_s = yield from now()
-    ticket = Ticket(who)
-    meeting.join(ask, ticket)
-    try:
-        while True:
-            left_s = None
-            if timeout_s is not None:
-                left_s = max(0.0, start_s + timeout_s - (yield from now()))
-            woken = yield from park(ticket, left_s)
-            if ask.granted:
-                return
-            if not woken:
-                if meeting.leave(ask):
-                    return
-                raise _timeout(ask, (yield from now()) - start_s)
-            _check(ask)
-            ticket = Ticket(who)
-            if not meeting.renew(ask, ticket):
-                return  # granted since we looked
-            yield from _reclaim(meeting, ask, mask, scope)
-            for account, _ in ask.parts:
-                meeting.look(account)
-    finally:
-        for account, _ in ask.parts:
-            account.waited(start_s)
-
-
-def _timeout(ask: Ask, waited_s: float) -> PoolTimeout:
-    account, units = ask.parts[0]
-    if ask.short is not None:
-        account = ask.short
-    account.timeouts += 1
-    return PoolTimeout(
-        f"budget {account.name!r}: waited {waited_s:.3f} s for {account.show(units)}; "
-        f"{account.show(account.used)} of {account.show(account.capacity)} out, "
-        f"{account.waiters} others waiting; {account.say_holders()}",
-        pool=account.name,
-        waited_s=waited_s,
-        holders=account.holders(),
-    )
-
-
-def _tell_of_end(parts: tuple[Part, ...], who: str) -> None:
-    for account, units in parts:
-        account.tell("give_up", units, owner=who)
+    def __repr__(self) -> str:
+        return f"<Charge {self.name!r}: {self.clean} clean, {self.dirty} dirty pages>"

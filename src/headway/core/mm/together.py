@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from headway.core.mm.budget import Budget
-from headway.core.mm.charge import charge
+from headway.core.mm.charging import charge
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.unit_lease import UnitLease
 from headway.core.plan import Plan

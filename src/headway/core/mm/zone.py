@@ -1,10 +1,11 @@
 """Who may have pages of a fixed total: watermarks, and floors that others cannot eat into.
 
 It does not wait and does not reclaim: a request that is not allowed gets None, and whoever asked
-decides what to do (a mempool uses its reserve, then parks). It holds no memory: runs are numbers.
+decides what to do (`headway.core.mm.slowpath` makes room). It holds no memory: runs are numbers.
 
-Every user has a *share*: runs of one order, and a floor of so many of them. What counts is
-``claims = sum of max(held, floor)``; what nobody has a claim to is open to all, down to the mark
+Every user has a *share*: runs of one order, and a floor of so many of them; caches have *charges*
+(`headway.core.mm.charge`), pages of no particular place. What counts is ``claims = sum of max(held,
+floor) + charges``; what nobody has a claim to is open to all, down to the mark
 (`low` for a light try, `min` or what the mask may dip to for a heavy one). Below its floor a share
 always gets a run. Floors are admitted only while their sum leaves `min`; MEMALLOC ignores the
 marks, never a floor.
@@ -26,11 +27,11 @@ Source: Linux ``mm/page_alloc.c`` (6.12) for marks and per-cpu lists; the floors
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
+from headway.core.mm.room import Room, ZoneStats
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
 from headway.core.units import format_size
@@ -38,30 +39,15 @@ from headway.errors import NoMemory, PoolBusy, PoolClosed, UsageError
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class ZoneStats:
-    """A snapshot. Units: pages, except the two counts of refused tries."""
-
-    name: str
-    page_count: int
-    held_pages: int
-    floor_pages: int  # kept free for shares that are below their floor
-    watermarks: Watermarks
-    share_count: int
-    light_refusals: int
-    heavy_refusals: int
-
-
-@final
-class Zone:
+class Zone(Room):
     """`page_count` pages, shared by users with floors. Thread-safe; nothing here waits for memory.
 
     `_pages` and `_shares` change only under `_guard`; the refusals are statistics.
     """
 
     __slots__ = (
-        "_guard", "_hungry", "_pages", "_shares", "heavy_refusals", "light_refusals",
-        "marks", "name", "page_bytes", "page_count",
+        "_pages", "_shares", "heavy_refusals", "light_refusals", "marks", "name", "page_bytes",
+        "page_count",
     )  # fmt: skip
 
     def __init__(
@@ -81,10 +67,9 @@ class Zone:
         self.marks = marks
         self.light_refusals = 0
         self.heavy_refusals = 0
-        self._guard = runtime.guard()
+        super().__init__(runtime, page_count)
         self._pages = PageAllocator(page_count)
         self._shares: tuple[Share, ...] = ()
-        self._hungry = False  # some share with an `on_room` was refused since the last free
 
     def share(self, order: int, floor_count: int = 0, name: str = "share") -> Share:
         """Admit a user of runs of 2**order pages that can always have `floor_count` of them.
@@ -93,16 +78,19 @@ class Zone:
         floor fits, but not beside what others hold just now.
         """
         share = Share(self, order, floor_count, name)
-        with self._guard:
+        with self._step:
             shares = (*self._shares, share)
             self._check_possible(share, shares)
             self._merge()
-            if floor_count and not self._pages.can_serve(_unfilled(shares)):
+            if floor_count and (
+                self._room(shares) < 0 or not self._pages.can_serve(_unfilled(shares))
+            ):
                 raise NoMemory(
                     f"zone {self.name!r}: a floor of {floor_count} x {self._size(1 << order)} for "
                     f"{name!r} fits only when others give back: "
-                    f"{self._size(self._pages.free_pages)} of {self._size(self.page_count)} are "
-                    "free; ask for floors before the zone is in use"
+                    f"{self._size(self._pages.free_pages + self._open - self.page_count)} of "
+                    f"{self._size(self.page_count)} are free; ask for floors before the zone is "
+                    "in use"
                 )
             self._shares = shares
         return share
@@ -142,8 +130,8 @@ class Zone:
     def _grant(self, share: Share, mark: int) -> PageRun | None:
         """A run for `share`, if inside its floor, or if `mark` of what is unclaimed is left."""
         order = share.order
-        room = self.page_count
-        for other in self._shares:
+        room = self._open
+        for other in self._shares:  # `_room`, written out: this is the fast path
             held = len(other._out)
             floor = other.floor_count
             room -= (held if held > floor else floor) << other.order
@@ -165,6 +153,12 @@ class Zone:
             return None
         return run
 
+    def _room(self, shares: tuple[Share, ...]) -> int:
+        """What nobody has a claim to. Units: pages."""
+        return self._open - sum(
+            max(len(share._out), share.floor_count) << share.order for share in shares
+        )
+
     def _merge(self) -> None:
         """Give every share's stock back to the allocator, which merges it."""
         for share in self._shares:
@@ -173,7 +167,7 @@ class Zone:
                 self._pages.free(stock.pop())
 
     def _leave(self, share: Share) -> None:
-        with self._guard:
+        with self._step:
             if share._out:
                 raise PoolBusy(
                     f"share {share.name!r} of zone {self.name!r} closed with {len(share._out)} "
@@ -188,24 +182,30 @@ class Zone:
 
     def _take_back(self, share: Share) -> None:
         """Collect a run whose `free` was overtaken by its share's close."""
-        with self._guard:
+        with self._step:
             while share._stock:
                 self._pages.free(share._stock.pop())
 
     # -- outside the guard ---------------------------------------------------------------------
 
-    def _tell_room(self) -> None:
-        """Tell each share that was refused that it may ask again."""
-        if not self._hungry:
-            return
-        self._hungry = False
+    def _tell_shares(self) -> None:
         for share in self._shares:
             if share._refused and share.on_room is not None:
                 share._refused = False
                 share.on_room()
 
+    def room(self) -> int:
+        """What is open to everybody just now, before any mark. Units: pages."""
+        if self._returned:
+            self.settle()
+        with self._step:
+            return self._room(self._shares)
+
     def stats(self) -> ZoneStats:
-        with self._guard:
+        self.settle()
+        with self._step:
+            clean = sum(charge.clean for charge in self._charges)
+            dirty = sum(charge.dirty for charge in self._charges)
             floors = sum(count << order for order, count in _unfilled(self._shares).items())
             held = sum(len(share._out) << share.order for share in self._shares)
             count = len(self._shares)
@@ -213,6 +213,8 @@ class Zone:
             self.name,
             self.page_count,
             held,
+            clean,
+            dirty,
             floors,
             self.marks,
             count,
@@ -224,12 +226,14 @@ class Zone:
         stats = self.stats()
         return (
             f"<Zone {self.name!r}: {stats.held_pages} of {self.page_count} pages held, "
+            f"{stats.clean_pages} clean, {stats.dirty_pages} dirty, "
             f"{stats.floor_pages} kept for floors, {stats.share_count} shares>"
         )
 
     def check_invariants(self) -> None:
         """All pages are held, in a stock, or free; and all floors can be filled at once."""
-        with self._guard:
+        self.settle()
+        with self._step:
             in_use = self.page_count - self._pages.free_pages
             ours = sum(
                 (len(share._out) + len(share._stock)) << share.order for share in self._shares
@@ -238,6 +242,10 @@ class Zone:
             self._merge()
             self._pages.check_invariants()
             assert self._pages.can_serve(_unfilled(self._shares)), "a floor was eaten into"
+            charged = sum(charge.clean + charge.dirty for charge in self._charges)
+            assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
+            assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
+            assert self._room(self._shares) >= 0, "more is claimed than there is"
 
 
 @final
@@ -278,11 +286,13 @@ class Share:
             if self.closed:
                 return None
             run = zone._grant(self, zone.marks.low)
-            if run is None:
-                zone.light_refusals += 1
-            else:
+            if run is not None:
                 self._out[run.first] = run
-        return run
+                return run
+            zone.light_refusals += 1
+        if zone._returned:
+            zone.settle()
+        return None
 
     def alloc(self, gfp: Gfp) -> PageRun | None:
         """The heavy try: a run if that leaves what the mask may not dip below; else None.
@@ -300,9 +310,30 @@ class Share:
             if run is None and self.on_room is not None:
                 self._refused = zone._hungry = True
                 run = zone._grant(self, mark)
-            if run is None:
-                zone.heavy_refusals += 1
-            else:
+            if run is not None:
+                self._out[run.first] = run
+                return run
+            zone.heavy_refusals += 1
+        if zone._returned:
+            zone.settle()
+        return None
+
+    @property
+    def page_count(self) -> int:
+        """Pages of one run."""
+        return 1 << self.order
+
+    def take(self, mark: int) -> PageRun | None:
+        """One try, of many that a slow path makes: a run if that leaves `mark`.
+
+        Waits: never. Raises: PoolClosed.
+        """
+        zone = self.zone
+        with zone._step:
+            if self.closed:
+                raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
+            run = zone._grant(self, mark)
+            if run is not None:
                 self._out[run.first] = run
         return run
 

@@ -1,0 +1,145 @@
+"""`headway serve [NAME=]DEVICE...`: an NBD server in a hard memory limit."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headway.cli.app import FLAG, Debug, Interrupted, Json
+from headway.cli.console import bytes_text, print_json
+from headway.errors import UsageError
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from headway.edge.sockets import Listener
+    from headway.server import Server, ServeReport
+
+_Devices = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]DEVICE...",
+        help="What to serve: a path, memory:SIZE, zero:SIZE; without a name it is the default export.",
+    ),
+]
+_Places = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE",
+        help="unix:PATH or tcp:[HOST]:PORT (no host: loopback). May be repeated.",
+    ),
+]
+
+
+def command(
+    devices: _Devices,
+    listen: _Places = None,
+    stdio: Annotated[
+        bool,
+        typer.Option("--stdio", metavar=FLAG, help="Serve the client on standard input, then end."),
+    ] = False,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
+    ] = "64MiB",
+    read_only: Annotated[
+        bool, typer.Option("--read-only", metavar=FLAG, help="Let no client change anything.")
+    ] = False,
+    tls: Annotated[
+        str,
+        typer.Option(metavar="off|on|require", help="Whether clients may, or have to, use TLS."),
+    ] = "off",
+    tls_certificates: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Serve devices to NBD clients: nbdcopy, qemu, the kernel, any other.
+
+    It ends on a signal: what clients have asked for is answered first, for at most four seconds.
+    Under a supervisor that passes sockets on (LISTEN_FDS) it serves those.
+    """
+    from headway.edge import sockets
+
+    places = listen or []
+    if stdio and places:
+        raise UsageError("--stdio serves one client on standard input: leave --listen out")
+    connection = sockets.standard_input() if stdio else None
+    listeners = [] if stdio else sockets.activated()
+    if not (stdio or places or listeners):
+        raise UsageError(
+            "no place to listen: add --listen unix:PATH or --listen tcp::10809, or use --stdio"
+        )
+    options = {
+        "memory": memory,
+        "read_only": read_only,
+        "tls": tls,
+        "tls_certificates": tls_certificates,
+    }
+    report = _serve(_made(devices, places, listeners, options), connection)
+    if json:
+        print_json(report)
+    elif not stdio:
+        _say(
+            f"served {report.requests} requests on {report.connections} connections, at most "
+            f"{bytes_text(report.memory_peak)} of {bytes_text(report.memory_limit)} in use"
+        )
+
+
+def _made(
+    devices: list[str],
+    places: list[str],
+    listeners: list[Listener],
+    options: dict[str, Any],
+) -> Server:
+    """A server that has everything it needs; if something cannot be had, nothing is left."""
+    from headway.edge import sockets
+    from headway.edge.serving.secure import exposed_key
+    from headway.server import Server, open_exports
+
+    try:
+        for place in places:
+            listeners.append(sockets.listen(place))
+        exports = open_exports(devices, read_only=options["read_only"])
+        server = Server(exports, **options)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    if options["tls_certificates"] and (key := exposed_key(options["tls_certificates"])):
+        _say(f"warning: {key} can be read by others: chmod 600 it")
+    for listener in listeners:
+        server.add_listener(listener)
+        if listener.exposed and options["tls"] != "require":
+            _say(
+                f"warning: {listener.shown} can be reached from other machines, and nothing "
+                "has to be encrypted: use --tls require, or a Unix socket or loopback"
+            )
+    return server
+
+
+def _serve(server: Server, connection: socket | None) -> ServeReport:
+    """Serve until a signal comes, or the one client has gone."""
+    import gc
+
+    if connection is not None:
+        server.add_connection(connection)
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
+    try:
+        server.start()
+        for uri in server.uris:
+            _say(f"serving {uri}")
+        server.wait()
+    except (KeyboardInterrupt, Interrupted):
+        pass  # the ordinary end of a server
+    finally:
+        report = server.stop()
+    return report
+
+
+def _say(text: str) -> None:
+    print(f"headway: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,247 @@
+"""When dirty objects of a cache are written back, by whom, and in which order.
+
+It does not know how they are written (a callback does; a swap device later) and does not evict
+(`headway.core.mm.cache` does). The oldest go first. A background plan writes what has been dirty for
+30 seconds, or as soon as a tenth of the zone is dirty; above a fifth, whoever dirties writes back
+himself before he may go on, so a fast producer is slowed to the speed of the writing. Reclaim that
+may do I/O writes too, when it finds nothing clean.
+
+Two writes of one key never overlap, so an old value cannot land on a new one. What fails to be
+written stays dirty, and stays charged: data is lost only by being overwritten or deleted.
+
+Bound: the dirty part of a zone is a fifth of it, plus one object for each thread that dirties.
+
+Source: Linux ``mm/page-writeback.c`` (6.12): 30 s of expiry, 10% and 20%. Departure: no estimate of
+bandwidth; who is over the limit does the work instead of sleeping for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeAlias, TypeVar, final
+
+from headway.core.mm.charge import Charge
+from headway.core.mm.sieve import Entry
+from headway.core.plan import Guard, Plan, Runtime, Ticket, now, offload, park, spawn
+from headway.errors import UsageError
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+WriteBack: TypeAlias = Callable[[K, V], object]
+EXPIRE_S: Final = 30.0
+RETRY_S: Final = 1.0  # after a failed write, and at most for another's to end
+BACKGROUND: Final = 10  # a tenth of the zone
+LIMIT: Final = 5  # a fifth
+
+
+@final
+class Dirtied(Generic[K, V]):
+    """The dirty entries of one cache, oldest first. All changes under the cache's guard."""
+
+    __slots__ = (
+        "_charge", "_done", "_guard", "_idle", "_order", "_runtime", "_stopping", "_write",
+        "_writing", "bytes", "errors", "pages", "running", "written",
+    )  # fmt: skip
+
+    def __init__(
+        self, guard: Guard, charge: Charge, runtime: Runtime, write_back: WriteBack[K, V] | None
+    ) -> None:
+        self._guard = guard
+        self._charge = charge
+        self._runtime = runtime
+        self._write = write_back
+        self._order: dict[Entry[K, V], None] = {}
+        self._writing: dict[K, Entry[K, V]] = {}
+        self._done: list[Ticket] = []  # whoever waits for a write to end
+        self._idle: Ticket | None = None
+        self._stopping = False
+        self.bytes = 0
+        self.pages = 0  # counted as dirty in the zone
+        self.running = False  # the background plan
+        self.written = self.errors = 0  # statistics
+
+    def check(self, name: str) -> None:
+        """Raises: UsageError if nothing can be written back."""
+        if self._write is None:
+            raise UsageError(
+                f"cache {name!r}: a dirty value was put into it, but it cannot be written back; give "
+                "the cache a write_back="
+            )
+
+    # -- under the guard -----------------------------------------------------------------------------
+
+    def add(self, entry: Entry[K, V], now_s: float) -> None:
+        entry.dirty, entry.dirtied_s = True, now_s
+        self._order[entry] = None
+        self._count(entry.cost)
+
+    def remove(self, entry: Entry[K, V]) -> None:
+        """It is clean, or gone."""
+        if entry.dirty:
+            entry.dirty = False
+            del self._order[entry]
+            self._count(-entry.cost)
+
+    def _count(self, change: int) -> None:
+        self.bytes += change
+        pages = -(-self.bytes // self._charge.zone.page_bytes)
+        if pages > self.pages:
+            self._charge.soil(pages - self.pages)
+        elif pages < self.pages:
+            self._charge.wash(self.pages - pages)
+        self.pages = pages
+
+    def _pick(self) -> Entry[K, V] | None:
+        """The oldest that nobody writes, and no older value of whose key is being written."""
+        for entry in self._order:
+            if entry.key not in self._writing:
+                return entry
+        return None
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def _write_entry(self, entry: Entry[K, V], scope: int) -> Plan[None]:
+        """Write one; `entry` was put into `_writing` by the caller, under the guard."""
+        assert self._write is not None
+        written = False
+        try:
+            yield from offload(self._write, entry.key, entry.value, scope=scope)
+            written = True
+        finally:
+            with self._guard:
+                del self._writing[entry.key]
+                if written:
+                    self.written += 1
+                    self.remove(entry)
+                else:
+                    self.errors += 1
+                done, self._done = self._done, []
+            for ticket in done:
+                ticket.wake()
+
+    def _write_oldest(self, scope: int) -> Plan[bool]:
+        """Write the oldest, or wait for a write of another's to end; False if nothing is dirty.
+
+        Raises: what the write raised.
+        """
+        ticket = Ticket("end of a write")
+        with self._guard:
+            if not self._order and not self._writing:
+                return False
+            entry = self._pick()
+            if entry is None:
+                self._done.append(ticket)
+            else:
+                self._writing[entry.key] = entry
+        if entry is None:
+            yield from park(ticket, RETRY_S)
+        else:
+            yield from self._write_entry(entry, scope)
+        return True
+
+    def write_all(self, scope: int) -> Plan[None]:
+        """Until nothing is dirty. Raises: what a write raised."""
+        while (yield from self._write_oldest(scope)):
+            pass
+
+    def write_some(self, scope: int, pages: int) -> Plan[bool]:
+        """For reclaim: so many pages' worth; False if none could be written."""
+        least = self.pages - pages
+        done = False
+        while self._order and self.pages > least:
+            try:
+                yield from self._write_oldest(scope)
+                done = True
+            except Exception as error:
+                self._complain(error)
+                return done
+        return done
+
+    def throttle(self, entry: Entry[K, V], kept: bool, scope: int) -> Plan[None]:
+        """After a dirty put: write through what was not kept; pay for being over the limit."""
+        if not kept:
+            yield from self._write_through(entry, scope)
+            return
+        while self._is_over(LIMIT):
+            if not (yield from self._write_oldest(scope)):
+                break  # it is others who are dirty
+        with self._guard:
+            begin = not self.running and not self._stopping and bool(self._order)
+            self.running = self.running or begin
+            idle = None
+            if self._is_over(BACKGROUND):
+                idle, self._idle = self._idle, None
+        if begin:
+            try:
+                yield from spawn(self._background(), f"write-back of {self._charge.name}")
+            except BaseException:
+                self.running = False
+                raise
+        elif idle is not None:
+            idle.wake()
+
+    def _write_through(self, entry: Entry[K, V], scope: int) -> Plan[None]:
+        while True:
+            ticket = Ticket("end of a write")
+            with self._guard:
+                free = entry.key not in self._writing
+                if free:
+                    self._writing[entry.key] = entry
+                else:
+                    self._done.append(ticket)
+            if free:
+                yield from self._write_entry(entry, scope)
+                return
+            yield from park(ticket, RETRY_S)
+
+    def _is_over(self, part: int) -> bool:
+        zone = self._charge.zone
+        return sum(charge.dirty for charge in zone._charges) > zone.page_count // part
+
+    # -- in the background ---------------------------------------------------------------------------
+
+    def _background(self) -> Plan[None]:
+        ended = False
+        try:
+            while True:
+                idle = Ticket(f"dirty data of {self._charge.name}")
+                with self._guard:
+                    entry = next(iter(self._order), None)
+                    if entry is None or self._stopping:
+                        self.running = False
+                        ended = True
+                        return
+                    self._idle = idle
+                left_s = entry.dirtied_s + EXPIRE_S - (yield from now())
+                if left_s > 0 and not self._is_over(BACKGROUND):
+                    yield from park(idle, left_s)
+                    continue
+                try:
+                    yield from self._write_oldest(0)
+                except Exception as error:
+                    self._complain(error)
+                    yield from park(idle, RETRY_S)
+        finally:
+            if not ended:  # cancelled, or its loop was closed
+                self.running = False
+
+    def stop(self) -> None:
+        """End the background plan. Waits: never."""
+        with self._guard:
+            self._stopping = True
+            idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.wake()
+
+    def _complain(self, error: Exception) -> None:
+        self._runtime.report(
+            f"cache {self._charge.name!r}: writing back raised {type(error).__name__}: {error}; "
+            "it stays dirty and is tried again",
+            once=True,
+        )
+
+    def check_invariants(self) -> None:
+        assert self.bytes == sum(entry.cost for entry in self._order)
+        assert all(entry.dirty and entry.linked for entry in self._order)
+        assert self.pages == -(-self.bytes // self._charge.zone.page_bytes) == self._charge.dirty

@@ -1,0 +1,68 @@
+"""Code that reclaims, under check: what runs in the background is a task like others."""
+
+from __future__ import annotations
+
+import pytest
+
+import headway as hw
+from headway import aio
+from headway.checker.target import check
+from headway.core.mm.shrinker import ScanControl
+from headway.runtimes.scopes import made_for
+
+
+def cache_beside_a_pool() -> None:
+    zone = hw.Zone("128KiB", min_free="16KiB", huge=False)
+    cache = hw.ShrinkableCache[object, bytes](zone, cost=len)
+    for key in range(20):
+        cache[key] = bytes(5000)
+    pool: hw.Mempool[memoryview] = hw.Mempool(zone.buffers("32KiB"), min_count=1, name="frames")
+
+    def user() -> None:
+        with pool.lease():
+            cache["x"] = bytes(9000)
+        cache.check_invariants()
+
+    async def other() -> None:
+        async with aio.Mempool[memoryview](pool).lease():
+            await aio.ShrinkableCache(cache).put("y", bytes(9000))
+
+    hw.spawn(user)
+    hw.spawn(other)
+
+
+def shrinker_that_allocates() -> None:
+    """It takes from a pool of its own while it frees: in the background as well as for a request."""
+    zone = hw.Zone("128KiB", min_free="32KiB", huge=False)
+    buffers = zone.buffers("4KiB")
+    bios = hw.Mempool.of(range(1), name="bios")
+    cached = [buffers.alloc() for _ in range(24)]
+
+    class Writes:
+        def count_objects(self, control: ScanControl) -> int:
+            return len(cached)
+
+        def scan_objects(self, control: ScanControl) -> int:
+            with bios.lease():
+                buffers.free(cached.pop())
+            control.scanned = 1
+            return 1
+
+    def user() -> None:
+        view = buffers.alloc()
+        assert view is not None
+        buffers.free(view)
+
+    zone.register_shrinker(Writes(), batch=1)
+    hw.spawn(user)
+    hw.spawn(user)
+
+
+@pytest.mark.parametrize("program", [cache_beside_a_pool, shrinker_that_allocates])
+@pytest.mark.parametrize("threads", [False, True])
+def test_no_schedule_ends_badly(program: object, threads: bool) -> None:
+    report = check(
+        program,  # type: ignore[arg-type]
+        ambient=made_for, max_schedules=60, seed=1, sizes=False, threads=threads,
+    )  # fmt: skip
+    assert report.verdict == "ok", report.reason
