@@ -167,10 +167,10 @@ def _folded(stripes: bytes | bytearray, size: int, algorithm: str) -> bytes:
 
 
 def _diffused(block: bytes, algorithm: str) -> bytes:
-    new = hashlib.new
-    step = new(algorithm).digest_size
+    make = getattr(hashlib, algorithm)  # twice as quick as `hashlib.new`, and there are thousands
+    step = make().digest_size
     parts = []
     for number, start in enumerate(range(0, len(block), step)):
         part = block[start : start + step]
-        parts.append(new(algorithm, number.to_bytes(4) + part).digest()[: len(part)])
+        parts.append(make(number.to_bytes(4) + part).digest()[: len(part)])
     return b"".join(parts)
