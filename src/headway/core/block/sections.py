@@ -6,8 +6,9 @@ flushed (this also makes what was put in place before durable, so the other slot
 section), and then tags and data go to their places. Whatever happens in between, a block and its tag
 are both old, or both new, or in a whole section that is put in place again at the next start.
 
-A block is read from memory until it is in its place. `epoch` counts sections put in place: whoever reads a
-block, then its tag, then looks into memory, knows by it that they may have changed between. After a failure of the device nothing more is written, and every flush tells it.
+A block is read from memory until it is in its place. `epoch` counts sections put in place: whoever reads
+a block, then its tag, then looks into memory, knows by it that they may have changed between. After a
+failure of the device nothing more is written, and every flush tells it.
 Bound: two buffers of one section, taken for good; 1 bio, and 1 block for tags.
 
 Source: Linux ``drivers/md/dm-integrity.c`` (6.12), in small: there sections are many.

@@ -113,7 +113,6 @@ class Integrity(Layer):
             raise error
 
     def start(self) -> Plan[None]:
-        """Put in place what the journal holds, or write a new format."""
         return self.sections.start(self._create)
 
     def close(self) -> Plan[None]:
