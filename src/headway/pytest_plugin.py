@@ -4,6 +4,8 @@ It decides nothing about schedules (`headway.checker` does). A marked test makes
 ``hw.spawn``; it fails with the shortest schedule that ends badly, and the line that repeats it. The marker takes
 `max_schedules` (the budget, 2,000), `seed`, `cancels`, and `complete`: True fails the test too if
 the budget was not enough to see all. Fixtures are given as to any test, but made once for all schedules.
+
+``pytest --headway-watch`` is `headway.watch.pytest_watch`, loaded if asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +23,29 @@ MAX_SCHEDULES = 2000
 _KNOWN = ("max_schedules", "seed", "cancels", "complete")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("headway", "headway watch")
+    group.addoption(
+        "--headway-watch",
+        action="store_true",
+        help="watch the pools; fail where a new risk appears",
+    )
+    group.addoption(
+        "--headway-watch-level", choices=("note", "warning", "risk"), default="warning",
+        help="how grave a finding must be to fail its test (warning)",
+    )  # fmt: skip
+    group.addoption(
+        "--headway-watch-baseline",
+        metavar="FILE",
+        help="findings that are known, as headway watch writes them",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--headway-watch"):
+        from headway.watch.pytest_watch import register
+
+        register(config)
     config.addinivalue_line(
         "markers",
         "headway(max_schedules=2000, seed=None, cancels=0, complete=False): run the test under every schedule of "

@@ -196,7 +196,7 @@ def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
 
     def pytests(*more):
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "headway.watch.pytest_watch", "-p", "no:cacheprovider",
+            [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
              "-q", *more, "test_app.py"],
             cwd=tmp_path, capture_output=True, text=True, timeout=120,
             env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},

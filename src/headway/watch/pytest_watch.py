@@ -1,7 +1,7 @@
 """pytest --headway-watch: a test fails in which a new risk appears; the run ends with the report.
 
 It decides which findings are new: those whose key has not been seen in the run, nor is in the baseline.
-pytest loads it by its entry point, before the program's modules make their pools.
+`headway.pytest_plugin` has the options, and loads it before the program's modules make their pools.
 """
 
 from __future__ import annotations
@@ -14,30 +14,11 @@ import pytest
 from headway import watch
 from headway.errors import UsageError
 from headway.watch import report as reports
-from headway.watch.finding import SEVERITIES, text
+from headway.watch.finding import text
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("headway", "headway watch")
-    group.addoption(
-        "--headway-watch",
-        action="store_true",
-        help="watch the pools; fail where a new risk appears",
-    )
-    group.addoption(
-        "--headway-watch-level", choices=SEVERITIES, default="warning",
-        help="how grave a finding must be to fail its test (warning)",
-    )  # fmt: skip
-    group.addoption(
-        "--headway-watch-baseline",
-        metavar="FILE",
-        help="findings that are known, as headway watch writes them",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("--headway-watch"):
-        return
+def register(config: pytest.Config) -> None:
+    """Switch it on for this run."""
     baseline = config.getoption("--headway-watch-baseline")
     try:
         known = () if baseline is None else reports.load_baseline(baseline)
