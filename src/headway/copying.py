@@ -200,6 +200,7 @@ class _Job:
             writable=True,
             in_flight=in_flight,
             starve=starve,
+            create=True,
             apart_from=self._apart,
         ) as stacked:
             if stacked.size < self._source.size:

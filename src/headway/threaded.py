@@ -27,6 +27,7 @@ from headway.core.plan import Runtime
 from headway.edge import opening, process
 from headway.edge import zone as edge
 from headway.edge.quick import quick_of
+from headway.edge.crypto import Crypto
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient, noio
 from headway.runtimes.threads import THREADS
@@ -178,6 +179,7 @@ def open_stack(
     in_flight: int = 16,
     starve: bool = False,
     prompt: bool = False,
+    create: bool = False,
     apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
@@ -193,10 +195,12 @@ def open_stack(
     ...     device.size
     1044480
 
+    With `create` layers that have a format of their own (crypt) write it anew, whatever was there; else
+    they open what they find.
+
     No device may be in it twice, or be one of `apart_from`.
 
-    Raises: UsageError if something named is no device or no layer, or is in use here already; NoMemory if a reserve
-    cannot be filled; BlockError if a device cannot be opened.
+    Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
     opened = _Opened(memory, writable, prompt, apart_from)
     try:
@@ -204,14 +208,17 @@ def open_stack(
             bottom = opened.open(device)
         else:
             bottom = opened.layer(device)
+        runtime = runtime or ambient() or THREADS
         stack = Stack(
-            runtime or ambient() or THREADS,
+            runtime,
             bottom,
             layers,
             in_flight=in_flight,
             memory=None if memory is None else opened.buffers,
             opener=opened.open,
+            crypto=Crypto(runtime.report),
             starve=starve,
+            create=create,
         )
         try:
             stack.runtime.run(stack.start())

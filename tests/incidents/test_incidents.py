@@ -14,22 +14,6 @@ RUNS = [
     for fix in (None, *(its.name for its in incident.fixes))
 ]
 
-
-#: Remedies that were proposed and do not help: that is what the incident is about.
-NO_HELP = {
-    ("E-000", "pfmemalloc"),
-    ("E-000b", "pfmemalloc"),
-    ("E-000b", "no-merge-bio"),
-    *(
-        ("E-000c", name)
-        for name in (
-            "constructor", "no-merge-bio", "no-merge-sense", "no-merge-both", "watermark",
-            "pfmemalloc",
-        )
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(("name", "fix"), RUNS)
 def test_an_incident_ends_as_documented(name: str, fix: str | None) -> None:
     incident = find(name, fix)

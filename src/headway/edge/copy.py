@@ -70,8 +70,14 @@ def transfer(
     after their piece, and is raised when all frames are home.
     """
 
+    grain = _grain(target)
+
     def write(frame: memoryview, piece: Piece) -> None:
-        with frame[: piece.length] as view:
+        length = piece.length
+        whole = -(-length // grain) * grain
+        if whole > length:  # the source's end
+            frame[length:whole] = bytes(whole - length)
+        with frame[:whole] as view:
             target.pwrite(view, piece.offset)
 
     return _Run(
@@ -132,12 +138,14 @@ def compare(
     A frame's two halves take the two sides: waiting for a second frame with one in hand could hang.
     """
     half = request_size // 2
+    theirs = _reader(target)
 
     def both(frame: memoryview, piece: Piece) -> None:
         length = piece.length
+        with frame[half:] as rest:
+            theirs(rest, piece)
         with frame[:length] as one, frame[half : half + length] as other:
             source.pread_into(one, piece.offset)
-            target.pread_into(other, piece.offset)
             if not _equal(one, other):
                 raise BlockError(
                     errno.EIO,
@@ -162,11 +170,18 @@ def compare(
 
 
 def _reader(device: Device) -> Callable[[memoryview, Piece], None]:
+    grain = _grain(device)
+
     def read(frame: memoryview, piece: Piece) -> None:
-        with frame[: piece.length] as view:
+        with frame[: -(-piece.length // grain) * grain] as view:
             device.pread_into(view, piece.offset)
 
     return read
+
+
+def _grain(device: Device) -> int:
+    """Requests to `device` must be whole multiples of it; frames are, so there is room for a rest."""
+    return int(getattr(device, "grain", 1))
 
 
 def _equal(one: memoryview, other: memoryview) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from headway.core.block.bio import READ, Bio
 from headway.core.block.bioset import BioSet
 from headway.core.block.bottom import Bottom
+from headway.core.block.crypto import Secret
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Site
 from headway.core.block.stack import Stack
 from headway.core.block.workqueue import Workqueue
 from headway.core.plan import Call, Offload, Plan
+from headway.edge.crypto import Crypto
 from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError
 from headway.runtimes.simulator import Failure, Kind, Option, Simulator, Task
@@ -71,6 +74,16 @@ class Rig:
         return Bottom(MemoryDevice(size), workers=workers, **options)
 
 
+class Keys(Crypto):
+    """Key files that need no file: the key is made of the name."""
+
+    def __init__(self) -> None:
+        super().__init__(print)
+
+    def key_file(self, path: str) -> Secret:
+        return Secret(hashlib.sha512(path.encode()).digest())
+
+
 class Log(Layer):
     """Passes everything on, and writes down the order."""
 
@@ -110,6 +123,7 @@ def stack_on(rig: Rig, *specs: str, late: bool = True, **options: Any) -> Stack:
         rig.disks.append(rig.disk(late=late))
         return rig.disks[-1]
 
+    options.setdefault("crypto", Keys())
     stack = Stack(rig.simulator, rig.disks[0], specs, opener=opener, **options)
     rig.run(stack.start())
     return stack

@@ -22,7 +22,7 @@ from tests.core.block.rig import BLOCK, Rig, shut, stack_on
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("cheese", "there are bounce, delay"),
+        ("cheese", "there are bounce, crypt"),
         ("", "has no name"),
         ("linear,offset", "NAME,key=value"),
         ("linear,=4", "NAME,key=value"),

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
 from headway.core.block.bioset import BIO_POOL_SIZE, BioSet
+from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.composite import Backend, Callables
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
 from headway.core.mm.pools import BackedMempool
 from headway.core.plan import Runtime
@@ -118,12 +120,14 @@ class Site:
     """What one layer is made with. Everything it gives belongs to that layer alone.
 
     `memory` makes backends of buffers (a zone's, where there is a limit); `opener` opens another device
-    as a layer; `deadline_s` is how long one may take for a request (None: its own default). With `starve`
-    every allocation beyond the reserves fails.
+    as a layer; `crypto` reads key files and makes ciphers; `deadline_s` is how long one may take for a
+    request (None: its own default). With `starve` every allocation beyond the reserves fails. `create`: what
+    has a format of its own writes it anew.
     """
 
     __slots__ = (
-        "_memory", "_opener", "_starve", "deadline_s", "name", "pools", "queues", "runtime", "sets",
+        "_crypto", "_memory", "_opener", "_starve", "create", "deadline_s", "name", "pools", "queues",
+        "runtime", "sets",
     )  # fmt: skip
 
     def __init__(
@@ -133,7 +137,9 @@ class Site:
         *,
         memory: Memory | None = None,
         opener: Opener | None = None,
+        crypto: Crypto | None = None,
         starve: bool = False,
+        create: bool = False,
     ) -> None:
         self.runtime = runtime
         self.name = name
@@ -141,6 +147,8 @@ class Site:
         self._opener = opener
         self._starve = starve
         self.deadline_s: float | None = None
+        self._crypto = crypto
+        self.create = create
         self.sets: list[BioSet] = []
         self.pools: list[Mempool[Any]] = []
         self.queues: list[Workqueue] = []
@@ -177,6 +185,13 @@ class Site:
         self.queues.append(queue)
         return queue
 
+    @property
+    def crypto(self) -> Crypto:
+        """Key files and ciphers. Raises: UsageError where there are none."""
+        if self._crypto is None:
+            raise UsageError(f"layer {self.name}: this stack was given no ciphers (crypto=)")
+        return self._crypto
+
     def open(self, device: str) -> Layer:
         """Another device, as a layer. Raises: UsageError where devices cannot be opened."""
         if self._opener is None:
@@ -201,4 +216,11 @@ class Recipe:
 
 def ordinary_memory(size: int, name: str) -> Backend:
     """Buffers outside any limit."""
-    return Callables(lambda gfp: memoryview(bytearray(size)), lambda buffer: None)
+
+    def make(gfp: Gfp) -> memoryview | None:
+        try:
+            return memoryview(bytearray(size))
+        except MemoryError:
+            return None
+
+    return Callables(make, lambda buffer: None, light=make)

@@ -19,6 +19,7 @@ from typing import Any, final
 from headway.core.block import line
 from headway.core.block.bio import Bio, Op, refused
 from headway.core.block.bioset import BioSet
+from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer, combined, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
@@ -32,7 +33,8 @@ class Stack:
 
     `specs` are texts like ``mirror,leg=b.img``, the outermost last; `layers` are the recipes by name
     (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
-    with `starve` every reserve is at its minimum and every allocation beyond it fails.
+    `crypto` where they get keys and ciphers; with `create` those that have a format of their own write
+    it anew; with `starve` every reserve is at its minimum and every allocation beyond it fails.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
@@ -51,6 +53,8 @@ class Stack:
         opener: Opener | None = None,
         layers: Mapping[str, Recipe] = LAYERS,
         starve: bool = False,
+        crypto: Crypto | None = None,
+        create: bool = False,
     ) -> None:
         self.runtime = runtime
         self.sites: list[Site] = []
@@ -60,7 +64,13 @@ class Stack:
                 name, options = parse(spec)
                 recipe = _recipe(name, layers)
                 site = Site(
-                    runtime, f"{name} {number}", memory=memory, opener=opener, starve=starve
+                    runtime,
+                    f"{name} {number}",
+                    memory=memory,
+                    opener=opener,
+                    crypto=crypto,
+                    starve=starve,
+                    create=create,
                 )
                 self.sites.append(site)
                 top = recipe.make(top, options, site)
@@ -127,14 +137,22 @@ class Stack:
     # -- its life ----------------------------------------------------------------------------------
 
     def start(self) -> Plan[None]:
-        """Start the work queues and the layers' tasks, the lowest first."""
-        for site in self.sites:
-            for queue in site.queues:
-                yield from queue.start()
-        for layer in each(self.top):
-            plan = layer.start()
-            if plan is not None:
-                yield from plan
+        """Start the work queues and the layers' tasks, the lowest first. If one cannot be started, the
+        queues end again, and what it raised is raised."""
+        started = []
+        try:
+            for site in self.sites:
+                for queue in site.queues:
+                    yield from queue.start()
+                    started.append(queue)
+            for layer in each(self.top):
+                plan = layer.start()
+                if plan is not None:
+                    yield from plan
+        except Exception:
+            for queue in started:
+                yield from queue.close()
+            raise
 
     def close(self) -> Plan[None]:
         """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""

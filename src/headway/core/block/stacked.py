@@ -41,7 +41,8 @@ class StackedDevice:
         self.kind = kind
         self.size = stack.size
         self.capacity: int | None = stack.size
-        self.alignment = stack.limits.alignment
+        # What requests must be multiples of; a device of the edge only wishes it.
+        self.grain = self.alignment = stack.limits.alignment
         self.starts_zeroed = all(layer.keeps_zeros for layer in each(stack.top))
         self.memory_bytes = memory_bytes
         self._ending = ending

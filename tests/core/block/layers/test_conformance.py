@@ -11,7 +11,7 @@ import pytest
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Bio, Op
 from headway.core.block.bottom import Bottom
-from headway.core.block.layer import Layer
+from headway.core.block.layer import Layer, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Recipe
@@ -21,17 +21,20 @@ from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError
 from headway.runtimes import tasks
 from headway.runtimes.threads import THREADS
-from tests.core.block.rig import BLOCK, Rig, shut, stack_on
+from tests.core.block.rig import BLOCK, Keys, Rig, shut, stack_on
 
 # Each layer as it passes everything through. A layer of headway that is not here fails the first test.
 SPECS = {
     "bounce": "bounce,buffer=1KiB",
+    "crypt": "crypt,format=plain,key-file=k,sector=512,buffer=1KiB",
     "delay": "delay,seconds=0.001",
     "error": "error,offset=32256,size=512,ops=writes",
     "flaky": "flaky,up=1000000",
+    "integrity": "integrity,create=yes,block=512,section=4",
     "linear": "linear,offset=1KiB",
     "mirror": "mirror,leg=x",
     "stripe": "stripe,with=x,chunk=1KiB",
+    "verity": "verity,hash=x,create=yes,block=512",  # reading it has its own test
 }
 STACK = [
     "linear,offset=512",
@@ -40,7 +43,8 @@ STACK = [
     "bounce,buffer=1536",
     "linear",
 ]
-EACH = [[spec] for spec in SPECS.values()] + [["delay,seconds=0"], STACK]
+CRYPT_STACK = ["linear,offset=1KiB", SPECS["crypt"], "mirror,leg=y", SPECS["crypt"]]
+EACH = [[spec] for spec in SPECS.values()] + [["delay,seconds=0"], STACK, CRYPT_STACK]
 SIZE = 32 * BLOCK  # what every stack here has at least, without the bad spot of `error`
 
 
@@ -66,21 +70,25 @@ class Shut(Layer):
         line.send(bio, self.below[0])
 
 
-def requests(seed: int, count: int = 40) -> list[tuple[Op, int, int, bytes]]:
+def requests(seed: int, grain: int, count: int = 40) -> list[tuple[Op, int, int, bytes]]:
     chance = random.Random(seed)
     made = []
     for _ in range(count):
         op = chance.choice([READ, READ, WRITE, WRITE, WRITE, ZERO, DISCARD, FLUSH])
-        offset = chance.randrange(SIZE)
-        length = 0 if op is FLUSH else chance.randrange(1, min(SIZE - offset, 6 * BLOCK) + 1)
+        offset = chance.randrange(0, SIZE, grain)
+        most = min(SIZE - offset, 6 * BLOCK)
+        length = 0 if op is FLUSH else chance.randrange(grain, most + 1, grain)
         made.append((op, offset, length, chance.randbytes(length) if op is WRITE else b""))
     return made
 
 
-def serve(carry: Callable[[Bio], Plan[Any]], seed: int) -> Plan[bytes]:
+def serve(stack: Stack, opens: Callable[[], bool], seed: int) -> Plan[bytes]:
     """Random requests against a bytearray; what the device holds in the end."""
     model = bytearray(SIZE)
-    for op, offset, length, data in [*requests(seed), (READ, 0, SIZE, b"")]:
+    carry = two_doors(stack, opens)
+    if not all(layer.keeps_zeros for layer in each(stack.top)):
+        yield from carry(Bio(ZERO, 0, length=SIZE))
+    for op, offset, length, data in [*requests(seed, stack.limits.alignment), (READ, 0, SIZE, b"")]:
         view = memoryview(bytearray(data or length)) if op in (READ, WRITE) else None
         bio = Bio(op, offset, view, length=length)
         yield from carry(bio)
@@ -116,7 +124,7 @@ def test_both_doors_give_the_same_bytes(specs: list[str]) -> None:
     for opens in (lambda: True, lambda: False):
         rig = Rig(fine=False)
         stack = stack_on(rig, *specs)
-        task = rig.simulator.start(serve(two_doors(stack, opens), 1), "user")
+        task = rig.simulator.start(serve(stack, opens, 1), "user")
         rig.run()
         ended.append(task.result)
         shut(rig, stack)
@@ -134,7 +142,7 @@ def test_a_door_that_is_shut_below_leaves_the_bio_as_it_was(specs: list[str], ev
             "shut": Recipe(lambda below, options, site: Shut(below, lambda n: n % every > 0)),
         }
         stack = stack_on(rig, *specs[:depth], "shut", *specs[depth:], late=False, layers=layers)
-        task = rig.simulator.start(serve(two_doors(stack, lambda: True), every), "user")
+        task = rig.simulator.start(serve(stack, lambda: True, every), "user")
         rig.run()
         assert task.done
         shut(rig, stack)
@@ -166,7 +174,9 @@ def test_starved_of_all_memory_every_request_completes(specs: list[str], seed: i
 @pytest.mark.parametrize("seed", range(8))
 def test_io_errors_end_in_clean_errors_and_all_comes_home(specs: list[str], seed: int) -> None:
     rig = Rig(seed, fail=0.2, fine=False)
+    rig.fail = 0.0  # it starts well
     stack = stack_on(rig, *specs, starve=bool(seed % 2))
+    rig.fail = 0.2
     ended: list[str] = []
 
     def user(number: int) -> Plan[None]:
@@ -202,9 +212,10 @@ def test_on_real_drivers(specs: list[str], run: Callable[[Plan[Any]], Any]) -> N
             Bottom(MemoryDevice(2 * SIZE)),
             specs,
             opener=lambda *_: Bottom(MemoryDevice(2 * SIZE)),
+            crypto=Keys(),
         )
         yield from stack.start()
-        yield from serve(two_doors(stack, lambda: False), 2)
+        yield from serve(stack, lambda: False, 2)
         yield from stack.close()
 
     run(main())

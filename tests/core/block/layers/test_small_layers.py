@@ -119,7 +119,7 @@ def test_bounce_shows_the_device_only_its_own_memory() -> None:
     seen: list[memoryview] = []
     real = bottom._write
     bottom._write = lambda view, offset: (seen.append(view), real(view, offset))  # type: ignore[assignment]
-    stack = stack_on(rig, "bounce,buffer=1KiB,reserve=1", bottom=bottom)
+    stack = stack_on(rig, "bounce,buffer=1KiB,reserve=1", bottom=bottom, starve=True)
     data = memoryview(bytearray(b"secret" * 512))
     rig.run(stack.request(WRITE, 0, data, len(data)))
     assert len(seen) == 3 and {view.nbytes for view in seen} == {1024}

@@ -3,7 +3,7 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)
-['bounce', 'delay', 'error', 'flaky', 'linear', 'mirror', 'stripe']
+['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity']
 """
 
 from __future__ import annotations
@@ -11,15 +11,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from headway.core.block.layers import bounce, delay, error, flaky, linear, mirror, stripe
+from headway.core.block.layers import (
+    bounce,
+    crypt,
+    delay,
+    error,
+    flaky,
+    integrity,
+    linear,
+    mirror,
+    stripe,
+    verity,
+)  # fmt: skip
 from headway.core.block.spec import Recipe
 
 LAYERS: Final[Mapping[str, Recipe]] = {
     "bounce": Recipe(bounce.make),
+    "crypt": Recipe(crypt.make, crypt.room),
     "delay": Recipe(delay.make),
     "error": Recipe(error.make),
     "flaky": Recipe(flaky.make),
+    "integrity": Recipe(integrity.make, integrity.room),
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
+    "verity": Recipe(verity.make, verity.room),
 }

@@ -1,0 +1,1 @@
+"""The LUKS formats: a volume key in key slots, which passphrases open."""

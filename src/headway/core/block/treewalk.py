@@ -1,0 +1,160 @@
+"""Digests of a hash tree, found from the root down, each block checked before it is believed.
+
+It reads no data; the layer `verity` does. One buffer is enough to go down: the digests that are wanted
+are copied out before the next block is read. What was checked is kept while memory allows: only a
+buffer from beyond the reserve stays, and at most `cache` of them, the oldest going first. Reading ahead
+is skipped when it would need the reserve.
+
+Source: Linux ``drivers/md/dm-verity-target.c`` (6.12), ``verity_prefetch_io``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import final
+
+from headway.core.block.bio import READ
+from headway.core.block.hashtree import Tree, corrupt
+from headway.core.block.layer import Layer
+from headway.core.block.line import NOIO, Line, carry_out
+from headway.core.block.spec import Site
+from headway.core.block.workqueue import Workqueue
+from headway.core.mm.gfp import Gfp
+from headway.core.plan import Plan
+from headway.errors import BlockError
+
+
+@final
+class Walker:
+    """`tree` is on `hashes`, under `root`. What is kept changes under the guard."""
+
+    def __init__(
+        self, tree: Tree, root: bytes, hashes: Layer, site: Site, workers: Workqueue, cache: int
+    ) -> None:
+        self.tree, self.root = tree, root
+        self._hashes, self._levels = hashes, tree.levels()
+        self._guard = site.runtime.guard()
+        self._pool = site.pool("hash blocks", site.buffers(tree.hash_size), 1)
+        self._bios = site.bios("hash reads")
+        self._workers = workers
+        self._kept: dict[tuple[int, int], memoryview] = {}  # by level and number, the oldest first
+        self._most = cache
+        self.corrupt = self.ahead = 0
+
+    def leaves(self, offset: int, end: int) -> list[tuple[int, int, int]]:
+        """Each block of level 0 that a range needs: its number, the first digest in it, how many."""
+        tree, found = self.tree, []
+        first, end = offset // tree.data_size, end // tree.data_size
+        while first < end:
+            leaf, slot = divmod(first, tree.per_block)
+            count = min(end - first, tree.per_block - slot)
+            found.append((leaf, slot, count))
+            first += count
+        return found
+
+    def known(self, offset: int, end: int) -> list[bytes] | None:
+        """The digests of all blocks of a range, if they are at hand."""
+        if not self._levels:
+            return [self.root] * (end > offset)
+        wanted: list[bytes] = []
+        with self._guard:
+            for leaf, first, count in self.leaves(offset, end):
+                block = self._kept.get((0, leaf))
+                if block is None:
+                    return None
+                wanted += self._cut(block, first, count)
+        return wanted
+
+    def _cut(self, block: memoryview, first: int, count: int) -> list[bytes]:
+        step, width = self.tree.step, self.tree.width
+        return [bytes(block[at * step : at * step + width]) for at in range(first, first + count)]
+
+    def walk(
+        self, leaf: int, first: int, count: int, spare: memoryview | None = None
+    ) -> Plan[list[bytes]]:
+        """Digests of a leaf, from the root down. Raises: BlockError. Waits: for a buffer, for I/O."""
+        wanted = [self.root]
+        for level in reversed(range(len(self._levels))):
+            number = leaf // self.tree.per_block**level
+            below = leaf // self.tree.per_block ** (level - 1) if level else 0
+            cut = (first, count) if level == 0 else (below % self.tree.per_block, 1)
+            with self._guard:
+                block = self._kept.get((level, number))
+                found = None if block is None else self._cut(block, *cut)
+            if found is None:
+                found = yield from self._read(level, number, wanted[0], cut, spare)
+                spare = None
+            wanted = found
+        if spare is not None:
+            self._pool.free(spare)
+        return wanted
+
+    def _read(
+        self,
+        level: int,
+        number: int,
+        digest: bytes,
+        cut: tuple[int, int],
+        buffer: memoryview | None,
+    ) -> Plan[list[bytes]]:
+        if buffer is None:
+            [buffer] = yield from Line().take(self._pool)
+        size = self.tree.hash_size
+        offset = (self._levels[level][0] + number) * size
+        kept = False
+        try:
+            bio = yield from self._bios.make(READ, offset, buffer[:size], size)
+            yield from carry_out(self._hashes, bio)
+            error = bio.error
+            self._bios.free(bio)
+            if error is None and self.tree.digest(buffer[:size]) != digest:
+                self.corrupt += 1
+                error = corrupt(self._hashes.name, f"hash block of level {level},", number, offset)
+            if error is not None:
+                raise error
+            found = self._cut(buffer, *cut)
+            kept = self._keep(level, number, buffer)
+        finally:
+            if not kept:
+                self._pool.free(buffer)
+        return found
+
+    def _keep(self, level: int, number: int, buffer: memoryview) -> bool:
+        """Keep a block that was checked, if its buffer is not of the reserve; True: it is ours now."""
+        pool, old = self._pool, None
+        with self._guard:
+            if (
+                not self._most
+                or pool.reserve_count < pool.min_count
+                or (level, number) in self._kept
+            ):
+                return False
+            if len(self._kept) >= self._most:
+                old = self._kept.pop(next(iter(self._kept)))
+            self._kept[level, number] = buffer
+        if old is not None:
+            pool.free(old)
+        return True
+
+    def read_ahead(self, offset: int) -> None:
+        """Have the leaf for `offset` read while the data is; skipped if memory is short. Waits: never."""
+        leaf = offset // self.tree.data_size // self.tree.per_block
+        if not self._levels or not self._most or (0, leaf) in self._kept:
+            return
+        self._workers.queue(self._go_ahead, leaf)
+
+    def _go_ahead(self, leaf: int) -> Plan[None]:
+        pool = self._pool
+        taken = yield from pool.alloc_plan(Gfp.NOWAIT, NOIO, pool.runtime.owner(), 1, None)
+        if taken is None:
+            return
+        if pool.reserve_count < pool.min_count:
+            pool.free(taken[0])
+            return
+        self.ahead += 1
+        with suppress(BlockError):  # whoever needs it will hear
+            yield from self.walk(leaf, 0, 0, taken[0])
+
+    def close(self) -> None:
+        while self._kept:
+            self._pool.free(self._kept.popitem()[1])

@@ -1,0 +1,131 @@
+"""AES-XTS: published vectors, and every way against the `cryptography` package on random sectors."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+
+import pytest
+
+from headway.core.block.crypto import Secret
+from headway.edge import cipher
+from headway.edge.cipher import Direct, Packaged, aes_xts, libcrypto
+from headway.errors import NoMemory, UsageError
+
+ciphers = pytest.importorskip("cryptography", reason="the reference is headway[crypt]'s package")
+
+# IEEE 1619-2007, annex B: vectors 4 and 10, whose data is 00 01 ... ff twice over, 512 bytes.
+DATA = bytes(range(256)) * 2
+VECTORS = [
+    (
+        "2718281828459045235360287471352631415926535897932384626433832795",
+        0,
+        "27a7479befa1d476489f308cd4cfa6e2a96e4bbe3208ff25287dd3819616e89c",
+        "eb4a427d1923ce3ff262735779a418f20a282df920147beabe421ee5319d0568",
+    ),
+    (
+        "2718281828459045235360287471352662497757247093699959574966967627"
+        "3141592653589793238462643383279502884197169399375105820974944592",
+        0xFF,
+        "1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b",
+        "773dad38014bd2092fa755c824bb5e54c4f36ffda9fcea70b9c6e693e148c151",
+    ),
+]
+
+
+def both(length: int) -> tuple[memoryview, memoryview]:
+    return memoryview(bytearray(length)), memoryview(bytearray(length))
+
+
+@pytest.mark.parametrize(("key", "number", "start", "end"), VECTORS)
+def test_published_vectors(key: str, number: int, start: str, end: str) -> None:
+    made = aes_xts(Secret(bytes.fromhex(key)), 512)
+    out = memoryview(bytearray(512))
+    made.encrypt(memoryview(DATA), out, number)
+    assert out[:32].hex() == start and out[-32:].hex() == end
+    made.decrypt(out, out, number)
+    assert out == DATA
+
+
+@pytest.mark.parametrize("size", [512, 1024, 4096])
+@pytest.mark.parametrize("key_size", [32, 64])
+def test_every_way_gives_what_the_package_gives(size: int, key_size: int) -> None:
+    chance = random.Random(size + key_size)
+    key = Secret(chance.randbytes(key_size))
+    reference = Packaged(key, size)
+    library = libcrypto()
+    assert library is not None
+    from headway.edge.xts import CHUNK, Bulk
+
+    ways = [Direct(library, key, size, None)]
+    if size == 512:
+        ways.append(Direct(library, key, size, Bulk))
+    for length in (size, 7 * size, 8 * size, 33 * size, CHUNK, CHUNK + 9 * size):
+        first = chance.choice([0, 1, chance.randrange(1 << 32), (1 << 32) - 3, 1 << 62])
+        plain = memoryview(chance.randbytes(length))  # read-only, as a caller's may be
+        wanted, found = both(length)
+        reference.encrypt(plain, wanted, first)
+        for way in ways:
+            way.encrypt(plain, found, first)
+            assert found == wanted
+            way.decrypt(found, found, first)  # in place
+            assert found == plain
+
+
+def test_a_sector_counts_512_bytes_whatever_its_size() -> None:
+    """dm-crypt without iv_large_sectors: the second sector of 4096 bytes is number 8."""
+    key = Secret(random.Random(1).randbytes(64))
+    large = aes_xts(key, 4096)
+    out, alone = both(8192)
+    large.encrypt(memoryview(bytes(8192)), out, 0)
+    large.encrypt(memoryview(bytes(4096)), alone[:4096], 8)
+    assert out[4096:] == alone[:4096]
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_threads_share_a_cipher_and_a_starved_one_still_works(monkeypatch, size: int) -> None:
+    key = Secret(random.Random(2).randbytes(64))
+    made = aes_xts(key, size)
+    if not isinstance(made, Direct):
+        pytest.skip("ctypes finds no libcrypto here")
+    wanted, _ = both(64 * size)
+    made.encrypt(memoryview(bytes(64 * size)), wanted, 5)
+    ended = []
+
+    def refuse(encrypting: bool) -> None:
+        raise NoMemory("none")
+
+    def work() -> None:
+        view = memoryview(bytearray(64 * size))
+        for _ in range(20):
+            made.encrypt(memoryview(bytes(64 * size)), view, 5)
+            assert view == wanted
+            made.decrypt(view, view, 5)
+            assert not any(view)
+        ended.append(True)
+
+    for starved in (False, True):
+        if starved:
+            made._ways[0].clear(), made._ways[1].clear()
+            monkeypatch.setattr(Direct, "_way", lambda self, encrypting: refuse(encrypting))
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(ended) == 8
+
+
+def test_keys_that_are_none_are_refused_and_not_shown() -> None:
+    for key, why in ((b"x" * 48, "48 bytes"), (b"y" * 64, "must differ")):
+        with pytest.raises(UsageError, match=why) as caught:
+            aes_xts(Secret(key), 512)
+        assert "xx" not in str(caught.value) and "yy" not in str(caught.value)
+
+
+def test_without_libcrypto_the_package_does_it(monkeypatch) -> None:
+    key = Secret(os.urandom(64))
+    monkeypatch.setattr(cipher, "_library", [None])
+    made = aes_xts(key, 512)
+    assert isinstance(made, Packaged)
