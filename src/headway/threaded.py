@@ -26,8 +26,8 @@ from headway.core.mm.ladder import Ladder, Wake
 from headway.core.plan import Runtime
 from headway.edge import opening, process
 from headway.edge import zone as edge
-from headway.edge.quick import quick_of
 from headway.edge.crypto import Crypto
+from headway.edge.quick import quick_of
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient, noio
 from headway.runtimes.threads import THREADS

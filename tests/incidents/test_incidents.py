@@ -14,6 +14,7 @@ RUNS = [
     for fix in (None, *(its.name for its in incident.fixes))
 ]
 
+
 @pytest.mark.parametrize(("name", "fix"), RUNS)
 def test_an_incident_ends_as_documented(name: str, fix: str | None) -> None:
     incident = find(name, fix)
