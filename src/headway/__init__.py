@@ -22,6 +22,8 @@ from headway.errors import (
     UsageError,
 )
 from headway.flow import BudgetExecutor, BudgetQueue
+from headway.relief import Relief
+from headway.runtimes.finalisers import nofinalisers, put_off
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
@@ -48,6 +50,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Relief",
     "ShrinkableCache",
     "Together",
     "UsageError",
@@ -56,10 +59,12 @@ __all__ = [
     "carry",
     "effective",
     "io_flusher",
+    "nofinalisers",
     "nofs",
     "noio",
     "noreclaim",
     "open_device",
     "open_stack",
+    "put_off",
     "spawn",
 ]

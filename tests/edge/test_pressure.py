@@ -61,7 +61,8 @@ def v1(root: Path, *, limit: int = 256 << 20) -> Path:
             "proc/meminfo": MEMINFO,
             group + "memory.limit_in_bytes": f"{limit}\n",
             group + "memory.usage_in_bytes": f"{mib(255)}\n",
-            group + "memory.stat": f"rss 1\ntotal_rss {mib(100)}\ntotal_shmem {mib(6)}\ntotal_cache {mib(149)}\n",
+            group
+            + "memory.stat": f"rss 1\ntotal_rss {mib(100)}\ntotal_shmem {mib(6)}\ntotal_cache {mib(149)}\n",
             group + "job/memory.limit_in_bytes": nothing,
             group + "job/memory.usage_in_bytes": f"{mib(200)}\n",
             group + "job/memory.stat": f"rss {mib(90)}\ncache {mib(110)}\n",

@@ -55,14 +55,16 @@ def test_systemd_s_protocol_over_a_fifo(tmp_path: Path) -> None:
 
 
 def test_dev_null_turns_it_off(tmp_path: Path) -> None:
-    with PressureSignal(root=v2(tmp_path), environ={"MEMORY_PRESSURE_WATCH": "/dev/null"}) as signal:
+    with PressureSignal(
+        root=v2(tmp_path), environ={"MEMORY_PRESSURE_WATCH": "/dev/null"}
+    ) as signal:
         assert signal.how == "off"
         write(tmp_path, {"sys/fs/cgroup/pod/job/memory.pressure": PSI.format(10**9)})
         assert not signal.wait(0)
 
 
 def test_what_cannot_be_watched_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="MEMORY_PRESSURE_WATCH=.*gone cannot be watched"):
+    with pytest.raises(UsageError, match=r"MEMORY_PRESSURE_WATCH=.*gone cannot be watched"):
         PressureSignal(environ=told(tmp_path / "gone"))
     with pytest.raises(UsageError, match="not base64"):
         PressureSignal(

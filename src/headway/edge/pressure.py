@@ -207,9 +207,7 @@ def _level_v2(path: str, name: str) -> Level | None:
     ]
     anonymous = stat.get("anon", 0) + stat.get("shmem", 0)
     kernel = sum(stat.get(field, 0) for field in _KERNEL_V2)
-    return Level(
-        f"group {name}", min(limits, default=None), charged, anonymous, anonymous + kernel
-    )
+    return Level(f"group {name}", min(limits, default=None), charged, anonymous, anonymous + kernel)
 
 
 def _level_v1(path: str, name: str) -> Level | None:

@@ -29,7 +29,9 @@ from typing import Final, final
 from headway.edge.pressure import pressure_files, stalled_us
 from headway.errors import UsageError
 
-STALL_MS: Final = 200  # systemd's own default: a tenth of a window of two seconds, which needs no privilege
+STALL_MS: Final = (
+    200  # systemd's own default: a tenth of a window of two seconds, which needs no privilege
+)
 WINDOW_MS: Final = 2000
 _DRAIN_BYTES: Final = 65536
 
@@ -73,7 +75,7 @@ class PressureSignal:
             self.how = self._obey(watch, environ.get("MEMORY_PRESSURE_WRITE", ""))
         else:
             self.how = self._find(root, f"some {stall_ms * 1000} {window_ms * 1000}\0".encode())
-        self._last = None if self._file is None else stalled_us(self._file)
+        self._last: int | None = None if self._file is None else stalled_us(self._file)
         self._pipe = os.pipe()
 
     def wait(self, timeout_s: float) -> bool:
@@ -153,7 +155,9 @@ class PressureSignal:
         except OSError:
             return False
         try:
-            if os.fstat(fd).st_size:  # the kernel's own have no size; never write into another's data
+            if os.fstat(
+                fd
+            ).st_size:  # the kernel's own have no size; never write into another's data
                 raise OSError
             os.write(fd, trigger)
         except OSError:
@@ -184,8 +188,9 @@ class PressureSignal:
         """Polling: whether the sum of stalls has grown by what counts as short since the last look."""
         if self._file is None:
             return False
-        last, self._last = self._last, stalled_us(self._file)
-        return last is not None and self._last is not None and self._last - last >= self._stall_us
+        last, found = self._last, stalled_us(self._file)
+        self._last = found
+        return last is not None and found is not None and found - last >= self._stall_us
 
     def _let_go(self) -> None:
         if self._socket is not None:
