@@ -42,14 +42,12 @@ def unwinding() -> None:
     pool = hw.Mempool.of(range(2), name="bounce")
 
     def map_or_fail() -> str:
-        first = pool.alloc()
-        second = pool.try_alloc()
-        if second is None:
-            pool.free(first)
-            return "busy: try again"
-        pool.free(second)
-        pool.free(first)
-        return "mapped"
+        with pool.lease():
+            second = pool.try_alloc()
+            if second is None:
+                return "busy: try again"
+            pool.free(second)
+            return "mapped"
 
     for _ in range(2):
         hw.spawn(map_or_fail)
@@ -61,10 +59,8 @@ def private() -> None:
     second_pool = hw.Mempool.of(range(1), name="bounce-second")
 
     def map_with_two_pools() -> None:
-        first = pool.alloc()
-        second = second_pool.alloc()
-        second_pool.free(second)
-        pool.free(first)
+        with pool.lease(), second_pool.lease():
+            pass
 
     for _ in range(2):
         hw.spawn(map_with_two_pools)

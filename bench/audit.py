@@ -1,0 +1,154 @@
+"""`headway audit` over a whole kernel tree: time and memory, cold and warm, beside one search.
+
+The tree comes from Debian's package: HEADWAY_BENCH_TREE names one that is unpacked; else the newest
+/usr/src/linux-source-*.tar.xz is unpacked, or the package downloaded (apt-get download, no root). Where
+none of this can be had there is no row but one that says so.
+
+*Cold* means an empty store of answers; the files themselves are in the page cache after the first round,
+as they are for the search. Memory is the largest resident size of any one process. It does not show a
+disk that has to be read, or more processors than this machine has.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.measure import Row
+
+_PACKAGE = "linux-source-6.12"
+_RUN = """
+import os, resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+seconds = time.perf_counter() - start
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
+
+def run(quick: bool) -> list[Row]:
+    """Rows for the rule noretry and for all C rules; quick: one directory, one round."""
+    with tempfile.TemporaryDirectory(prefix="headway-bench-audit-") as place:
+        tree = _tree(Path(place))
+        if tree is None:
+            why = f"skipped: no HEADWAY_BENCH_TREE, and Debian's package {_PACKAGE} cannot be had"
+            return [Row("a kernel tree", 0.0, "s", note=why)]
+        if quick:
+            tree = tree / "block"
+        rounds = 1 if quick else 3
+        return [
+            *_rows(tree, Path(place), "noretry", ["--only", "noretry"], rounds, (8.0, 2.0, 300.0)),
+            *_rows(tree, Path(place), "all C rules", [], 1, (120.0, 10.0, 1024.0)),
+        ]
+
+
+def _rows(
+    tree: Path,
+    place: Path,
+    name: str,
+    options: list[str],
+    rounds: int,
+    goals: tuple[float, float, float],
+) -> list[Row]:
+    command = [sys.executable, "-m", "headway", "audit", "--fail-on", "never", *options, "."]
+    cold, warm, memory, ratios = [], [], [], []
+    for _ in range(rounds):
+        searched = _search(tree)
+        shutil.rmtree(place / "store", ignore_errors=True)
+        seconds, mebibytes = _timed(command, tree, place)
+        cold.append(seconds)
+        memory.append(mebibytes)
+        if searched is not None:
+            ratios.append(seconds / searched)
+        warm.append(_timed(command, tree, place)[0])
+    rows = [
+        Row(
+            f"{name}, cold",
+            statistics.median(cold),
+            "s",
+            goal=goals[0],
+            low=min(cold),
+            high=max(cold),
+        ),
+        Row(
+            f"{name}, warm",
+            statistics.median(warm),
+            "s",
+            goal=goals[1],
+            low=min(warm),
+            high=max(warm),
+        ),
+        Row(f"{name}, memory", max(memory), "MiB", goal=goals[2], note="the largest process"),
+    ]
+    if ratios and name == "noretry":
+        rows.append(
+            Row(
+                f"{name}, cold, beside one search",
+                statistics.median(cold),
+                "s",
+                peer="ripgrep, one word",
+                ratio=statistics.median(ratios),
+                goal=8.0,
+                low=min(ratios),
+                high=max(ratios),
+            )
+        )
+    return rows
+
+
+def _timed(command: list[str], tree: Path, place: Path) -> tuple[float, float]:
+    """Seconds, and MiB of the largest process."""
+    own = str(Path(__file__).resolve().parents[1] / "src")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(place / "store"), "PYTHONPATH": own}
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, *command],
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds, mebibytes = done.stdout.split()
+    return float(seconds), float(mebibytes)
+
+
+def _search(tree: Path) -> float | None:
+    """Seconds of one pass of ripgrep over the C files; None where there is none."""
+    found = shutil.which("rg")
+    if found is None:
+        return None
+    start = time.perf_counter()
+    words = [found, "-l", "--no-ignore", "-t", "c", "__GFP_NORETRY", "."]
+    subprocess.run(words, cwd=tree, stdout=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - start
+
+
+def _tree(place: Path) -> Path | None:
+    given = os.environ.get("HEADWAY_BENCH_TREE")
+    if given:
+        return Path(given)
+    archives = sorted(glob.glob("/usr/src/linux-source-*.tar.xz"))
+    if not archives and shutil.which("apt-get"):
+        archives = _downloaded(place)
+    if not archives:
+        return None
+    subprocess.run(["tar", "xf", archives[-1], "-C", place], check=True)
+    return next(place.glob("linux-source-*"), None)
+
+
+def _downloaded(place: Path) -> list[str]:
+    fetched = subprocess.run(
+        ["apt-get", "download", _PACKAGE], cwd=place, capture_output=True, check=False
+    )
+    packages = list(place.glob("*.deb"))
+    if fetched.returncode != 0 or not packages or shutil.which("dpkg-deb") is None:
+        return []
+    subprocess.run(["dpkg-deb", "-x", packages[0], place / "package"], check=True)
+    return sorted(glob.glob(f"{place}/package/usr/src/linux-source-*.tar.xz"))

@@ -1,0 +1,1 @@
+"""The C rules, one file each; a rule does not import another."""

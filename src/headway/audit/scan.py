@@ -1,0 +1,118 @@
+"""One audit: files to front ends, findings sorted, suppressed ones taken out.
+
+Decides what all languages share: which front end gets which file, which comment suppresses a
+finding, and the order of the report. A comment suppresses with its reason, on the finding's line or
+the one above: ``headway: ok(reason)``, or ``headway: ok[rule](reason)``; without a reason it does
+not count.
+
+Source: the suppression comments of clang-tidy and ruff, which need no reason and should.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headway.audit import files as walked
+from headway.audit.finding import Finding, FrontEnd, Options, Rule, Skipped
+from headway.errors import UsageError
+
+__all__ = ["FRONT_ENDS", "Report", "audit", "front_ends", "rules"]
+
+# Modules with an object FRONT_END, in the order of the report. A new language adds its name here.
+FRONT_ENDS: tuple[str, ...] = ("headway.audit.c", "headway.audit.python")
+
+_SUPPRESSED = re.compile(r"headway:\s*ok(?:\[([\w, -]+)\])?\(\s*([^()]*[^()\s])\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an audit found; ``files`` is the number of files that were looked at."""
+
+    findings: tuple[Finding, ...]
+    files: int
+    skipped: tuple[Skipped, ...]
+    suppressed: int = 0  # by a comment
+    known: int = 0  # in the baseline
+    elsewhere: int = 0  # outside of what changed
+
+
+def front_ends() -> list[FrontEnd]:
+    """Every language, imported."""
+    return [importlib.import_module(name).FRONT_END for name in FRONT_ENDS]
+
+
+def rules() -> list[Rule]:
+    """The rules of all languages."""
+    return [rule for front in front_ends() for rule in front.rules]
+
+
+def audit(paths: Sequence[str], options: Options) -> Report:
+    """Judge all files below these paths.
+
+    Raises: UsageError for a path that is not there or a rule that is not known; MissingExtra if a
+    language needs what is not installed.
+    """
+    fronts = front_ends()
+    _check_names(options, [rule.id for front in fronts for rule in front.rules])
+    suffixes = tuple(suffix for front in fronts for suffix in front.suffixes)
+    files, skipped = walked.found(paths, suffixes)
+    findings: list[Finding] = []
+    for front in fronts:
+        mine = [path for path in files if path.lower().endswith(front.suffixes)]
+        if not mine or not any(options.wants(rule) for rule in front.rules):
+            continue
+        for each in front.scan(mine, options):
+            if isinstance(each, Finding):
+                findings.append(each)
+            else:
+                skipped.append(each)
+    kept = _without_suppressed(findings)
+    return Report(
+        findings=tuple(sorted(set(kept), key=_order)),
+        files=len(files),
+        skipped=tuple(sorted(set(skipped), key=lambda s: (s.path, s.reason))),
+        suppressed=len(findings) - len(kept),
+    )
+
+
+def _check_names(options: Options, known: list[str]) -> None:
+    for name in sorted(options.only | options.ignore):
+        if name not in known:
+            raise UsageError(f"rule {name!r} is not known; there are {', '.join(known)}")
+
+
+def _order(finding: Finding) -> tuple[str, int, str, str]:
+    return finding.path, finding.line, finding.rule, finding.site
+
+
+def _without_suppressed(findings: Sequence[Finding]) -> list[Finding]:
+    lines: dict[str, list[str]] = {}
+    kept = []
+    for finding in findings:
+        if finding.path not in lines:
+            lines[finding.path] = _lines(finding.path)
+        text = lines[finding.path]
+        near = text[max(finding.line - 2, 0) : finding.line]
+        if not any(_suppresses(line, finding.rule) for line in near):
+            kept.append(finding)
+    return kept
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return []
+    return text.splitlines() if "headway:" in text else []
+
+
+def _suppresses(line: str, rule: str) -> bool:
+    for match in _SUPPRESSED.finditer(line):
+        named = match.group(1)
+        if named is None or rule in re.split(r"[, ]+", named):
+            return True
+    return False
