@@ -152,12 +152,12 @@ class Relief:
     def close(self) -> None:
         """Stop watching; what was given back stays so until the zone asks. Waits: for a look under way."""
         with self._ending:
-            if self._signal.closed:
+            if self._signal.stopped:
                 return
             self._signal.stop()
-            if self._thread is not None:
-                self._thread.join()
-            self._signal.close()
+        if self._thread is not None:
+            self._thread.join()
+        self._signal.close()
 
     def __enter__(self) -> Relief:
         return self
