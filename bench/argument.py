@@ -30,7 +30,7 @@ WRITES = 300  # pages that the writers make dirty in all
 WRITERS, WRITE_OUTS, OTHERS = 3, 2, 4
 DEVICE_S, HOLD_S = 0.010, 0.025
 RELEASE_S = 0.2  # with others: how often a pinned page comes free
-HORIZON_S = 30.0  # the work takes 1.5 s of the device
+HORIZON_S = 6.0  # the work takes 1.5 s of the device
 PAGE_KIB = 4
 
 
