@@ -83,7 +83,7 @@ class Mempool(core.Mempool[E], Generic[E]):
 
 
 class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
@@ -91,7 +91,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
@@ -160,9 +160,11 @@ def open_device(
     Raises: UsageError if `spec` is no device; BlockError if it cannot be opened.
     Waits: for an NBD server, at most `deadline_s`; never on a FIFO or socket, which are refused.
     """
-    return opening.open_device(
+    device = opening.open_device(
         spec, writable=writable, direct=direct, bounce=_OwnBounce(spec), deadline_s=deadline_s
     )
+    adopt = getattr(ambient(), "adopt_device", None)  # under check a request may fail
+    return device if adopt is None else adopt(device)
 
 
 def open_stack(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import MethodType
 from typing import Any, final
 
@@ -71,6 +72,9 @@ class Ledger:
         self.locals: list[Local] = []
         self.owners: list[str] = []  # the names of the tasks, in order of start
         self.unmergeable: str | None = None
+        self._called: Counter[str] = Counter()  # how many tasks of a name there are
+        # What was found of a function with its arguments: kept with them, so that no id is used again.
+        self._known: dict[tuple[int, ...], tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {}
         self._out: set[tuple[int, int]] = set()  # (pool, element)
         self._holders: dict[tuple[int, int], list[int]] = {}  # (pool, element) -> task numbers
 
@@ -91,8 +95,13 @@ class Ledger:
         """
         if parent is not None:
             parent.children += 1
+        while isinstance(fn, partial):
+            fn, args = fn.func, (*fn.args, *fn.keywords, *fn.keywords.values(), *args)
+        same = (id(fn), *map(id, args))
+        if not self._out and same in self._known:
+            return self._enter(name, self._known[same][2], parent)
         unique = ("start", parent.identity, parent.children) if parent is not None else ("main",)
-        why = shared_by(fn, self._accept)
+        why = shared_by(fn, self._accept, is_first=parent is None)
         for arg in args:
             if why is None and self._pool_of(arg) is None and callable(arg):
                 why = shared_by(arg, self._accept)
@@ -101,9 +110,15 @@ class Ledger:
             why = f"{name} is given an object that others may have too"
         self.unmergeable = self.unmergeable or why
         cells = tuple(self._canon(cell, unique) for cell in closed_over(fn))
-        self.locals.append(Local((name, self._canon(fn, unique), canon, cells)))
-        same = sum(1 for local in self.locals if local.identity[0] == name)
-        self.owners.append(name if parent is None else f"{name}-{same}")
+        identity = (name, self._canon(fn, unique), canon, cells)
+        if why is None and not self._out:
+            self._known[same] = (fn, args, identity)
+        return self._enter(name, identity, parent)
+
+    def _enter(self, name: str, identity: tuple[Any, ...], parent: Local | None) -> str:
+        self.locals.append(Local(identity))
+        self._called[name] += 1
+        self.owners.append(name if parent is None else f"{name}-{self._called[name]}")
         return self.owners[-1]
 
     def _canon(self, value: Any, unique: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -129,6 +144,10 @@ class Ledger:
                 if not holders or task.number in holders:
                     return ("unit", index, bool(holders))
         return None
+
+    def holders(self, index: int, value: Any) -> list[int]:
+        """Which tasks hold this element of a pool, by their numbers."""
+        return self._holders.get((index, id(value)), []) if (index, id(value)) in self._out else []
 
     def _pool_of(self, value: Any) -> Any:
         """The pool that a value is, or a method of which it is, or whose asynchronous face."""
@@ -181,6 +200,11 @@ class Ledger:
                 self._gone(task, local, index, event, "free")
             case "hand_over" | "transfer":
                 self._gone(task, local, index, event, event.kind)
+
+    def did(self, task: Task, op: str, name: str, n: int, result: str) -> None:
+        """Something that is not a pool's: it is a result of the task's own too."""
+        self.trace.append(Entry(task.name, op, name, n, result))
+        self.locals[task.number - 1].history.append((op, name, n, result))
 
     def ended(self, result: Any) -> None:
         """The end of an operation that ran as a plan: what it gave, or raised."""

@@ -19,10 +19,15 @@ from headway.checker.law import law
 from headway.checker.locals import Locals
 from headway.checker.model import FIFO, Actor, Amounts, Model, amounts_text
 from headway.checker.play import Play
+from headway.checker.profile import Reserves, reserves
 from headway.checker.report import Report
+from headway.checker.sums import is_plain, unsafe_sizes
 from headway.errors import HeadwayError, UsageError
 
+FORMULA = "sizes by formula: safe together, and the smallest where the other pools are roomy"
 _MOST_SIZES = 1_000_000
+# Sizes in all; more are not judged one by one where a formula says the same: of several pools, and of one.
+_FOR_FORMULA, _FOR_SUMS = 1000, 20_000
 
 
 @final
@@ -62,8 +67,10 @@ def check(
     if report.verdict == "ok":
         report = replace(report, reason=_none(found), trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
-    least = _least(locals_, model, max_states) if sizes else {}
-    return replace(report, complete=found.complete and not found.dead, min_reserve=least)
+    least = smallest_sizes(locals_, model, max_states) if sizes else {}
+    notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes
+    complete = found.complete and not found.dead
+    return replace(report, complete=complete, min_reserve=least, notes=notes)
 
 
 def replay(model: Model, schedule: str, *, target: str = "") -> Report:
@@ -88,7 +95,15 @@ def sizes(
         raise UsageError(
             f"pool {pool}: {most} sizes are to be listed; give --max, at most {_MOST_SIZES}"
         )
-    is_safe = judged(Locals(model), model, index, progress)
+    locals_ = Locals(model)
+    if (formula := by_formula(locals_, model)) is not None and is_plain(locals_):
+        bits = unsafe_sizes(locals_, most)
+        listed = range(1, most + 1)
+        safe = tuple(n for n in listed if not bits >> n & 1)
+        return Sizes(
+            formula.sizes[0], safe, tuple(n for n in listed if bits >> n & 1), law(model, index)
+        )
+    is_safe = judged(locals_, model, index, progress)
     last = len(is_safe) - 1  # from here on all are alike
     safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
     unsafe = tuple(n for n in range(1, most + 1) if not is_safe[min(n, last)])
@@ -101,7 +116,7 @@ def _judged(play: Play, target: str) -> Report:
     sizes = dict(zip(model.pools, model.capacities, strict=True))
     report = Report(
         target, "ok", "this schedule stops half-way", schedules=1, trace=tuple(play.trace),
-        replay=playing.render(play.taken), counts=sizes,
+        replay=playing.render(play.taken), counts=sizes, method="model",
     )  # fmt: skip
     if stuck := play.stuck():
         names = tuple(play.names[task] for task in stuck)
@@ -207,9 +222,19 @@ def _kept(actor: Actor) -> list[int] | None:
     return next((path for held, path in paths.items() if any(held)), None)
 
 
-def _least(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
+def by_formula(locals_: Locals, model: Model) -> Reserves | None:
+    """The sizes by formula, where there are too many to be judged one by one."""
+    if sum(locals_.enough()) <= (_FOR_SUMS if len(model.pools) == 1 else _FOR_FORMULA):
+        return None
+    formula = reserves(model, locals_)
+    return formula if formula is not None and formula.is_exact else None
+
+
+def smallest_sizes(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
     """For each pool the smallest size from which on all are safe; None where that is not known."""
     found: dict[str, int | None] = {}
+    if (formula := by_formula(locals_, model)) is not None:
+        return dict(zip(model.pools, formula.sizes, strict=True))
     for pool, name in enumerate(model.pools):
         roomy = model
         for other, n in enumerate(locals_.enough()):

@@ -14,11 +14,13 @@ Source: Banker's graph reduction (Dijkstra 1965; Holt 1972); partial deadlock as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, final
 
 from headway.checker.ledger import Local
 from headway.checker.raw import RawPrimitive
 from headway.checker.trial import Diverged, Trial
+from headway.core.mm.ladder import Wake
 from headway.runtimes.simulator import Task
 
 
@@ -90,12 +92,13 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
     stuck = [(task, trial.ledger.locals[task.number - 1]) for task in tasks]
     stuck.sort(key=lambda pair: pair[1].arrived)
     names = tuple(task.name for task, _ in stuck)
+    heads = _heads(trial)
     for task, local in stuck:
-        if (lost := _lost(trial, local)) is not None:
+        if any(local is head for head in heads) and (lost := _lost(trial, local)) is not None:
             return Finding(
                 "deadlock", f"lost wake-up: {task.name} waits for ever although {lost}", names
             )
-    waits = "; ".join(_describe(trial, task, local) for task, local in stuck)
+    waits = "; ".join(_grouped([(t.name, _describe(trial, t, local)) for t, local in stuck]))
     later = len(trial.simulator.stuck()) - len(stuck)
     rest = f"; {later} more will, behind them" if ended and later else ""
     if not ended:
@@ -106,29 +109,47 @@ def deadlock(trial: Trial, tasks: list[Task], ended: bool = True) -> Finding:
     return Finding("deadlock", reason, names, _releases(trial, stuck))
 
 
+def _grouped(told: list[tuple[str, str]]) -> list[str]:
+    """Each name with what is said of it; where it is the same of many in a row, once."""
+    found = []
+    for words, group in groupby(told, lambda pair: pair[1]):
+        names = [name for name, _ in group]
+        if len(names) <= 2:
+            found += [f"{name} {words}" for name in names]
+            continue
+        shown = names if len(names) <= 4 else [names[0], names[1], f"... {names[-1]}"]
+        found.append(f"each of {', '.join(shown)} {words}")
+    return found
+
+
 def _describe(trial: Trial, task: Task, local: Local) -> str:
     held = [f"{n} of {trial.ledger.names[i]}" for i, n in sorted(local.held.items()) if n > 0]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
-        return f"{task.name} {holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
+        return f"{holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
     _, index, count = local.pending
     size = trial.ledger.pools[index].stats().min_count
     pool = trial.ledger.names[index]
-    return f"{task.name} {holds}waits for {count} more of {pool}" + (
+    return f"{holds}waits for {count} more of {pool}" + (
         f", which has only {size}" if count > size else ""
     )
 
 
+def _heads(trial: Trial) -> list[Local]:
+    """Who waits longest for each pool."""
+    found: dict[int, Local] = {}
+    for _, local in trial.parked():
+        if local.pending is not None:
+            found.setdefault(local.pending[1], local)
+    return list(found.values())
+
+
 def _lost(trial: Trial, local: Local) -> str | None:
     """What lies ready for a task that waits at the head of its queue; None if it waits rightly."""
-    if local.pending is None:
-        return None
+    assert local.pending is not None
     _, index, count = local.pending
-    first = next(
-        other for _, other in trial.parked() if other.pending and other.pending[1] == index
-    )
     stats = trial.ledger.pools[index].stats()
-    if first is local and stats.reserve_count >= count:
+    if stats.reserve_count >= count:
         return f"{stats.reserve_count} of {trial.ledger.names[index]} lie in the reserve"
     return None
 
@@ -161,9 +182,20 @@ def suspects(trial: Trial) -> list[Task]:
 
 
 def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]]) -> bool:
-    """Whether a request fits once everything outside the circle has come home."""
+    """Whether a request fits once all has come home that is held outside the circle, save by who ended.
+
+    Where pools serve in order, who is behind somebody of the circle is not served before that one.
+    """
     assert local.pending is not None
     _, index, count = local.pending
-    stats = trial.ledger.pools[index].stats()
+    pool = trial.ledger.pools[index]
+    if pool.wake is Wake.FIFO:
+        first = next(
+            its for _, its in circle if its.pending is not None and its.pending[1] == index
+        )
+        if first is not local:
+            return False
+    stats = pool.stats()
     inside = sum(its.held[index] for _, its in circle)
+    inside += sum(its.held[index] for task, its in trial.pairs() if task.done)
     return bool(stats.reserve_count + stats.outstanding - inside >= count)

@@ -11,6 +11,13 @@ from typing import Any, final
 
 from headway.checker.ledger import Entry
 
+_HOW = {
+    "model": "the model, by counts of alike tasks",
+    "counts": "real code, learned and searched by counts of alike tasks",
+    "branches": "real code, learned result by result and searched by states",
+    "schedules": "real code, schedule by schedule",
+}
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,10 @@ class Report:
     release: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    method: str = "counts"  # a key of `_HOW`
+    why: str = ""  # why not by counts
+    repeats: int = 0  # how many lines at the end of the trace come again for ever
+    assumed: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         return {
@@ -51,8 +62,17 @@ class Report:
         """The finding first, the evidence under it, the command that repeats it last."""
         lines = [f"{self.verdict}: {self.reason}"]
         width = max((len(entry.task) for entry in self.trace), default=0)
-        lines += [_line(number, entry, width) for number, entry in enumerate(self.trace, 1)]
+        round_from = len(self.trace) - self.repeats if self.repeats else -1
+        for number, entry in enumerate(self.trace):
+            if number == round_from:
+                lines.append("  and from here round and round:")
+            lines.append(f"  {number + 1:2}  {entry.task:<{width}}  {said(entry)}")
         lines += [f"  {release}" for release in self.release]
+        return "\n".join([*lines, *self.after()])
+
+    def after(self) -> list[str]:
+        """What is said after the finding: sizes, what was seen and taken for granted, how to see it again."""
+        lines = []
         for name, size in self.min_reserve.items():
             has = self.counts.get(name)
             lines.append(
@@ -63,22 +83,39 @@ class Report:
         seen = "that is all of them" if self.complete else "not all of them"
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
-        lines.append(f"{self.schedules} schedules run, {self.states} states seen; {seen}")
+        runs, states = _count(self.schedules, "run"), _count(self.states, "state")
+        lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
+        if self.why:
+            lines.append(f"not by counts: {self.why}")
+        lines += [f"assumed: {assumed}" for assumed in self.assumed]
         lines += [f"note: {note}" for note in self.notes]
         if self.verdict != "ok" and self.replay is not None:
-            lines.append(f"again: headway check {self.target} --replay {self.replay}")
-        return "\n".join(lines)
+            target = self.target or "TARGET"
+            lines.append(f"again: headway check {target} --replay {self.replay}")
+        return lines
 
 
-def _line(number: int, entry: Entry, width: int) -> str:
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def said(entry: Entry) -> str:
+    """What happened in a line of a trace, in words."""
     pool = f"{entry.n} of {entry.pool}"
     acts = {
         ("alloc", "granted"): f"takes {pool}",
         ("alloc", "waits"): f"asks for {pool}, and waits",
         ("alloc", "none"): f"asks for {pool}, and gets none",
+        ("alloc", "PoolTimeout"): f"asks for {pool}, and its time is up",
+        ("alloc", "Cancelled"): f"asks for {pool}, and is cancelled",
         ("free", "done"): f"gives back {pool}",
         ("hand_over", "done"): f"puts {pool} in flight",
         ("transfer", "done"): f"passes {pool} on",
+        ("read", "done"): f"reads {entry.n} bytes of {entry.pool}",
+        ("read", "BlockError"): f"reads {entry.pool}, and that fails",
+        ("write", "done"): f"writes {entry.n} bytes to {entry.pool}",
+        ("write", "BlockError"): f"writes to {entry.pool}, and that fails",
+        ("flush", "done"): f"flushes {entry.pool}",
+        ("flush", "BlockError"): f"flushes {entry.pool}, and that fails",
     }
-    act = acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")
-    return f"  {number:2}  {entry.task:<{width}}  {act}"
+    return acts.get((entry.op, entry.result), f"{entry.op} {pool}: {entry.result}")

@@ -12,6 +12,7 @@ Source: the trap of folding by locals, found by experiment: equal looks are not 
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import enum
 import functools
@@ -26,16 +27,21 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None), enum.Enum, range, t
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
 _LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 # What a task can learn of a pool without an operation of its own.
-_LOOKS = frozenset({"stats", "reserve_count", "outstanding", "waiters", "holders", "overdue"})
+_LOOKS = frozenset({
+    "stats", "reserve_count", "outstanding", "waiters", "holders", "overdue", "alloc_preallocated",
+})  # fmt: skip
 _LIBRARY = frozenset({*sys.stdlib_module_names, "headway"})
 
 Accept: TypeAlias = Callable[[Any, str, Any], bool]
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can never change: numbers, text, enums, and tuples of such."""
+    """Whether a value can never change: numbers, text, enums; tuples and frozen dataclasses of such."""
     if isinstance(value, tuple | frozenset):
         return all(is_plain(part) for part in value)
+    parameters = getattr(type(value), "__dataclass_params__", None)
+    if parameters is not None and parameters.frozen:
+        return all(is_plain(getattr(value, part.name)) for part in dataclasses.fields(value))
     return isinstance(value, _PLAIN)
 
 
@@ -50,9 +56,11 @@ def closed_over(fn: Any) -> list[Any]:
     return found
 
 
-def shared_by(fn: Any, accept: Accept) -> str | None:
+def shared_by(fn: Any, accept: Accept, *, is_first: bool = False) -> str | None:
     """What `fn` shares with others besides pools, in words; None if nothing.
 
+    Of the function itself (`is_first`), which runs once and makes the pools, what it reads does not count: who
+    else reads it is found when that one is looked at.
     `accept` is asked of each value that a function takes from outside, whether it is a pool or of one.
     """
     seen: set[Any] = set()
@@ -75,9 +83,9 @@ def shared_by(fn: Any, accept: Accept) -> str | None:
                 todo.append(value)
             elif inspect.isclass(value) and not _is_library(value):
                 todo += [part for part in vars(value).values() if isinstance(part, FunctionType)]
-                if bad := _mutable_part(value):
+                if (bad := _mutable_part(value)) and not is_first:
                     return f"{one.__name__} uses {name}, which has a {bad}"
-            elif not _is_harmless(value):
+            elif not _is_harmless(value) and (not is_first or type(value).__module__ == "random"):
                 return f"{one.__name__} uses {name}, a {type(value).__name__}"
     return None
 

@@ -28,21 +28,25 @@ def is_plain(locals_: Locals) -> bool:
     return True
 
 
-def unsafe_sizes(locals_: Locals) -> int:
-    """A set of bits: bit R is set if a pool of R units can deadlock, of a plain model."""
+def unsafe_sizes(locals_: Locals, most: int | None = None) -> int:
+    """A set of bits: bit R is set if a pool of R units can deadlock, of a plain model.
+
+    With `most` the bits up to there are told, and no larger sum is followed.
+    """
+    kept = -1 if most is None else (1 << most + 1) - 1
     actors = locals_.model.actors
     present = [local for local in locals_.all if actors[local.actor].count]
     edges = sorted({_wants(local) for local in present} - {0})
     found = 0
     least = 0
     for most in edges:  # free units from `least` to `most - 1`: the same requests are too large
-        held = _held_by_stuck(locals_, present, least)
+        held = _held_by_stuck(locals_, present, least, kept)
         found |= _smeared(held, most - least) << least
         least = most
     return found & ~1  # a pool has one unit at least
 
 
-def _held_by_stuck(locals_: Locals, present: list[Local], free: int) -> int:
+def _held_by_stuck(locals_: Locals, present: list[Local], free: int, kept: int) -> int:
     """What sets of tasks can hold in all that are stuck while `free` units are left, as bits."""
     fifo = locals_.model.wake == FIFO
     some, none = 0, 1  # the sums with a request that does not fit among them, and without
@@ -57,6 +61,7 @@ def _held_by_stuck(locals_: Locals, present: list[Local], free: int) -> int:
             for held in others:
                 some |= before[0] << held
                 none |= before[1] << held
+            some, none = some & kept, none & kept
             if (some, none) == before:
                 break
     return some

@@ -17,14 +17,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headway.checker.branched import branched
+from headway.checker.counted import counted
 from headway.checker.explore import Result, Search, partial
+from headway.checker.learn import NotPlain
 from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
 from headway.checker.report import Report
+from headway.checker.rounds import judged
+from headway.checker.sampling import Odds, of_code
 from headway.checker.schedule import parse, render
 from headway.checker.sizing import smallest_sizes
 from headway.checker.trial import Ambient, Diverged, Settings, Trial
 from headway.errors import UsageError
+from headway.runtimes.scopes import made_for
 
 MAX_SCHEDULES = 20_000
 
@@ -102,19 +108,44 @@ def check(
     program: Callable[[], Any],
     *,
     target: str = "",
-    ambient: Ambient,
+    ambient: Ambient = made_for,
     max_schedules: int = MAX_SCHEDULES,
     seed: int | None = None,
     sizes: bool = True,
     threads: bool = False,
+    by_counts: bool = True,
+    cancels: int = 0,
 ) -> Report:
     """Search the schedules of `program`, and repeat on the real code what was found.
 
+    By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
+    schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run.
     Raises: UsageError if `max_schedules` is below 1.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    settings = Settings(ambient=_undisturbed(program, ambient), threads=threads)
+    settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
+    why = ""
+    with _undisturbed(program):
+        if by_counts:
+            for how in (branched,) if cancels else (counted, branched):
+                try:
+                    return how(program, settings, target=target, sizes=sizes, runs=max_schedules)
+                except NotPlain as reason:
+                    why = str(reason)
+        report = _by_schedules(program, settings, target, max_schedules, seed, sizes)
+    return replace(report, method="schedules", why=why)
+
+
+def _by_schedules(
+    program: Callable[[], Any],
+    settings: Settings,
+    target: str,
+    max_schedules: int,
+    seed: int | None,
+    sizes: bool,
+) -> Report:
+    """Run schedule after schedule, the shortest first; then at random what there are runs left for."""
     result = Search(program, settings, max_schedules, seed).run()
     least: dict[str, int | None] = {}
     finding = result.finding
@@ -122,7 +153,7 @@ def check(
         least = smallest_sizes(program, settings, result, max_schedules)
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
-    again = replay(program, render(result.schedule), target=target, ambient=ambient)
+    again = _replayed(program, settings, render(result.schedule), target)
     if (again.verdict, again.stuck) != (finding.verdict, finding.stuck):
         return replace(
             again, verdict="error", reason=f"the function does not repeat itself: {finding.reason}"
@@ -140,13 +171,25 @@ def check(
 
 
 def replay(
-    program: Callable[[], Any], schedule: str, *, target: str = "", ambient: Ambient
+    program: Callable[[], Any],
+    schedule: str,
+    *,
+    target: str = "",
+    ambient: Ambient = made_for,
 ) -> Report:
     """Run one schedule, and say what it led to.
 
     Raises: UsageError if the text is no schedule, or not one of this program.
     """
-    settings = Settings(ambient=_undisturbed(program, ambient))
+    settings = Settings(ambient=ambient, cancels=schedule.count("x"))
+    stem, tilde, cycle = schedule.partition("~")
+    with _undisturbed(program):
+        if tilde:
+            return _went_round(program, settings, stem, cycle, target)
+        return _replayed(program, settings, schedule, target)
+
+
+def _replayed(program: Callable[[], Any], settings: Settings, schedule: str, target: str) -> Report:
     trial = Trial(program, settings)
     try:
         options = trial.follow(parse(schedule), halt=suspects)
@@ -168,6 +211,34 @@ def replay(
     )
 
 
+def sampled(
+    program: Callable[[], Any],
+    runs: int,
+    seed: int = 0,
+    spread: float = 0.0,
+    ambient: Ambient = made_for,
+) -> Odds:
+    """How many of `runs` timed runs of the real code stall; see `headway.checker.odds`."""
+    with _undisturbed(program):
+        return of_code(program, Settings(ambient=ambient), runs, seed, spread)
+
+
+def _went_round(
+    program: Callable[[], Any], settings: Settings, stem: str, cycle: str, target: str
+) -> Report:
+    try:
+        found, trace, lines = judged(program, settings, parse(stem), parse(cycle))
+    except Diverged as error:
+        raise UsageError(str(error)) from error
+    report = Report(
+        target, "ok", "this round ends, or lets everybody get on", schedules=1, states=1, trace=trace,
+        replay=f"{stem}~{cycle}", repeats=lines,
+    )  # fmt: skip
+    if found is None:
+        return report
+    return replace(report, verdict=found.verdict, reason=found.reason, stuck=found.stuck)
+
+
 def _report(result: Result, target: str) -> Report:
     seen = "no schedule" if result.complete else f"none of the {result.schedules} schedules run"
     return Report(
@@ -176,16 +247,12 @@ def _report(result: Result, target: str) -> Report:
     )  # fmt: skip
 
 
-def _undisturbed(program: Callable[[], Any], ambient: Ambient) -> Ambient:
-    """The ambient runtime, with raw threads and locks refused as long as it is in force."""
+@contextmanager
+def _undisturbed(program: Callable[[], Any]) -> Iterator[None]:
+    """Raw threads and locks are refused in here, and what the code prints goes nowhere."""
     module = inspect.getmodule(program) or _namespace(program)
-
-    @contextmanager
-    def both(runtime: Any) -> Iterator[None]:
-        with refused(module), ambient(runtime), redirect_stdout(_Nowhere()):
-            yield
-
-    return both
+    with refused(module), redirect_stdout(_Nowhere()):
+        yield
 
 
 class _Nowhere(io.TextIOBase):

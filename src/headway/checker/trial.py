@@ -19,11 +19,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
+from headway.checker.devices import CheckedDevice, Injected
 from headway.checker.ledger import Ledger, Local
 from headway.checker.schedule import Schedule
 from headway.errors import HeadwayError, PoolTimeout
-from headway.runtimes.baton import BatonRuntime, body_of
-from headway.runtimes.simulator import Kind, Option, Simulator, Task
+from headway.runtimes.baton import BatonRuntime, CoroutineBody, body_of
+from headway.runtimes.simulator import Cancelled, Kind, Option, Simulator, Task
 
 Ambient: TypeAlias = Callable[[BatonRuntime], AbstractContextManager[Any]]
 
@@ -43,6 +44,7 @@ class Settings:
     merging: bool = True  # tasks are thought to share only pools
     mirrored: bool = False  # fixed pools give their elements in the opposite order
     threads: bool = False
+    cancels: int = 0  # how many waits of asynchronous tasks may be cancelled in one run
 
 
 @final
@@ -57,13 +59,15 @@ class Trial:
         self.forks: list[Schedule] = []  # other answers to choices made inside a step
         self.steps = 0
         self._arrivals = 0
-        self.simulator = Simulator(self._inside, fine=False, expires=True)
+        cancels = settings.cancels
+        self.simulator = Simulator(self._inside, fine=False, expires=True, cancels=cancels)
         self.ledger = Ledger(lambda: self.simulator.current, lambda who: self.runtime.point(who))
         self.runtime = BatonRuntime(
             self.simulator,
             current=lambda: self.simulator.current and self.simulator.current.body,
             start=self._start,
             adopt=self._adopt,
+            adopt_device=self._adopt_device,
             after=self.ledger.ended,
             threads=settings.threads,
         )
@@ -82,13 +86,14 @@ class Trial:
     ) -> list[Option]:
         """Take the choices of `schedule`, then (by `chance`, if given) go on, at most `limit` steps.
 
+        `chance` picks one of the options by its place; a negative number stops.
         Without `chance` it goes on only while there is one option, and `halt` does not say to stop.
         Gives the options where it stopped: none if it ran to the end.
         Raises: Diverged if a choice of the schedule does not exist.
         """
         self._given, self._chance = schedule, chance
         with self._settings.ambient(self.runtime):
-            while options := self.simulator.options():
+            while options := self.options():
                 if len(self.taken) < len(schedule):
                     option = self._find(schedule[len(self.taken)], options)
                 elif (free := self._free(options, chance)) is None or limit == 0:
@@ -99,16 +104,30 @@ class Trial:
                     limit -= 1
                     option = free
                 self._take(option)
-                if self.failures():
+                if self._failed(option.task):
                     break
         return options
+
+    def options(self) -> list[Option]:
+        """What can happen next; only asynchronous tasks can be cancelled."""
+        found = self.simulator.options()
+        if not self._settings.cancels:
+            return found
+        tasks = self.simulator.tasks
+        return [
+            option
+            for option in found
+            if option.kind is not Kind.CANCEL
+            or isinstance(tasks[option.task - 1].body, CoroutineBody)
+        ]
 
     def _free(
         self, options: Sequence[Option], chance: Callable[[Sequence[Option]], int] | None
     ) -> Option | None:
         """What comes next when no schedule says it: by chance, or the only thing that can."""
         if chance is not None:
-            return options[chance(options)]
+            picked = chance(options)
+            return options[picked] if picked >= 0 else None
         alone = self._alone(options)
         return alone[0] if len(alone) == 1 else None
 
@@ -136,10 +155,15 @@ class Trial:
         """What ended tasks badly. A time limit that ran out early is the caller's, and no finding."""
         return [
             (task, task.failure)
-            for task, local in self.pairs()
-            if task.failure is not None
-            and not (isinstance(task.failure, PoolTimeout) and local.expired)
+            for task in self.simulator.tasks
+            if task.failure is not None and self._failed(task.number)
         ]
+
+    def _failed(self, number: int) -> bool:
+        failure = self.simulator.tasks[number - 1].failure
+        if failure is None or isinstance(failure, Cancelled | Injected):
+            return False
+        return not (isinstance(failure, PoolTimeout) and self.ledger.locals[number - 1].expired)
 
     def pairs(self) -> Iterable[tuple[Task, Local]]:
         """Each task, and what is known of it."""
@@ -182,6 +206,20 @@ class Trial:
             pool._reserve.reverse()
         pool.inject(self._fails)
 
+    def _adopt_device(self, device: Any) -> CheckedDevice:
+        self.ledger.unmergeable = self.ledger.unmergeable or "a device remembers what was written"
+        return CheckedDevice(device, self._device_turn)
+
+    def _device_turn(self, op: str, name: str, length: int) -> bool:
+        """Let others go first; whether the request fails."""
+        task = self.simulator.current
+        if task is None:
+            return False
+        self.runtime.point(f"{op} {name}")
+        failed = self.simulator.fails()
+        self.ledger.did(task, op, name, length, "BlockError" if failed else "done")
+        return failed
+
     def _fails(self) -> bool:
         """Whether an allocator fails now. What comes next depends on it, so the state says it."""
         task = self.simulator.current
@@ -217,7 +255,7 @@ class Trial:
         for pool in self.ledger.pools:
             stats = pool.stats()
             counts.append((pool.name, stats.min_count, stats.reserve_count, stats.outstanding))
-        return (frozenset(tasks.items()), tuple(counts))
+        return (frozenset(tasks.items()), tuple(counts), self.simulator.cancels)
 
     def _state(self, task: Task, local: Local, rank: int | None) -> tuple[Any, ...]:
         if task.done:

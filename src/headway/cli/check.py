@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,41 @@ from headway.errors import UsageError
 
 if TYPE_CHECKING:
     from headway.checker.report import Report
+    from headway.checker.sampling import Odds
+
+_Cancel = Annotated[
+    int,
+    typer.Option(
+        "--cancel",
+        metavar="N",
+        min=0,
+        help="Cancel asynchronous tasks where they wait, N times in a run.",
+    ),
+]
+_Runs = Annotated[
+    int | None,
+    typer.Option(
+        "--odds", metavar="RUNS", min=1, help="Also say how many of RUNS timed runs stall."
+    ),
+]
+_Spread = Annotated[
+    float,
+    typer.Option(
+        "--spread", metavar="T", min=0, help="For --odds: tasks begin within T mean steps."
+    ),
+]
+_Page = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Draw the report as a page, too."),
+]
+_Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="S", help="For the runs at random, if not all can be seen."),
+]
+_Schedule = Annotated[
+    str | None,
+    typer.Option("--replay", metavar="SCHEDULE", help="Run one schedule, as a report gave it."),
+]
 
 
 def command(
@@ -30,18 +66,16 @@ def command(
             help="How many runs at most; of a model, 50 states each.",
         ),
     ] = 20_000,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="S", help="For the runs at random, if not all can be seen."),
-    ] = None,
-    replay: Annotated[
-        str | None,
-        typer.Option("--replay", metavar="SCHEDULE", help="Run one schedule, as a report gave it."),
-    ] = None,
+    seed: _Seed = None,
+    cancel: _Cancel = 0,
+    replay: _Schedule = None,
+    odds: _Runs = None,
+    spread: _Spread = 0.0,
+    html: _Page = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Find deadlocks, leaks and errors in code that uses pools: the shortest schedule, and the safe sizes.
+    """Find deadlocks, livelocks, starvation, leaks and errors in code that uses pools, and the safe sizes.
 
     The function makes its pools and starts its tasks with hw.spawn(fn, *args). Exit status: 0 nothing
     found, 1 found something, 2 misuse.
@@ -50,24 +84,32 @@ def command(
         raise UsageError(
             "--seed and --replay exclude each other: a replay leaves nothing to chance"
         )
-    of = _model if target.endswith(".toml") else _code
-    report = of(target, max_schedules, seed, replay)
-    if as_json:
-        console.print_json(report.json())
+    if target.endswith(".toml"):
+        report = _model(target, max_schedules, seed, replay)
     else:
-        console.say(report.text())
+        report = _code(target, max_schedules, seed, replay, cancel)
+    sampled = None if odds is None else _odds(target, odds, seed or 0, spread)
+    if html is not None:
+        from headway.checker.page import html as drawn
+
+        html.write_text(drawn(report), encoding="utf-8")
+    if as_json:
+        console.print_json(report.json() | ({"odds": sampled.json()} if sampled else {}))
+    else:
+        console.say(report.text(), *([sampled.text()] if sampled else []))
     return 0 if report.verdict == "ok" else 1
 
 
-def _code(target: str, max_schedules: int, seed: int | None, replay: str | None) -> Report:
+def _code(
+    target: str, max_schedules: int, seed: int | None, replay: str | None, cancels: int
+) -> Report:
     from headway.checker import target as checking
-    from headway.runtimes.scopes import made_for
 
     program = checking.load(target)
     if replay is not None:
-        return checking.replay(program, replay, target=target, ambient=made_for)
+        return checking.replay(program, replay, target=target)
     return checking.check(
-        program, target=target, ambient=made_for, max_schedules=max_schedules, seed=seed
+        program, target=target, max_schedules=max_schedules, seed=seed, cancels=cancels
     )
 
 
@@ -82,3 +124,12 @@ def _model(target: str, max_schedules: int, seed: int | None, replay: str | None
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
     return modelled.check(model, target=target, max_states=50 * max_schedules)
+
+
+def _odds(target: str, runs: int, seed: int, spread: float) -> Odds:
+    from headway.checker import model, sampling
+    from headway.checker import target as checking
+
+    if target.endswith(".toml"):
+        return sampling.of_model(model.load(target), runs, seed, spread)
+    return checking.sampled(checking.load(target), runs, seed, spread)

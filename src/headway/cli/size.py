@@ -23,6 +23,14 @@ def command(
             help="The largest size listed (twice the sum of all takes).",
         ),
     ] = None,
+    largest: Annotated[
+        str | None,
+        typer.Option(
+            "--largest",
+            metavar="ACTOR",
+            help="Also say how many tasks of ACTOR the pools bear as they are.",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -30,13 +38,15 @@ def command(
 
     SMALLEST is the size from which every larger one is safe too. Exit status: 0 done, 2 misuse.
     """
-    from headway.checker import modelled
+    from headway.checker import crowds, modelled
     from headway.checker.model import load
 
+    loaded = load(model)
     with console.counting() as progress:
-        found = modelled.sizes(load(model), pool, most, progress)
+        found = modelled.sizes(loaded, pool, most, progress)
+    crowd = None if largest is None else crowds.largest(loaded, largest)
     if as_json:
-        console.print_json(found.json())
+        console.print_json(found.json() | ({"crowd": crowd.json()} if crowd else {}))
         return 0
     if found.smallest is None:
         console.say(f"{pool}: no size is safe as long as the rest stays as it is")
@@ -50,6 +60,8 @@ def command(
         console.say(f"law: {found.law['formula']}")
         for name, parameter in found.law["parameters"].items():
             console.say(f"  {name} = {parameter['value']}: {parameter['meaning']}")
+    if crowd is not None:
+        console.say(crowd.text())
     return 0
 
 

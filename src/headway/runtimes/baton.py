@@ -222,7 +222,8 @@ def turn(who: str) -> Park:
 class BatonRuntime:
     """The runtime of pools under check: every operation lets others go first, then runs through.
 
-    `adopt` is told of each pool as it is made; `before` and `after` of each operation.
+    `adopt` is told of each pool as it is made, `after` of the end of each operation; `adopt_device` is given
+    each device that is opened, and gives the one to be used.
     """
 
     locked = True
@@ -234,6 +235,7 @@ class BatonRuntime:
         current: Callable[[], Any],
         start: Callable[[Any, str], Any],
         adopt: Callable[[Any], None] = lambda pool: None,
+        adopt_device: Callable[[Any], Any] = lambda device: device,
         after: Callable[[Any], None] = lambda result: None,
         threads: bool = False,
     ) -> None:
@@ -245,6 +247,7 @@ class BatonRuntime:
         self._threads = threads
         self._in_effect = False  # of a coroutine's plan
         self.adopt = adopt
+        self.adopt_device = adopt_device
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Start a task beside this one; it runs nothing before others may."""

@@ -16,6 +16,7 @@ Source: the split of shuttle (engine below, schedulers above); FoundationDB's si
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -28,8 +29,8 @@ from headway.runtimes import scopes
 T = TypeVar("T")
 
 
-class Cancelled(BaseException):
-    """Thrown into a task that the oracle chose to cancel (asyncio: ``CancelledError``)."""
+class Cancelled(CancelledError):
+    """Thrown into a task that the oracle chose to cancel, which asyncio would cancel so."""
 
 
 class Body(Protocol):
@@ -96,9 +97,7 @@ class Task:
         self.number = number
         self.name = name
         self.body = body
-        self.pending: Request | None = (
-            None  # what it asked for and has not got; None before its start
-        )
+        self.pending: Request | None = None  # asked for, and not got; None before its start
         self.deadline: float | None = None
         self.parked_at = 0  # order of arrival of parked tasks
         self.done = False
@@ -162,13 +161,15 @@ class Simulator:
         is told of each request carried out, and its answer."""
         self._choose = choose
         self._fine = fine
-        self._cancels = cancels
+        self.cancels = cancels
         self._expires = expires
         self._may_fail = may_fail
         self._observe = observe
         self._guards: list[_Guard] = []
         self._parks = 0
+        self._limits = False  # whether any wait has had a time limit
         self.tasks: list[Task] = []
+        self._steps: list[Option] = []  # the next step of each, made once
         self.clock_s = 0.0
         self.current: Task | None = None
         self.reports: list[str] = []
@@ -179,18 +180,22 @@ class Simulator:
         """Add a task; it runs nothing before the oracle picks it."""
         task = Task(len(self.tasks) + 1, name, body)
         self.tasks.append(task)
+        self._steps.append(Option(task.number))
         return task
 
     def options(self) -> list[Option]:
         """What can happen next; the clock is moved if that alone lets a task go on. Empty at the end."""
         while True:
-            found = [Option(task.number) for task in self.tasks if self._can_go_on(task)]
-            if self._cancels:
-                found += [
-                    Option(task.number, Kind.CANCEL) for task in self.tasks if _cancellable(task)
-                ]
-            if any(option.kind is Kind.STEP for option in found):
-                return found + (self._expiring() if self._expires else [])
+            found = [
+                step
+                for task, step in zip(self.tasks, self._steps, strict=True)
+                if not task.done and self._can_go_on(task)
+            ]
+            some = bool(found)
+            if self.cancels:
+                found += [Option(t.number, Kind.CANCEL) for t in self.tasks if _cancellable(t)]
+            if some:
+                return found + self._expiring() if self._limits and self._expires else found
             deadlines = [task.deadline for task in self.tasks if task.deadline is not None]
             if not deadlines:
                 return found
@@ -210,7 +215,7 @@ class Simulator:
         if option.kind is Kind.EXPIRE and task.deadline is not None:
             self.clock_s = max(self.clock_s, task.deadline)
         if option.kind is Kind.CANCEL:
-            self._cancels -= 1
+            self.cancels -= 1
             self._cancel(task)
         else:
             self._advance(task, self._carry_out(task, task.pending) if task.pending else None)
@@ -264,7 +269,7 @@ class Simulator:
     def _can_go_on(self, task: Task) -> bool:
         if task.done:
             return False
-        if task.ticket is None:
+        if not isinstance(task.pending, Park) or task.pending.ticket.woken:
             return True
         return task.deadline is not None and task.deadline <= self.clock_s
 
@@ -283,6 +288,7 @@ class Simulator:
             if isinstance(request, Park):
                 task.pending = request
                 if request.timeout_s is not None:
+                    self._limits = True
                     task.deadline = self.clock_s + request.timeout_s
                 if request.ticket.arm(lambda: True):
                     self._parks += 1

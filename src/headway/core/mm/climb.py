@@ -47,8 +47,11 @@ def alloc(
         pool.check_ask(gfp, timeout_s)
     if pool.closed:
         raise pool.closed_error()
-    pool.tell("request", count, owner=who)
     mask = masks.restrict(gfp, scope)
+    gives_up = "none" if int(mask) & MAY_WAIT != DIRECT_RECLAIM else "PoolTimeout"
+    if timeout_s is None and gives_up != "none":
+        gives_up = ""
+    pool.tell("request", count, owner=who, mask=int(mask), gives_up=gives_up)
     steps = pool.first
     if light_tried:
         steps = tuple(step for step in steps if step is not LIGHT)

@@ -28,6 +28,8 @@ class Event:
     count: int = 1
     element: Any = None
     to: str | None = None
+    mask: int = 0  # of a request: what it may do (`Gfp`), without what the scope took away
+    gives_up: str = ""  # of a request: how it ends if it gets nothing: "none" or "PoolTimeout"
 
 
 Hook: TypeAlias = Callable[[Event], object]

@@ -114,10 +114,13 @@ class Watched:
         element: Any = None,
         to: str | None = None,
         owner: str | None = None,
+        mask: int = 0,
+        gives_up: str = "",
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
-            event = Event(kind, self, owner or self.runtime.owner(), count, element, to)
+            who = owner or self.runtime.owner()
+            event = Event(kind, self, who, count, element, to, mask, gives_up)
             for hook in self._hooks:
                 hook(event)
 

@@ -1,0 +1,197 @@
+"""What is watched: pools grouped by the place where they were made, who holds what, who waits.
+
+It decides nothing. A *class* is all pools of one kind made at one place, as in lockdep; a pool is one
+instance. A holding is one element that is out. An owner is a task or a thread, or one item of work in
+an executor; what a worker thread does in a task's copied context, it does as that task.
+
+Source: lockdep's lock classes and held list (Documentation/locking/lockdep-design.rst).
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, final
+
+from headway.watch import places
+from headway.watch.places import Place
+
+_numbers = itertools.count(1)
+
+# Kinds whose elements may be given back by anyone: a connection stays a connection.
+CONNECTIONS = ("connections", "mempool", "workers", "tokens")
+# Kinds that say who waits for whom, without elements: reclaim and completions.
+MAP = "map"
+
+
+@final
+class PoolClass:
+    """All pools of one kind made at one place."""
+
+    __slots__ = (
+        "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
+    )  # fmt: skip
+
+    def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
+        self.kind = kind
+        self.label = label
+        self.made = made
+        self.reentrant = reentrant
+        self.number = next(_numbers)
+        self.size: int | None = None  # of its smallest pool; None: no limit
+        self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
+        self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
+
+    @property
+    def name(self) -> str:
+        """As reports call it: ``SQLAlchemy pool of 5 made at app.py:7 in <module>``."""
+        of = "" if self.size is None or self.kind in ("lock", MAP) else f" of {self.size}"
+        at = f" made at {places.where(self.made)}" if self.made else ""
+        return f"{self.label}{of}{at}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether to hold one of its elements keeps others from getting it."""
+        return self.reused and not self.passed_on and (self.size is not None or self.kind == MAP)
+
+    def __repr__(self) -> str:
+        return f"<PoolClass {self.name!r}>"
+
+
+@final
+class Pool:
+    """One pool: its size (None: no limit), and what is out."""
+
+    __slots__ = ("__weakref__", "cls", "listed", "number", "of", "out", "size", "taking", "waiters")
+
+    def __init__(self, cls: PoolClass, size: int | None) -> None:
+        self.cls = cls
+        self.size = size
+        self.number = next(_numbers)
+        self.out: list[Holding] = []
+        self.of: weakref.ref[Any] | None = None  # the watched object
+        self.listed = False  # whether the ledger knows it
+        self.taking: list[None] = []  # one for each that is about to have one, or has to wait
+        self.waiters: list[Wait] = []
+
+    def crowded(self) -> bool:
+        """Enter as one who is taking; True if there may be none left, and the taker has to wait.
+
+        Whoever enters leaves by ``taking.pop()``.
+        """
+        self.taking.append(None)
+        return self.size is not None and len(self.out) + len(self.taking) > self.size
+
+    def resized(self, size: int | None) -> None:
+        self.size = size
+        if size is not None:
+            known = self.cls.size
+            self.cls.size = size if known is None else min(size, known)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.cls.name!r}: {len(self.out)} out, {len(self.waiters)} waiting>"
+
+
+@final
+class Holding(tuple[Any, ...]):
+    """One element that is out: (pool, owner, place, since_s, element). A tuple, for its price."""
+
+    __slots__ = ()
+    pool: Pool = property(itemgetter(0))  # type: ignore[assignment]
+    owner: Owner = property(itemgetter(1))  # type: ignore[assignment]
+    place: Place = property(itemgetter(2))  # type: ignore[assignment]
+    since_s: float = property(itemgetter(3))  # type: ignore[assignment]
+    element: Any = property(itemgetter(4))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@final
+class Wait:
+    """Somebody waits, now: for an element of a pool, for a piece of work, or for an event."""
+
+    __slots__ = ("owner", "place", "pool", "since_s", "target", "timeout_s", "what")
+
+    def __init__(
+        self,
+        owner: Owner,
+        pool: Pool | None,
+        what: str,
+        place: Place,
+        since_s: float,
+        timeout_s: float | None,
+        target: Any = None,
+    ) -> None:
+        self.owner = owner
+        self.pool = pool
+        self.what = what
+        self.place = place
+        self.since_s = since_s
+        self.timeout_s = timeout_s
+        self.target = (
+            target  # what says who could end it: an Owner, or a function that gives owners
+        )
+
+
+@final
+class Owner:
+    """Who acts: a task, a thread, or one item of work.
+
+    `wants` is what it has waited for or might have, with how many units of the same pool it held then;
+    whoever waits for this owner waited for that too.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_alive",
+        "done",
+        "edges",
+        "held",
+        "inherits",
+        "key",
+        "name",
+        "origin",
+        "parent",
+        "place",
+        "task",
+        "wait",
+        "wants",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: Any,
+        name: str,
+        alive: Callable[[], bool],
+        parent: Owner | None = None,
+        task: weakref.ref[Any] | None = None,
+    ) -> None:
+        self.key = key
+        self.name = name
+        self._alive = alive
+        self.parent = parent
+        self.task = task
+        self.inherits = False  # the parent waits for it for certain
+        self.done = False
+        self.origin = self  # whoever started the chain of work this belongs to
+        self.held: list[Holding] = []
+        self.wants: dict[Pool, int] = {}
+        self.edges: dict[Any, int] = {}
+        self.wait: Wait | None = None
+        self.place: Place = ()  # of its latest request
+
+    def alive(self) -> bool:
+        return not self.done and self._alive()
+
+    def holds(self, pool: Pool) -> int:
+        """How many elements of `pool` it has itself."""
+        return sum(1 for holding in self.held if holding.pool is pool)
+
+    def __repr__(self) -> str:
+        return f"<Owner {self.name!r}: {len(self.held)} held>"

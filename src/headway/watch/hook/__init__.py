@@ -1,0 +1,1 @@
+"""The folder that `headway watch` puts in front of PYTHONPATH: its `sitecustomize` starts the watching."""

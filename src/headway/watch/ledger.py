@@ -1,0 +1,357 @@
+"""The event stream: who asks, is granted, gives back and waits; it feeds the graph as it goes.
+
+It does not patch anything (`patches` does) nor judge (`judge` does). A patch calls `ask` before it may
+have to wait, `grant` when it has got an element, `release` when one comes back. A try that cannot wait
+is a `grant` without an `ask`, and so makes no edge. What a child did is told to the graph for those
+who wait for it: its wishes are theirs.
+
+Bound: an uncontended ask, grant and release by one who holds nothing cost about 1.5 us together. No lock:
+each step is one operation on a list or dictionary, so a finaliser or a signal may come in between.
+
+Source: lockdep (held list, edges); the ends of ownership are `headway.core.mm.ownership`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from _thread import get_ident
+from functools import partial
+from time import monotonic
+from types import FrameType
+from typing import Any, final
+
+from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
+from headway.watch.graph import Graph
+from headway.watch.owners import Owners, waits_for
+from headway.watch.places import FINALISER, Place, far, is_final, near
+from headway.watch.profile import Profile
+
+_WISHES = 64  # pools that one owner is remembered to have asked
+_LOST = 256  # pools that are kept for the report
+_UNRETURNED = 8  # elements of a queue that may not be a pool at all
+
+
+@final
+class Ledger:
+    """What is known of one process. `sightings` are single events that need no graph to be bad."""
+
+    def __init__(self) -> None:
+        self.owners = Owners()
+        self.current = self.owners.current
+        self.graph = Graph()
+        self.classes: dict[tuple[Any, ...], PoolClass] = {}
+        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
+        self.waits: dict[Owner, Wait] = {}
+        self.maps: dict[tuple[str, str], Pool] = {}
+        self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
+        self.collecting = 0  # the thread in which the garbage collector runs
+        self.lost: list[Pool] = []  # of objects that were collected with something out
+        self.steps: Profile | None = None  # if asked for
+
+    # -- pools ---------------------------------------------------------------------------------------
+
+    def pool(
+        self,
+        kind: str,
+        label: str,
+        size: int | None,
+        *,
+        reentrant: bool = False,
+        made: Place = (),
+        of: Any = None,
+    ) -> Pool:
+        """A new pool, of the class of all that are made there; when `of` is collected, nobody holds it."""
+        made = made or near(sys._getframe(1))
+        key = (kind, label, *(id(part) for part in made[:1]), *made[1:2])
+        cls = self.classes.get(key)
+        if cls is None:
+            cls = self.classes.setdefault(key, PoolClass(kind, label, made, reentrant))
+        pool = Pool(cls, size)
+        pool.resized(size)
+        if of is not None:
+            pool.of = weakref.ref(of, partial(_collected, self, weakref.ref(pool)))
+        return pool
+
+    # -- asking --------------------------------------------------------------------------------------
+
+    def ask(self, pool: Pool, timed: bool = False) -> Owner:
+        """Somebody is about to take an element, and waits if there is none."""
+        owner = self.current()
+        owner.place = place = near(sys._getframe(1))
+        if pool.size is not None:  # else nobody ever waits there
+            if owner.held or owner.parent is not None:
+                self._hold_and_ask(owner, pool, timed, place, sys._getframe(1))
+            if pool not in owner.wants and len(owner.wants) < _WISHES:
+                owner.wants[pool] = 0
+            if self.collecting or is_final(place):
+                self._final(pool, timed, sys._getframe(1))
+        return owner
+
+    def _hold_and_ask(
+        self, owner: Owner, pool: Pool, timed: bool, place: Place, frame: FrameType
+    ) -> None:
+        held = owner.held if owner.parent is None else self.all_held(owner)
+        if not held or (pool.cls.reentrant and owner.holds(pool)):
+            return
+        own, edges, wanted = len(owner.held), self.graph.edges, pool.cls.number
+        pools = list({holding.pool: None for holding in held})
+        for number, holding in enumerate(held):
+            if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
+                place = far(frame)
+            self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
+
+    def connect(
+        self,
+        owner: Owner,
+        held: list[Holding],
+        holding: Holding,
+        pool: Pool,
+        more: int,
+        pools: list[Pool],
+        timed: bool,
+        place: Place,
+        inherited: bool = False,
+    ) -> None:
+        """One edge: a holding, and `more` units of `pool` wanted in all by the one who asks."""
+        same = holding.pool is pool
+        edge = self.graph.edge(holding.pool.cls, pool.cls, same)
+        if not edge.count:
+            edge.where_held, edge.where_wanted = holding.place, place
+        units = 1
+        if len(held) > 1:
+            units = sum(1 for other in held if other.pool is holding.pool)
+        before = (edge.unit_max, edge.seen, edge.gates)
+        edge.note(holding.pool, pool, units + more - 1 if same else units, pools, timed)
+        if inherited:
+            edge.inherited += 1
+        if edge not in owner.edges:
+            owner.edges[edge] = 1
+            edge.saw(owner.origin)
+        if before != (edge.unit_max, edge.seen, edge.gates):
+            self.graph.version += 1
+        if same:
+            owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+
+    def all_held(self, owner: Owner) -> list[Holding]:
+        """What an owner holds, and those who wait for it."""
+        held = list(owner.held)
+        child, parent, depth = owner, owner.parent, 0
+        while parent is not None and depth < 16:
+            if parent.held and not (child.inherits or waits_for(child)):
+                break
+            held += parent.held
+            child, parent, depth = parent, parent.parent, depth + 1
+        return held
+
+    def joined(self, child: Owner, place: Place, timed: bool = False) -> None:
+        """The current owner waited for `child`: what the child wanted, it wanted too."""
+        owner = self.current()
+        if child is owner:
+            return
+        held = self.all_held(owner)
+        pools = list({holding.pool: None for holding in held})
+        for pool, units in list(child.wants.items()):
+            for holding in held:
+                if holding.pool is not pool or not pool.cls.reentrant:
+                    more = units + 1
+                    self.connect(owner, held, holding, pool, more, pools, timed, place, True)
+            if len(owner.wants) < _WISHES or pool in owner.wants:
+                mine = owner.holds(pool)
+                owner.wants[pool] = max(owner.wants.get(pool, 0), mine + units)
+
+    # -- having --------------------------------------------------------------------------------------
+
+    def enter(self, pool: Pool, element: Any = None) -> None:
+        """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
+        owner = self.current()
+        frame = sys._getframe(1)
+        place = near(frame)
+        held = owner.held
+        if held or owner.parent is not None:
+            self._hold_and_ask(owner, pool, False, place, frame)
+        if pool not in owner.wants and len(owner.wants) < _WISHES:
+            owner.wants[pool] = 0
+        if self.collecting or place[0].co_name == FINALISER or place[-2].co_name == FINALISER:
+            self._final(pool, False, frame)
+        holding = Holding((pool, owner, place, monotonic(), element))
+        if not pool.listed:
+            self._list(pool)
+        pool.out.append(holding)
+        held.append(holding)
+        if len(held) > _UNRETURNED and not pool.cls.reused:
+            self._forget_oldest(owner, pool.cls)
+        if self.steps is not None:
+            self.steps.took(owner, pool.cls)
+
+    def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
+        """Somebody has an element now."""
+        if owner is None:
+            owner = self.current()
+            place = near(sys._getframe(1))
+        else:
+            place = owner.place
+        holding = Holding((pool, owner, place, monotonic(), element))
+        if not pool.listed:
+            self._list(pool)
+        pool.out.append(holding)
+        owner.held.append(holding)
+        if self.steps is not None:
+            self.steps.took(owner, pool.cls)
+        if not pool.cls.reused and len(owner.held) > _UNRETURNED:
+            self._forget_oldest(owner, pool.cls)
+        return holding
+
+    def _list(self, pool: Pool) -> None:
+        pool.listed = True
+        self.pools.add(pool)
+
+    @property
+    def out(self) -> list[Pool]:
+        """The pools that have something out."""
+        found = [pool for pool in list(self.pools) if pool.out]
+        return sorted(found, key=lambda pool: pool.number)
+
+    def release(self, pool: Pool, element: Any = None) -> None:
+        """An element comes back, whoever brings it."""
+        out = pool.out
+        if len(out) == 1 and out[0].owner.key == get_ident():
+            owner = out[0].owner  # taken on this thread: no need to ask who we are
+        else:
+            owner = self.current()
+        held = owner.held
+        if held:
+            holding = held[-1]
+            if holding.pool is pool and (element is None or holding.element is element):
+                held.pop()
+                if out and out[-1] is holding:
+                    out.pop()
+                else:
+                    _remove(out, holding)
+                if self.steps is not None:
+                    self.steps.gave(owner, pool.cls)
+                return
+        self._release_slow(owner, pool, element)
+
+    def _release_slow(self, owner: Owner, pool: Pool, element: Any) -> None:
+        mine = [h for h in reversed(owner.held) if h.pool is pool]
+        chosen = next((h for h in mine if h.element is element), None)
+        if chosen is None and element is not None:
+            chosen = next((h for h in pool.out if h.element is element), None)
+        if chosen is None and (element is None or pool.cls.kind == "mempool"):
+            others = [*mine, *pool.out]
+            chosen = next((h for h in others if h.element is None), None)
+            if chosen is None and others and element is None:
+                chosen = others[0]
+        if chosen is None:  # taken before we watched; or there was nothing out, as in a signal
+            pool.cls.passed_on = pool.cls.passed_on or pool.cls.kind == "semaphore"
+            return
+        if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
+            if not _related(chosen.owner, owner):
+                pool.cls.passed_on = True
+        self._mark_release_path(chosen, owner)
+        self.drop(chosen)
+
+    def _mark_release_path(self, chosen: Holding, owner: Owner) -> None:
+        """What was taken after `chosen` is still held: so it was needed to give `chosen` back."""
+        held = chosen.owner.held
+        later = held[held.index(chosen) + 1 :] if chosen in held else []
+        for other in (*later, *(owner.held if owner is not chosen.owner else ())):
+            key = (chosen.pool.cls.number, other.pool.cls.number, chosen.pool is other.pool)
+            edge = self.graph.edges.get(key)
+            if edge is not None and not edge.release_path:
+                edge.release_path = True
+                self.graph.version += 1
+
+    def drop(self, holding: Holding) -> None:
+        """The holding is over."""
+        _remove(holding.owner.held, holding)
+        _remove(holding.pool.out, holding)
+        if self.steps is not None:
+            self.steps.gave(holding.owner, holding.pool.cls)
+
+    def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
+        mine = [holding for holding in owner.held if holding.pool.cls is cls]
+        if len(mine) > _UNRETURNED:
+            self.drop(mine[0])
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        what: str,
+        pool: Pool | None = None,
+        timeout_s: float | None = None,
+        target: Any = None,
+        owner: Owner | None = None,
+    ) -> Wait:
+        """The current owner has to wait from now on, until `waited`."""
+        if owner is None:
+            owner = self.current()
+        wait = Wait(owner, pool, what, near(sys._getframe(1)), monotonic(), timeout_s, target)
+        owner.wait = wait
+        self.waits[owner] = wait
+        if pool is not None:
+            pool.waiters.append(wait)
+        return wait
+
+    def waited(self, wait: Wait) -> None:
+        """The wait is over, however it ended."""
+        self.waits.pop(wait.owner, None)
+        if wait.owner.wait is wait:
+            wait.owner.wait = None
+        if wait.pool is not None:
+            _remove(wait.pool.waiters, wait)
+
+    # -- single events -------------------------------------------------------------------------------
+
+    def sight(
+        self, kind: str, cls: PoolClass | None, what: str, place: Place, other: Place = ()
+    ) -> None:
+        """Something that is bad by itself, or may be, was seen."""
+        key = (kind, cls, what, *(id(part) for part in place[:1]), *place[1:2])
+        if key not in self.sightings:
+            self.sightings[key] = (kind, cls, what, place, other)
+            self.graph.version += 1
+
+    def _final(self, pool: Pool, timed: bool, frame: FrameType) -> None:
+        place = far(frame)
+        if self.collecting != get_ident() and not is_final(place):
+            return  # the collector runs in another thread
+        if not timed and not pool.cls.reentrant and pool.size is not None:
+            self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
+
+    def note_wait(self, what: str, timed: bool, frame: Any, but: Pool | None = None) -> None:
+        """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
+        owner = self.current()
+        if not timed:
+            for holding in owner.held:
+                cls = holding.pool.cls
+                if holding.pool is not but and cls.kind not in (MAP, "workers"):
+                    self.sight("wait-while-holding", cls, what, far(frame), holding.place)
+
+
+def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
+    """The watched object is gone: what was out of it is held by nobody, and never came back."""
+    pool = ref()
+    if pool is not None and pool.out:
+        for holding in list(pool.out):
+            _remove(holding.owner.held, holding)
+        if len(ledger.lost) < _LOST:
+            ledger.lost.append(pool)
+
+
+def _remove(holdings: list[Any], item: Any) -> None:
+    try:
+        holdings.remove(item)
+    except ValueError:
+        pass  # two threads gave it back at once, or it was forgotten
+
+
+def _related(one: Owner, two: Owner) -> bool:
+    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
+    return (
+        one.parent is two
+        or two.parent is one
+        or (one.parent is not None and one.parent is two.parent)
+    )

@@ -1,0 +1,81 @@
+"""SQLAlchemy: connections of its pools, given back as its own pool events tell.
+
+Only a `QueuePool` with a limit makes anybody wait. Who asks is seen in `Pool.connect`; that a connection
+comes back is the event ``checkin`` (or ``detach``), whoever closes it, the garbage collector included.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+from headway.watch.patches import POOL, Patcher
+from headway.watch.patches.checkout import made
+from headway.watch.patches.loops import stops_loop
+from headway.watch.places import keep_quiet
+
+MODULE = "sqlalchemy"
+
+
+def install(patcher: Patcher) -> None:
+    import sqlalchemy
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    keep_quiet(sqlalchemy)
+    ledger = patcher.ledger
+
+    def init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            made(ledger, self, "SQLAlchemy pool", None)
+
+        return __init__
+
+    def connect(original: Any) -> Any:
+        def connect(self: Any) -> Any:
+            pool = getattr(self, POOL, None)
+            if pool is None:
+                return original(self)
+            if pool.size is None and (size := _size(self)) is not None:
+                pool.resized(size)
+            wait = None
+            if pool.crowded():
+                owner = ledger.ask(pool, True)
+                if not self._is_asyncio:
+                    stops_loop(ledger, "a wait for a connection", sys._getframe(1))
+                wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner)
+            try:
+                fairy = original(self)
+                record = fairy._connection_record
+                if wait is None:
+                    ledger.enter(pool, record)
+                else:
+                    ledger.grant(pool, record, wait.owner)
+            finally:
+                pool.taking.pop()
+                if wait is not None:
+                    ledger.waited(wait)
+            record.__dict__[POOL] = pool
+            return fairy
+
+        return connect
+
+    def back(dbapi_connection: Any, record: Any) -> None:
+        pool = record.__dict__.get(POOL)
+        if pool is not None:
+            ledger.release(pool, record)
+
+    patcher.replace(Pool, "__init__", init)
+    patcher.replace(Pool, "connect", connect)
+    for name in ("checkin", "detach"):
+        event.listen(Pool, name, back)
+        patcher.on_undo(partial(event.remove, Pool, name, back))
+
+
+def _size(pool: Any) -> int | None:
+    """How many connections a pool gives out at most; None if nobody ever waits for one."""
+    inner, overflow = getattr(pool, "_pool", None), getattr(pool, "_max_overflow", -1)
+    size = getattr(inner, "maxsize", 0)
+    return size + overflow if size > 0 and overflow > -1 else None

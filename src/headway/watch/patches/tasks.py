@@ -1,0 +1,130 @@
+"""asyncio: semaphores, locks, queues; and the waits of threads that stop the loop.
+
+A semaphore or lock that asyncio makes for itself stays as it is. Waiting is entered only where there is
+something to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from typing import Any
+
+from headway.watch.patches import POOL, Patcher
+from headway.watch.patches.queues import pooled
+from headway.watch.places import QUIET, near
+
+MODULE = "asyncio"
+
+
+def install(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+
+    def init(kind: str, label: str) -> Any:
+        def make(original: Any) -> Any:
+            def __init__(self: Any, *args: Any, **options: Any) -> None:
+                original(self, *args, **options)
+                frame = sys._getframe(1)
+                if not QUIET[frame.f_code.co_filename]:
+                    value = getattr(self, "_value", 1)
+                    pool = ledger.pool(kind, label, value or None, made=near(frame), of=self)
+                    setattr(self, POOL, pool)
+
+            return __init__
+
+        return make
+
+    def acquire(original: Any, free: Any) -> Any:
+        async def acquire(self: Any) -> bool:
+            pool = getattr(self, POOL, None)
+            if pool is None:
+                return bool(await original(self))
+            if free(self):
+                await original(self)
+                ledger.enter(pool)
+                return True
+            owner = ledger.ask(pool)
+            wait = ledger.wait(pool.cls.label, pool, owner=owner)
+            try:
+                await original(self)
+            finally:
+                ledger.waited(wait)
+            ledger.grant(pool, None, owner)
+            return True
+
+        return acquire
+
+    def release(original: Any) -> Any:
+        def release(self: Any) -> None:
+            pool = getattr(self, POOL, None)
+            if pool is not None:
+                ledger.release(pool)
+            original(self)
+
+        return release
+
+    patcher.replace(asyncio.Semaphore, "__init__", init("semaphore", "asyncio semaphore"))
+    patcher.replace(asyncio.Lock, "__init__", init("lock", "asyncio lock"))
+    frees = {asyncio.Semaphore: _has_value, asyncio.Lock: _is_open}
+    for kind, free in frees.items():
+        patcher.replace(kind, "acquire", partial(acquire, free=free))
+        patcher.replace(kind, "release", release)
+    _queue(patcher)
+
+
+def _has_value(semaphore: Any) -> bool:
+    return semaphore._value > 0 and not semaphore._waiters
+
+
+def _is_open(lock: Any) -> bool:
+    return not lock._locked and not lock._waiters
+
+
+def _queue(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+
+    def init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **options: Any) -> None:
+            original(self, *args, **options)
+            frame = sys._getframe(1)
+            if not QUIET[frame.f_code.co_filename]:
+                setattr(
+                    self, POOL, ledger.pool("queue", "asyncio queue", 1, made=near(frame), of=self)
+                )
+
+        return __init__
+
+    def get(original: Any) -> Any:
+        async def get(self: Any) -> Any:
+            pool = getattr(self, POOL, None)
+            if pool is None:
+                return await original(self)
+            if self._queue:
+                item = await original(self)  # by its get_nowait(), which is not told
+                ledger.enter(pool, item)
+                return item
+            owner = ledger.ask(pool)
+            ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+            wait = ledger.wait("asyncio queue", pool, owner=owner)
+            try:
+                item = await original(self)
+            finally:
+                ledger.waited(wait)
+            ledger.grant(pool, item, owner)
+            return item
+
+        return get
+
+    def put_nowait(original: Any) -> Any:
+        def put_nowait(self: Any, item: Any) -> None:
+            pool = getattr(self, POOL, None)
+            if pool is not None:
+                pooled(ledger, pool, item, self.qsize)
+            original(self, item)
+
+        return put_nowait
+
+    patcher.replace(asyncio.Queue, "__init__", init)
+    patcher.replace(asyncio.Queue, "get", get)
+    patcher.replace(asyncio.Queue, "put_nowait", put_nowait)

@@ -1,0 +1,136 @@
+"""threading: locks and semaphores that programs make, and the waits for events, conditions and threads.
+
+Locks that Python or a library with a patch of its own makes for itself stay as they are: only code that is
+not quiet gets a watched one (`locks`). An acquire that cannot wait makes no edge.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from headway.watch.ledger import Ledger
+from headway.watch.patches import POOL, Patcher, locks
+from headway.watch.patches.loops import stops_loop
+from headway.watch.places import QUIET, far, near
+
+MODULE = "threading"
+
+
+def install(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+    plain, again = locks.for_session(ledger)
+    patcher.replace(threading, "Lock", lambda original: plain)
+    patcher.replace(threading, "RLock", lambda original: again)
+    _semaphores(patcher)
+    _waits(patcher, again)
+
+
+def _semaphores(patcher: Patcher) -> None:
+    ledger = patcher.ledger
+
+    def init(original: Any) -> Any:
+        def __init__(self: Any, value: int = 1) -> None:
+            original(self, value)
+            frame = sys._getframe(1)
+            if not QUIET[frame.f_code.co_filename]:
+                setattr(
+                    self,
+                    POOL,
+                    ledger.pool("semaphore", "semaphore", value or None, made=near(frame), of=self),
+                )
+
+        return __init__
+
+    def acquire(original: Any) -> Any:
+        def acquire(self: Any, blocking: bool = True, timeout: float | None = None) -> bool:
+            pool = getattr(self, POOL, None)
+            if pool is None:
+                return bool(original(self, blocking, timeout))
+            if original(self, False, None if blocking else timeout):
+                if blocking:
+                    ledger.enter(pool)
+                else:
+                    ledger.grant(pool)
+                return True
+            if not blocking:
+                return False
+            owner = ledger.ask(pool, timeout is not None)
+            _stop_loop(ledger, "semaphore.acquire()")
+            wait = ledger.wait("semaphore", pool, timeout)
+            try:
+                if not original(self, True, timeout):
+                    return False
+            finally:
+                ledger.waited(wait)
+            ledger.grant(pool, None, owner)
+            return True
+
+        return acquire
+
+    def release(original: Any) -> Any:
+        def release(self: Any, n: int = 1) -> None:
+            pool = getattr(self, POOL, None)
+            if pool is not None:
+                for _ in range(n):
+                    ledger.release(pool)
+            original(self, n)
+
+        return release
+
+    patcher.replace(threading.Semaphore, "__init__", init)
+    patcher.replace(threading.Semaphore, "acquire", acquire)
+    patcher.replace(threading.Semaphore, "__enter__", lambda _: lambda self: self.acquire())
+    for kind in (threading.Semaphore, threading.BoundedSemaphore):
+        patcher.replace(kind, "release", release)
+
+
+def _waits(patcher: Patcher, again: Any) -> None:
+    ledger = patcher.ledger
+
+    def condition(original: Any) -> Any:
+        def __init__(self: Any, lock: Any = None) -> None:
+            frame = sys._getframe(1)
+            if lock is None and not QUIET[frame.f_code.co_filename]:
+                lock = again(made=near(frame))
+            original(self, lock)
+
+        return __init__
+
+    def waiter(what: str, over: Any) -> Any:
+        def make(original: Any) -> Any:
+            def wait(self: Any, timeout: float | None = None) -> Any:
+                frame = sys._getframe(1)
+                if QUIET[frame.f_code.co_filename]:
+                    return original(self, timeout)
+                thread = self if isinstance(self, threading.Thread) else None
+                try:
+                    if over(self):
+                        return original(self, timeout)
+                    lock = getattr(getattr(self, "_lock", None), "_pool", None)
+                    ledger.note_wait(what, timeout is not None, frame, lock)
+                    _stop_loop(ledger, what)
+                    find = None if thread is None else lambda: [ledger.owners.of_thread(thread)]
+                    wait = ledger.wait(what, None, timeout, find)
+                    try:
+                        return original(self, timeout)
+                    finally:
+                        ledger.waited(wait)
+                finally:
+                    child = None if thread is None else ledger.owners.of_thread(thread)
+                    if child is not None:
+                        ledger.joined(child, far(frame), timeout is not None)
+
+            return wait
+
+        return make
+
+    patcher.replace(threading.Condition, "__init__", condition)
+    patcher.replace(threading.Condition, "wait", waiter("Condition.wait()", lambda _: False))
+    patcher.replace(threading.Event, "wait", waiter("Event.wait()", threading.Event.is_set))
+    patcher.replace(threading.Thread, "join", waiter("Thread.join()", lambda t: not t.is_alive()))
+
+
+def _stop_loop(ledger: Ledger, what: str) -> None:
+    stops_loop(ledger, what, sys._getframe(2))

@@ -1,0 +1,209 @@
+"""`headway watch` as a process: programs unchanged, exit status, reports, hangs, --attach; and the pytest plugin."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytest.importorskip("typer")
+
+NESTED = """
+import threading
+slots = threading.Semaphore(2)
+def handle():
+    with slots, slots:
+        pass
+handle()
+"""
+FROZEN = """
+import threading
+slots, meet = threading.Semaphore(2), threading.Barrier(2)
+def handle():
+    with slots:
+        meet.wait()
+        with slots:
+            pass
+threads = [threading.Thread(target=handle, name=f"request-{n}", daemon=True) for n in (1, 2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    def write(text, name="app.py"):
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+def run(status, *arguments, **options):
+    done = subprocess.run(
+        [sys.executable, "-m", "headway", "watch", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, **options,
+    )  # fmt: skip
+    assert done.returncode == status, done
+    return done
+
+
+def test_a_program_unchanged_and_its_report(program, tmp_path):
+    report = tmp_path / "report.json"
+    done = run(0, "--report", report, "--", sys.executable, program(NESTED + "print('done')\n"))
+    assert done.stdout == "done\n"
+    assert "warning: nested: semaphore of 2 made at" in done.stderr
+    found = json.loads(report.read_text())
+    assert found["hang"] is None
+    (risk,) = found["risks"]
+    assert {"kind", "severity", "pool", "stacks", "hangs_from", "remedy"} <= set(risk)
+    assert (risk["kind"], risk["severity"], risk["hangs_from"]) == ("nested", "warning", 2)
+    assert any("app.py:5 in handle" in line for stack in risk["stacks"] for line in stack["frames"])
+
+
+def test_exit_status_is_the_programs_unless_something_is_as_grave(program):
+    app = program(NESTED + "raise SystemExit(7)\n")
+    run(7, "--", sys.executable, app)
+    run(7, "--fail-on", "risk", "--", sys.executable, app)
+    run(1, "--fail-on", "warning", "--", sys.executable, app)
+    run(1, "--fail-on", "risk", "--concurrency", "2", "--", sys.executable, app)
+    run(7, "--fail-on", "note", "--concurrency", "1", "--", sys.executable, app)
+
+
+def test_json_stands_alone_on_standard_output(program):
+    done = run(0, "--json", "--", sys.executable, program(NESTED + "print('mine')\n"))
+    assert list(json.loads(done.stdout)) == ["risks", "hang"]
+    assert "mine" in done.stderr
+
+
+def test_misuse_is_one_line(tmp_path):
+    for arguments in ([], ["--fail-on", "all", "--", "true"], ["--", "no-such-program"]):
+        done = run(2, *arguments)
+        assert done.stderr.startswith("headway: ") and done.stderr.count("\n") == 1
+    assert "does not listen" in run(2, "--attach", os.getpid()).stderr
+    assert "does not exist" in run(2, "--baseline", tmp_path / "none", "--", "true").stderr
+
+
+def test_a_program_that_is_not_python():
+    assert "no Python process" in run(3, "--", "sh", "-c", "exit 3").stderr
+
+
+def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_path):
+    program("print('sitecustomize of the user')\n", "sitecustomize.py")
+    child = program(NESTED)
+    parent = program(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, {child!r}])\n", "parent.py"
+    )
+    done = run(0, "--", sys.executable, parent, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.stdout.count("sitecustomize of the user") == 3  # ours, the parent's, the child's
+    assert "nested" in done.stderr
+
+
+def test_a_baseline_survives_edits_above(program, tmp_path):
+    baseline = tmp_path / "known.json"
+    app = program(NESTED)
+    run(0, "--write-baseline", baseline, "--", sys.executable, app)
+    app = program("# a line more\n" + NESTED)
+    done = run(0, "--fail-on", "note", "--baseline", baseline, "--", sys.executable, app)
+    assert "nothing found" in done.stderr
+
+
+@pytest.mark.parametrize(("suffix", "says"), [(".html", "<svg"), (".txt", "remedy: ")])
+def test_other_forms_of_the_report(program, tmp_path, suffix, says):
+    report = tmp_path / f"report{suffix}"
+    run(0, "--report", report, "--", sys.executable, program(NESTED))
+    text = report.read_text()
+    assert says in text
+    assert "http" not in text  # nothing to fetch
+
+
+def test_the_learned_profile_goes_to_headway_size(program, tmp_path):
+    model = tmp_path / "learned.toml"
+    run(0, "--profile", model, "--", sys.executable, program(NESTED))
+    text = model.read_text().replace("count = 1", "count = 3")
+    model.write_text(text)
+    sized = subprocess.run(
+        [sys.executable, "-m", "headway", "size", model, "--pool", "semaphore", "--json"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert json.loads(sized.stdout)["smallest"] == 4  # n*(m-1) + 1
+
+
+@contextlib.contextmanager
+def started(*arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headway", "watch", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def until(stream, word):
+    for line in stream:
+        if word in line:
+            return line
+    raise AssertionError(f"the stream ended without {word!r}")
+
+
+def test_a_hang_is_told_and_explained_from_outside(program, tmp_path):
+    report = tmp_path / "report.json"
+    app = program("import os\nprint(os.getpid(), flush=True)\n" + FROZEN)
+    with started("--stall", "0.3", "--report", report, "--", sys.executable, app) as process:
+        pid = int(process.stdout.readline())
+        assert "frees 3 of 3" in until(process.stderr, "release:")
+        attached = run(1, "--attach", pid, "--json")
+        hang = json.loads(attached.stdout)["hang"]
+        assert {waiter["owner"] for waiter in hang["waiters"]} == {
+            "thread request-1", "thread request-2", "thread MainThread"
+        }  # fmt: skip
+        assert len(hang["holders"]) == 2
+        assert any("in handle" in line for line in hang["holders"][0]["taken"])
+        assert len(hang["cycle"]) == 2
+        assert hang["release"]["frees"] == 3
+        assert "cycle:" in run(1, "--attach", pid).stdout
+        os.kill(pid, signal.SIGQUIT)  # one key in the terminal
+        until(process.stderr, "hang: these wait for each other")
+        while not json.loads(report.read_text())["hang"]:
+            pass
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
+    program(
+        """
+        import threading
+        slots = threading.Semaphore(2)
+        def nest():
+            with slots, slots:
+                pass
+        def test_before(): pass
+        def test_nests(): nest()
+        def test_nests_again(): nest()
+        """,
+        "test_app.py",
+    )
+
+    def pytests(*more):
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
+             "-q", *more, "test_app.py"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        )  # fmt: skip
+
+    done = pytests("--headway-watch")
+    assert "1 failed, 2 passed" in done.stdout
+    assert "FAILED test_app.py::test_nests " in done.stdout + " "
+    assert "remedy:" in done.stdout
+    assert "3 passed" in pytests("--headway-watch", "--headway-watch-level", "risk").stdout

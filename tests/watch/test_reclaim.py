@@ -1,0 +1,148 @@
+"""T10: the maps of reclaim and completion, on headway's own pools: found before memory is ever short."""
+
+import threading
+
+import pytest
+
+import headway as hw
+from headway import watch
+from headway.watch.finding import text
+from headway.watch.maps import Maps
+
+
+@pytest.fixture
+def session():
+    with watch.watching() as session:
+        yield session
+
+
+def kinds(session):
+    return [(finding.kind, finding.severity) for finding in session.findings()]
+
+
+def zone_pool():
+    return hw.Mempool(alloc=lambda gfp: bytearray(8), free=lambda element: None, name="frames")
+
+
+def allocate_under(lock, pool):
+    with lock, pool.lease():
+        pass
+
+
+def shrink(maps, lock):
+    with maps.reclaiming(), lock:
+        pass
+
+
+def test_T10_1_a_cycle_from_two_runs_that_never_overlapped(session):
+    lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+    allocate_under(lock, pool)
+    assert kinds(session) == []
+    shrink(maps, lock)
+    found = session.findings()
+    assert [(f.kind, f.severity) for f in found] == [
+        ("reclaim-recursion", "risk")
+    ] * 2  # fs, and io
+    frames = [line for lines in found[0].stacks.values() for line in lines]
+    assert any("in allocate_under" in line for line in frames)
+    assert any("in shrink" in line for line in frames)
+
+
+@pytest.mark.parametrize("scope", [hw.nofs, hw.noio])
+def test_T10_2_no_report_under_a_scope(session, scope):
+    lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+    with scope():
+        allocate_under(lock, pool)
+    with maps.reclaiming(io=scope is hw.noio), lock:
+        pass
+    assert kinds(session) == []
+
+
+def test_T10_2_the_map_for_io_sees_what_nofs_leaves(session):
+    """Blind spot 1 of fs_reclaim: I/O without FS touches no map there."""
+    lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+    with hw.nofs():
+        allocate_under(lock, pool)
+    with maps.reclaiming(fs=False), lock:
+        pass
+    assert [f.pool for f in session.findings() if "io_reclaim" in f.pool]
+
+
+def test_T10_2_no_report_for_a_try(session):
+    lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+    allocate_under(lock, pool)
+    with maps.reclaiming():
+        assert lock.acquire(blocking=False)
+        lock.release()
+    assert kinds(session) == []
+    other = threading.Lock()
+    with other:
+        pool.free(pool.try_alloc())
+    shrink(maps, other)
+    assert kinds(session) == []
+
+
+def test_T10_2_no_report_for_reclaim_itself(session):
+    lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+    shrink(maps, lock)
+    with hw.noreclaim():
+        allocate_under(lock, pool)
+    assert kinds(session) == []
+
+
+def test_T10_3_two_of_one_pool_and_the_cure(session):
+    """E-003: two mappers take two each, of two; what is in flight comes back by itself."""
+    pool = hw.Mempool.of(range(2), name="bio")
+    one, two = pool.alloc(), pool.alloc()
+    pool.free(one)
+    pool.free(two)
+    assert kinds(session) == [("nested", "warning")]
+    assert session.findings()[0].hangs_from == 2
+
+
+def test_T10_3_the_cured_twin_is_silent(session):
+    pool = hw.Mempool.of(range(2), name="bio")
+    one = pool.alloc()
+    pool.hand_over(one)
+    two = pool.alloc()
+    pool.hand_over(two)
+    pool.free(one)
+    pool.free(two)
+    assert kinds(session) == []
+
+
+def test_T10_4_a_completion_that_waits_for_what_its_waiters_hold(session):
+    """E-002: the end of write-back needs a lock that is held by those who wait for write-back."""
+    lock, maps = threading.Lock(), Maps(session.ledger)
+    with lock:
+        maps.wait_for("writeback")
+    with maps.completing("writeback"), lock:
+        pass
+    assert kinds(session) == [("reclaim-recursion", "risk")]
+
+
+def test_T10_5_priming_reports_the_first_wrong_allocation(session):
+    lock, maps = threading.Lock(), Maps(session.ledger)
+    shrink(maps, lock)  # at start, before memory is ever short
+    pool = zone_pool()
+    allocate_under(lock, pool)
+    assert {kind for kind, _ in kinds(session)} == {"reclaim-recursion"}
+
+
+def test_T10_6_the_text_is_the_same_each_time():
+    said = []
+    for _ in range(2):
+        with watch.watching() as session:
+            lock, pool, maps = threading.Lock(), zone_pool(), Maps(session.ledger)
+            allocate_under(lock, pool)
+            shrink(maps, lock)
+        said.append([text(finding.json()) for finding in session.findings()])
+    assert said[0] == said[1] != []
+
+
+def test_T10_6_not_watching_leaves_nothing_behind():
+    before = (threading.Lock, threading.Semaphore.acquire, threading.Event.wait, hw.threaded._show)
+    with watch.watching():
+        assert threading.Lock is not before[0]
+    after = (threading.Lock, threading.Semaphore.acquire, threading.Event.wait, hw.threaded._show)
+    assert after == before
