@@ -27,6 +27,8 @@ from headway.errors import (
     UsageError,
 )
 from headway.flow import BudgetExecutor, BudgetQueue
+from headway.relief import Relief
+from headway.runtimes.finalisers import nofinalisers, put_off
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.spilling import SpillStore, Swap
 from headway.threaded import (
@@ -67,6 +69,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "PoolTimeout",
+    "Relief",
     "Reservations",
     "ShrinkableCache",
     "Slab",
@@ -80,10 +83,12 @@ __all__ = [
     "carry",
     "effective",
     "io_flusher",
+    "nofinalisers",
     "nofs",
     "noio",
     "noreclaim",
     "open_device",
     "open_stack",
+    "put_off",
     "spawn",
 ]

@@ -74,6 +74,43 @@ class Arena:
         assert 0 <= offset and offset + size_bytes <= self.size_bytes, "outside the arena"
         return self._whole[offset : offset + size_bytes]
 
+    def release(self, offset: int, size_bytes: int) -> bool:
+        """Give these pages to the system; they stay mapped, and read as zeros when next touched.
+
+        False where that cannot be done: locked memory, or a system without ``MADV_DONTNEED``.
+        """
+        return not self.locked and self._advise(
+            getattr(mmap, "MADV_DONTNEED", None), offset, size_bytes
+        )
+
+    def restore(self, offset: int, size_bytes: int) -> bool:
+        """Make released pages present again; False if the system does not have them."""
+        if sys.platform != "linux":
+            return True
+        if self._advise(_POPULATE_WRITE, offset, size_bytes):
+            return True
+        if not self._can_populate():
+            self._whole[offset : offset + size_bytes : PAGE_BYTES] = bytes(size_bytes // PAGE_BYTES)
+            return True
+        return False
+
+    def _advise(self, advice: int | None, offset: int, size_bytes: int) -> bool:
+        if advice is None:
+            return False
+        try:
+            self._map.madvise(advice, self._skip + offset, size_bytes)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _can_populate(self) -> bool:
+        """Whether this kernel knows the call at all (Linux 5.14): tried on nothing but one page."""
+        try:
+            self._map.madvise(_POPULATE_WRITE, self._skip, PAGE_BYTES)
+        except OSError as error:
+            return error.errno != errno.EINVAL
+        return True
+
     def look_huge(self) -> int:
         """How many bytes of it are on huge pages at this moment, as the kernel tells; else 0."""
         try:

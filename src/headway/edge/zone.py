@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from headway.core.mm import zone as core
+from headway.core.mm.balloon import LAST, PRESSURE, Balloon
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom, Victim
-from headway.core.mm.pages import order_for
+from headway.core.mm.pages import PageRun, order_for
 from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
 from headway.core.mm.slab_caches import SlabCaches
 from headway.core.mm.slab_page import Memory
@@ -25,9 +26,11 @@ from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
 from headway.core.units import format_size, parse_size
+from headway.edge import ndarray
 from headway.edge.arena import PAGE_BYTES, Arena
 from headway.edge.buffers import Buffers, Obtaining, WatchedBuffers
 from headway.edge.lending import Lending, written_after_free
+from headway.edge.pressure import read_memory
 from headway.errors import NoMemory, PoolBusy, UsageError
 
 
@@ -42,6 +45,7 @@ class ZoneStats:
     clean: int  # charged to caches, and can be dropped
     dirty: int  # charged to caches, and has to be written back first
     free: int
+    given_back: int  # with the system, under pressure from outside
     kept_for_floors: int
     min: int
     low: int
@@ -76,8 +80,8 @@ class Zone:
     """
 
     __slots__ = (
-        "_arena", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
-        "_slabs", "_users", "name",
+        "_arena", "_balloon", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
+        "_slabs", "_users", "_warm", "name",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +118,8 @@ class Zone:
         self._caches: tuple[Any, ...] = ()
         self._slabs: SlabCaches | None = None
         self._users: tuple[Buffers | WatchedBuffers, ...] = ()
+        self._balloon: Balloon | None = None
+        self._warm: dict[int, Buffers] = {}  # order -> buffers of arrays; grows by `setdefault`
 
     def buffers(
         self, size: int | str, *, floor: int | str = 0, name: str = "buffers"
@@ -134,7 +140,7 @@ class Zone:
         try:
             share = self._core.share(order, floor_count, name)
         except NoMemory:
-            if not self.reclaim(floor_count * PAGE_BYTES << order):
+            if not self.reclaim(floor_count * PAGE_BYTES << order):  # the balloon is asked too
                 raise
             share = self._core.share(order, floor_count, name)
         obtain = Obtaining(share, self._path, self._runtime)
@@ -146,6 +152,36 @@ class Zone:
         self._users = (*(other for other in self._users if not other.closed), user)
         user.choose_door(len(self._path.reclaim.shrinkers) > 0)
         return user
+
+    def ndarray(
+        self, shape: int | tuple[int, ...], dtype: Any = float, *, gfp: Gfp = Gfp.KERNEL
+    ) -> Any:
+        """A `numpy.ndarray` in the zone's memory, as ``numpy.empty``: warm, and aligned to pages.
+
+        It is given back when the array, and all that was made from it, is gone. ZERO in `gfp` gives
+        zeros. It takes the power of two of pages that it fits into. Waits: as `Buffers.alloc`.
+        Raises: NoMemory if it cannot be had now; UsageError if the zone could never give it, is in
+        debug mode, or the type has references; MissingExtra without numpy.
+        """
+        return ndarray.make(self._warm_buffers, shape, dtype, gfp, self.name)
+
+    def _warm_buffers(self, size_bytes: int) -> Buffers:
+        order = order_for(-(-size_bytes // PAGE_BYTES))
+        found = self._warm.get(order)
+        if found is not None:
+            return found
+        size = PAGE_BYTES << order
+        made = self.buffers(size, name=f"arrays of {format_size(size)}")
+        if not isinstance(made, Buffers):
+            made.close()
+            raise UsageError(
+                f"zone {self.name!r} is in debug mode, where memory comes back only after what was made from "
+                "it is gone; use buffers() and numpy.frombuffer there"
+            )
+        kept = self._warm.setdefault(order, made)
+        if kept is not made:  # another thread was first
+            made.close()
+        return kept
 
     def _choose_doors(self, something_gives_way: bool) -> None:
         for user in self._users:
@@ -182,6 +218,59 @@ class Zone:
         plan = self._path.reclaim.direct(Gfp.KERNEL, scope, who, pages)
         return self._runtime.run(plan) * PAGE_BYTES
 
+    def give_back(self, size: int | str) -> int:
+        """Give `size` bytes of the arena to the system, or what there is; how many were given.
+
+        Caches are asked first, if that much is not free. What others have a claim to stays: floors,
+        and the mark `high`. The zone is smaller by it until `take_back`, or until one of its own
+        requests would fail otherwise, and the system has room. From the first time on, a request
+        that finds nothing takes the slow path. Nothing is given by a zone that is locked, or in
+        debug mode. Waits: for the caches, as `reclaim`.
+        """
+        wanted = parse_size(size, "size to give back")
+        if self._arena.locked or self._lending is not None:
+            return 0
+        balloon = self._balloon
+        if balloon is None:
+            balloon = self._balloon = Balloon(
+                self._core, self._runtime, self._release_run, self._restore_run
+            )
+            self._path.reclaim.shrinkers.register(
+                balloon, name="balloon", seeks=LAST, object_pages=balloon.run_pages
+            )
+        pages = -(-wanted // PAGE_BYTES)
+        missing = pages - balloon.spare_pages()
+        if missing > 0:
+            plan = self._path.reclaim.direct(Gfp.KERNEL, self._runtime.scope(), PRESSURE, missing)
+            self._runtime.run(plan)
+        return balloon.inflate(pages) * PAGE_BYTES
+
+    def take_back(self, size: int | str | None = None) -> int:
+        """Take `size` bytes back from the system, or all; how many were. They are present again then.
+
+        What the system has no room for stays there. Waits: never, but for the kernel.
+        """
+        if self._balloon is None:
+            return 0
+        wanted = self.size if size is None else parse_size(size, "size to take back")
+        return self._balloon.deflate(-(-wanted // PAGE_BYTES)) * PAGE_BYTES
+
+    @property
+    def spare(self) -> int:
+        """Bytes that could be given back as they are: free, in no floor, above `high`."""
+        return max(0, self._core.room() - self._core.marks.high) * PAGE_BYTES
+
+    def _release_run(self, run: PageRun) -> bool:
+        return self._arena.release(run.first * PAGE_BYTES, run.page_count * PAGE_BYTES)
+
+    def _restore_run(self, run: PageRun) -> bool:
+        """Only where it fits twice: whoever is over its limit is killed, not refused."""
+        size_bytes = run.page_count * PAGE_BYTES
+        headroom = read_memory().headroom
+        if headroom is not None and headroom < 2 * size_bytes:
+            return False
+        return self._arena.restore(run.first * PAGE_BYTES, size_bytes)
+
     def slow_path(self) -> SlowPath:
         """The decisions of this zone, for what is charged to it (`headway.ShrinkableCache`)."""
         return self._path
@@ -207,14 +296,16 @@ class Zone:
 
     def stats(self) -> ZoneStats:
         pages, arena, path = self._core.stats(), self._arena, self._path
+        given = 0 if self._balloon is None else self._balloon.out_pages
         marks = pages.watermarks
         return ZoneStats(
             name=self.name,
             size=arena.size_bytes,
-            held=pages.held_pages * PAGE_BYTES,
+            held=(pages.held_pages - given) * PAGE_BYTES,
             clean=pages.clean_pages * PAGE_BYTES,
             dirty=pages.dirty_pages * PAGE_BYTES,
             free=pages.free_pages * PAGE_BYTES,
+            given_back=given * PAGE_BYTES,
             kept_for_floors=pages.floor_pages * PAGE_BYTES,
             min=marks.min * PAGE_BYTES,
             low=marks.low * PAGE_BYTES,
@@ -253,6 +344,8 @@ class Zone:
             self._caches[0].close()
             self._caches = self._caches[1:]
         self._kswapd.stop()
+        if self._balloon is not None:
+            self._balloon.end()
         for user in self._users:
             user.close()
         if self._lending is not None and self._users:
