@@ -133,3 +133,22 @@ def shut(rig: Rig, stack: Stack) -> None:
     """Close the stack: all it started has ended, and all it had is home."""
     left = [task.name for task in rig.run(stack.close())]
     assert not [name for name in left if not name.startswith("disk")], left
+
+
+class Volatile(MemoryDevice):
+    """A disk with a cache: what was not flushed may be lost, block by block, when the power goes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.stable = bytearray(size)
+
+    def flush(self) -> None:
+        self.pread_into(memoryview(self.stable), 0)
+
+    def cut(self, chance: random.Random) -> None:
+        now = bytearray(self.size)
+        self.pread_into(memoryview(now), 0)
+        for start in range(0, self.size, BLOCK):
+            if chance.random() < 0.5:
+                self.stable[start : start + BLOCK] = now[start : start + BLOCK]
+        self.pwrite(memoryview(self.stable), 0)

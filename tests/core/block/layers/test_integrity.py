@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.block.test_whole_stack import Volatile
 
 import headway as hw
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio
@@ -17,7 +16,7 @@ from headway.core.block.stack import Stack
 from headway.core.plan import Plan
 from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError, UsageError
-from tests.core.block.rig import BLOCK, Keys, Rig, shut
+from tests.core.block.rig import BLOCK, Keys, Rig, Volatile, shut
 
 BLOCKS = 40
 SIZE = 64 * BLOCK
