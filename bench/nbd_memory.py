@@ -51,7 +51,14 @@ def run(quick: bool) -> list[Row]:
             with open(path, "wb") as file:
                 for _ in range(SIZE // MIB):
                     file.write(b"\xa5" * MIB)
-        layers = ["--layer", "linear", "--layer", f"mirror,leg={leg}", "--layer", "bounce,reserve=4"]
+        layers = [
+            "--layer",
+            "linear",
+            "--layer",
+            f"mirror,leg={leg}",
+            "--layer",
+            "bounce,reserve=4",
+        ]
         ways = {
             ("ours", 64): [*python, str(image), "--listen", "unix:SOCKET", "--memory", "32MiB"],
             ("ours", 48): [*python, str(image), "--listen", "unix:SOCKET", "--memory", "16MiB"],

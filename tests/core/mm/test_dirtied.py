@@ -93,7 +93,7 @@ def test_what_is_dirty_and_not_kept_is_written_now() -> None:
 def test_a_value_is_kept_if_nobody_can_be_started_to_write_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    memory, cache, disk = dirty_memory()
+    _, cache, disk = dirty_memory()
     asked = step(cache.put_plan("a", PAGE, True, 0, "a"))
     assert isinstance(asked.request, Spawn)
     asked.throw(RuntimeError("can't start new thread"))
