@@ -34,7 +34,7 @@ def test_flushed_data_is_there_nothing_leaks_and_nothing_hangs(seed: int) -> Non
 
 @pytest.mark.parametrize("seed", range(1000, 1024))
 def test_starved_stacks_complete_every_request(seed: int) -> None:
-    """T5: every reserve at its documented minimum, every allocation beyond it fails, memory is short."""
+    """Every reserve at its documented minimum, every allocation beyond it fails, memory is short."""
     setting = Setting(random.Random(seed))
     setting.starved, setting.power_cut, setting.io_fails, setting.pages = 1.0, False, 0.0, 20
     world = World(seed, setting)
