@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
 from headway.checker.trial import Settings
 
@@ -38,7 +39,11 @@ def resized(pool: Any, size: int) -> None:
 
 
 def smallest_sizes(
-    program: Callable[[], Any], settings: Settings, first: Result, max_schedules: int
+    program: Callable[[], Any],
+    settings: Settings,
+    first: Result,
+    max_schedules: int,
+    crew: Crew | None = None,
 ) -> dict[str, int | None]:
     """For each pool the smallest safe size, the others as they are; None where that is not known.
 
@@ -52,7 +57,8 @@ def smallest_sizes(
     def search(sizes: Mapping[str, int]) -> Result:
         nonlocal spent
         at = replace(settings, sizes=dict(sizes), resize=resized)
-        result = Search(program, at, max(1, max_schedules - spent), sampled=False).run()
+        most = max(1, max_schedules - spent)
+        result = Search(program, at, most, sampled=False, crew=crew).run()
         spent += result.schedules
         return result
 
