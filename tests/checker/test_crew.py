@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import headway as hw
-from headway.checker import check, odds, size
+from headway.checker import modelled, odds, target
 from headway.checker.crew import Crew
 from headway.checker.digest import digest
+from headway.checker.model import parse
 from headway.checker.trial import Settings, Trial
 from headway.errors import HeadwayError, MissingExtra, UsageError
 from headway.runtimes.scopes import made_for
@@ -58,18 +59,20 @@ def quits() -> None:
     hw.spawn(os._exit, 3)
 
 
-def told(program: Any, most: int, **how: Any) -> tuple[Any, ...]:
-    report = check(program, max_schedules=most, seed=4, **how)
+def told(program: Any, most: int, crew: Crew | None = None) -> tuple[Any, ...]:
+    how: dict[str, Any] = {"max_schedules": most, "seed": 4, "ambient": made_for, "crew": crew}
+    report = target.check(program, **how)
     assert report.method == "schedules"
-    found = odds(program, runs=90, seed=1, **how)
-    return report, found, size(BLOCKS, "blocks", **how)
+    found = target.sampled(program, 40, 1, crew=crew)
+    return report, found, modelled.sizes(parse(BLOCKS), "blocks", crew=crew)
 
 
-@pytest.fixture(params=["processes", "cluster"])
-def others(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+@pytest.fixture(scope="module", params=["processes", "cluster"])
+def others(request: pytest.FixtureRequest) -> Iterator[Crew]:
     """The ways to have others do the work."""
     if request.param == "processes":
-        yield {"jobs": 2}
+        with Crew(2) as crew:
+            yield crew
         return
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     with (
@@ -81,23 +84,25 @@ def others(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         ) as cluster,
     ):
         warnings.simplefilter("ignore")
-        yield {"jobs": 1, "dask": cluster.scheduler_address}
+        with Crew(dask=cluster.scheduler_address) as crew:
+            yield crew
 
 
-def test_others_come_to_the_same_to_the_letter(others: dict[str, Any]) -> None:
+def test_others_come_to_the_same_to_the_letter(others: Crew) -> None:
     # Of the first not all is seen: found at random, and so by the seed; the second is seen to its end.
-    for program, most in ((opposite, 400), (same_order, 2000)):
-        assert told(program, most, **others) == told(program, most)
+    for program, most in ((opposite, 150), (same_order, 300)):
+        assert told(program, most, others) == told(program, most)
 
 
-def test_the_shortest_trace_is_the_same(others: dict[str, Any]) -> None:
-    with Crew(**others) as crew:
-        from headway.checker import target
-
-        how = {"max_schedules": 300, "by_counts": False, "ambient": made_for}
-        alone = target.check(lost, **how)
-        assert target.check(lost, crew=crew, **how) == alone
+def test_the_shortest_trace_is_the_same(others: Crew) -> None:
+    how: dict[str, Any] = {"max_schedules": 300, "by_counts": False, "ambient": made_for}
+    alone = target.check(lost, **how)
+    assert target.check(lost, crew=others, **how) == alone
     assert (alone.verdict, len(alone.trace)) == ("deadlock", 4)
+
+
+def test_the_library_takes_how_many_work() -> None:
+    assert odds(lost, runs=40, seed=5, jobs=2) == odds(lost, runs=40, seed=5)
 
 
 def nested(pool: Any) -> None:
@@ -126,10 +131,8 @@ def test_nobody_asked_for_others_so_one_process_does_what_they_cannot_load() -> 
     crew = Crew(None)
     crew._waits_till = 0.0  # the work is long
     crew.width = 2
-    from headway.checker.target import sampled
-
     with crew:
-        assert sampled(inner, 20, 5, crew=crew) == odds(inner, runs=20, seed=5)
+        assert target.sampled(inner, 20, 5, crew=crew) == odds(inner, runs=20, seed=5)
     assert crew.width == 1
 
 
