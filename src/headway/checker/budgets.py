@@ -49,6 +49,11 @@ class Units:
         ready = min(level.room for level in self.budget.levels())
         return Numbers(self.budget.capacity, ready, self.out)
 
+    @property
+    def kept(self) -> tuple[int, int]:
+        """What ordinary requests at this level never get: its reserve, and the floors below it."""
+        return self.budget.reserve, self.budget.floors
+
     def resize(self, size: int) -> None:
         self.budget.resize(size)
 

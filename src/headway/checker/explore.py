@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import gcd
 from typing import Any, TypeAlias, final
 
 from headway.checker.crew import Crew
@@ -53,6 +54,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
+    grain: dict[str, int] = field(default_factory=dict)  # what is asked of a pool are multiples of this
 
 
 @final
@@ -234,6 +236,8 @@ class Search:
         result = self.result
         result.notes += [note for note in state.notes if note not in result.notes]
         result.counts.update(state.sizes)
+        for name, grain in state.grain.items():
+            result.grain[name] = gcd(result.grain.get(name, 0), grain)
         for name, tasks in state.need.items():
             need = self._need.setdefault(name, {})
             for task, units in tasks.items():

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import gcd
 from types import MethodType
 from typing import Any, final
 
@@ -54,6 +55,7 @@ class Local:
     asked: list[bool] = field(default_factory=list)  # which allocators failed in the outermost
     held: Counter[int] = field(default_factory=Counter)  # units by pool
     need: Counter[int] = field(default_factory=Counter)  # most held and asked for together, by pool
+    grain: Counter[int] = field(default_factory=Counter)  # what all it asks for are multiples of
     children: int = 0
     arrived: int = 0  # when it first had to wait in the operation it is in; 0 if it had not
     entitled: bool = False  # whether reserves are open to the request it is in
@@ -208,7 +210,7 @@ class Ledger:
         match event.kind:
             case "request":
                 local.doing.append(("alloc+" if event.part else "alloc", index, event.count))
-                local.need[index] = max(local.need[index], local.held[index] + event.count)
+                self._needs(local, index, event.count)
                 if not event.part:  # several budgets are asked in one event
                     local.entitled = bool(event.mask & Gfp.MEMALLOC)
                     self._point(f"alloc {self.names[index]}")
@@ -249,6 +251,18 @@ class Ledger:
         if not local.doing:
             local.asked.clear()
             local.arrived = 0
+
+    def _needs(self, local: Local, index: int, count: int) -> None:
+        """Note what a task has and asks for together: of the pool, and of the budgets above it."""
+        local.need[index] = max(local.need[index], local.held[index] + count)
+        local.grain[index] = gcd(local.grain[index], count)
+        face = self.pools[index]
+        for level in [*face.budget.levels()][1:] if isinstance(face, Units) else ():
+            below = [n for n, own in enumerate(self._own) if level in _levels(own)]
+            above = self.index(level)
+            has = sum(local.held[n] for n in below)
+            local.need[above] = max(local.need[above], has + count)
+            local.grain[above] = gcd(local.grain[above], count)
 
     def _outcome(self, local: Local, result: Any) -> None:
         entry, op = local.entries.pop(), local.doing.pop()
@@ -329,3 +343,7 @@ class Ledger:
             self.locals[self.owners.index(event.to)].held[index] += event.count
         else:
             face.flight += event.count
+
+
+def _levels(own: Any) -> list[Any]:
+    return [*own.levels()] if isinstance(own, Account) else []

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
+from math import gcd
 from pathlib import Path
 from typing import Any, final
 
+from headway.checker.budgets import Units
 from headway.checker.digest import digest
 from headway.checker.properties import Finding, deadlock, judge, suspects
 from headway.checker.schedule import Schedule
@@ -98,6 +100,7 @@ class Seen:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # of each pool
     need: dict[str, dict[str, int]] = field(default_factory=dict)  # of each pool, of each task
+    grain: dict[str, int] = field(default_factory=dict)  # what is asked of a pool are multiples of this
 
 
 def look(trials: Trials, schedule: Schedule) -> Seen:
@@ -147,6 +150,9 @@ def _profile(trial: Trial) -> Seen:
     for index, (pool, name) in enumerate(zip(trial.ledger.pools, trial.ledger.names, strict=True)):
         seen.sizes[name] = pool.stats().min_count
         seen.need[name] = {task.name: local.need[index] for task, local in trial.pairs()}
+        kept = pool.kept if isinstance(pool, Units) else ()
+        seen.need[name][""] = sum(kept)
+        seen.grain[name] = gcd(*kept, *(local.grain[index] for _, local in trial.pairs()))
     return seen
 
 
