@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 from headway.core.mm import budget as core
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
-from headway.core.mm.ownership import Event
 from headway.core.plan import Runtime
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
@@ -78,11 +77,6 @@ class Budget(core.Budget):
             capacity, runtime=runtime, meeting=_meeting(runtime), name=name, reserve=reserve,
             floor=floor, parent=parent, wake=wake, reclaim=reclaim, force=force, trace=trace,
         )  # fmt: skip
-        point: Callable[[str], None] | None = getattr(runtime, "point", None)
-        if point is not None:  # under check: others may come before each request and each return
-
-            def before(event: Event) -> None:
-                if event.kind in ("request", "release"):
-                    point(f"{event.kind} {name}")
-
-            self.watch(before)
+        adopt: Callable[[core.Budget], None] | None = getattr(runtime, "adopt", None)
+        if adopt is not None:  # under check: it is watched
+            adopt(self)

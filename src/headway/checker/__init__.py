@@ -32,12 +32,16 @@ def check(
     seed: int | None = None,
     sizes: bool = True,
     cancels: int = 0,
+    jobs: int | None = 1,
+    dask: str | None = None,
 ) -> Report:
     """Judge every schedule of a function that makes pools and starts tasks, or of a model.
 
     A model is the path of a TOML file, or the mapping that such a file holds. At most `max_schedules` runs (of a
     model, 50 states each); `seed` is for those at random, if not all can be seen; `sizes` asks for the smallest
     safe size of each pool; `cancels` waits of asynchronous tasks are cancelled in one run.
+    `jobs` processes do the work (0: one for each processor; None: as many once it is long), or the workers of the Dask
+    cluster whose scheduler is at `dask`: the result is the same.
 
     >>> import headway as hw
     >>> def nested(pool):
@@ -51,15 +55,18 @@ def check(
     >>> report.verdict, report.min_reserve
     ('deadlock', {'bio': 3})
 
-    Raises: UsageError if the function needs arguments, or the model is not sound.
+    Raises: UsageError if the function needs arguments, or cannot be loaded by other processes, or the model is not sound.
     """
     from headway.checker import modelled, target
+    from headway.checker.crew import Crew
 
-    if callable(subject):
-        return target.check(
-            subject, max_schedules=max_schedules, seed=seed, sizes=sizes, cancels=cancels
-        )
-    return modelled.check(_model(subject), max_states=50 * max_schedules, sizes=sizes)
+    with Crew(jobs, dask) as crew:
+        if callable(subject):
+            return target.check(
+                subject, max_schedules=max_schedules, seed=seed, sizes=sizes, cancels=cancels, crew=crew
+            )
+        states = 50 * max_schedules
+        return modelled.check(_model(subject), max_states=states, sizes=sizes, crew=crew)
 
 
 def replay(subject: Callable[[], Any] | ModelLike, schedule: str) -> Report:
@@ -74,8 +81,17 @@ def replay(subject: Callable[[], Any] | ModelLike, schedule: str) -> Report:
     return modelled.replay(_model(subject), schedule)
 
 
-def size(model: ModelLike, pool: str, most: int | None = None) -> Sizes:
+def size(
+    model: ModelLike,
+    pool: str,
+    most: int | None = None,
+    *,
+    jobs: int | None = 1,
+    dask: str | None = None,
+) -> Sizes:
     """Judge every capacity of one pool of a model from 1 to `most` (twice the sum of all takes).
+
+    `jobs` and `dask` as in `check`.
 
     >>> actors = {"mapper": {"count": 2, "steps": ["+bio", "+bio", "-bio 2"]}}
     >>> found = size({"pools": {"bio": 2}, "actors": actors}, "bio")
@@ -85,8 +101,10 @@ def size(model: ModelLike, pool: str, most: int | None = None) -> Sizes:
     Raises: UsageError if there is no such pool; HeadwayError if a capacity has too many states to see all.
     """
     from headway.checker import modelled
+    from headway.checker.crew import Crew
 
-    return modelled.sizes(_model(model), pool, most)
+    with Crew(jobs, dask) as crew:
+        return modelled.sizes(_model(model), pool, most, crew=crew)
 
 
 def reserve(model: ModelLike) -> dict[str, int] | None:
@@ -120,17 +138,25 @@ def largest(model: ModelLike, actor: str) -> Crowd:
 
 
 def odds(
-    subject: Callable[[], Any] | ModelLike, *, runs: int = 1000, seed: int = 0, spread: float = 0.0
+    subject: Callable[[], Any] | ModelLike,
+    *,
+    runs: int = 1000,
+    seed: int = 0,
+    spread: float = 0.0,
+    jobs: int | None = 1,
+    dask: str | None = None,
 ) -> Odds:
     """How many of `runs` runs stall in which each step takes a random time of mean 1.
 
-    Tasks begin within `spread` such times. No proof of anything: `check` is.
+    Tasks begin within `spread` such times. No proof of anything: `check` is. `jobs` and `dask` as there.
     """
     from headway.checker import sampling, target
+    from headway.checker.crew import Crew
 
-    if callable(subject):
-        return target.sampled(subject, runs, seed, spread)
-    return sampling.of_model(_model(subject), runs, seed, spread)
+    with Crew(jobs, dask) as crew:
+        if callable(subject):
+            return target.sampled(subject, runs, seed, spread, crew=crew)
+        return sampling.of_model(_model(subject), runs, seed, spread, crew)
 
 
 def _model(like: ModelLike) -> Model:

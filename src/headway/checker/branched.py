@@ -16,7 +16,8 @@ from typing import Any, final
 
 from headway.checker.automata import Automata, automata
 from headway.checker.counted import ASSUMED
-from headway.checker.explore import partial
+from headway.checker.trials import partial
+from headway.checker.crew import Crew
 from headway.checker.lasso import Rounds
 from headway.checker.learn import NotPlain
 from headway.checker.ledger import Entry
@@ -51,10 +52,12 @@ def branched(
     target: str = "",
     sizes: bool = True,
     runs: int = 20_000,
+    crew: Crew | None = None,
 ) -> Report:
     """The report on a program whose tasks can be learned result by result.
 
-    Raises: NotPlain if they cannot, or have too many states together.
+    `crew` is not used: the states are seen by this process. Raises: NotPlain if the tasks cannot be learned, or have
+    too many states together.
     """
     learned = automata(program, settings, settings.cancels > 0)
     most = min(_MOST, 50 * runs)

@@ -14,9 +14,11 @@ Source: T3 of the theory of reserves, the reserve anomaly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from functools import lru_cache
+from typing import Any, final
 
-from headway.checker.counts import MAX_STATES, Search
+from headway.checker.counts import MAX_STATES, Found, Search
+from headway.checker.crew import Crew
 from headway.checker.locals import Locals
 from headway.checker.model import Model
 from headway.checker.sums import is_plain, unsafe_sizes
@@ -25,6 +27,34 @@ from headway.errors import HeadwayError
 _MOST_STATES = 10 * MAX_STATES
 
 Progress = Callable[[str, int, int], None]
+
+
+@final
+class _Cell:
+    """What the searches of all capacities share: in another process only the model, and the limit as it was."""
+
+    def __init__(self, locals_: Locals, model: Model, pool: int, meter: Meter) -> None:
+        self.locals_ = locals_
+        self.model = model
+        self.pool = pool
+        self.meter = meter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.model, self.pool, self.meter.left)
+
+
+def _again(model: Model, pool: int, states: int) -> _Cell:
+    return _Cell(_locals(model), model, pool, Meter(states))
+
+
+@lru_cache(maxsize=4)
+def _locals(model: Model) -> Locals:
+    return Locals(model)
+
+
+def _searched(cell: _Cell, size: int) -> Found:
+    capacities = cell.model.at(cell.pool, size).capacities
+    return Search(cell.locals_, capacities, cell.meter.left).run(shortest=False)
 
 
 @final
@@ -43,6 +73,7 @@ def judged(
     pool: int,
     progress: Progress | None = None,
     meter: Meter | None = None,
+    crew: Crew | None = None,
 ) -> list[bool]:
     """Whether each capacity from 1 on is safe, up to one from which on all are alike; at 0 stands False."""
     enough = max(1, locals_.enough()[pool])
@@ -51,11 +82,11 @@ def judged(
         return [size > 0 and not unsafe >> size & 1 for size in range(enough + 1)]
     meter = meter or Meter(_MOST_STATES)
     verdicts = [False]
-    for size in range(1, enough + 1):
-        capacities = model.at(pool, size).capacities
-        found = Search(locals_, capacities, meter.left).run(shortest=False)
-        meter.left -= found.states
-        if not found.dead and not found.complete:
+    sizes = range(1, enough + 1)
+    cell = _Cell(locals_, model, pool, meter)
+    for size, found in zip(sizes, (crew or Crew()).map(_searched, cell, sizes), strict=True):
+        meter.left -= found.states  # below 0: what was done ahead has seen more than was left in its turn
+        if meter.left < 0 or (not found.dead and not found.complete):
             raise HeadwayError(
                 f"size {size} of pool {model.pools[pool]}: {meter.all} states, and not all seen; "
                 "lower the counts of the actors, or the steps"

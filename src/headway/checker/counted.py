@@ -16,6 +16,7 @@ from typing import Any
 
 from headway.checker.capacities import Meter
 from headway.checker.counts import Search
+from headway.checker.crew import Crew
 from headway.checker.guided import carried_out, in_turn
 from headway.checker.learn import NotPlain
 from headway.checker.modelled import smallest_sizes
@@ -40,6 +41,7 @@ def counted(
     target: str = "",
     sizes: bool = True,
     runs: int = 20_000,
+    crew: Crew | None = None,
 ) -> Report:
     """The report on a program whose tasks only take, wait and give back.
 
@@ -63,7 +65,7 @@ def counted(
             trial.close()
         raise NotPlain(f"the real code did not come to the {expected} that was expected of it")
     model = found_plain.model
-    least = smallest_sizes(found_plain.locals_, model, meter.all) if sizes and (
+    least = smallest_sizes(found_plain.locals_, model, meter.all, crew) if sizes and (
         expected != "leak"
     ) else {}  # fmt: skip
     return _report(

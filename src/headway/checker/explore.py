@@ -1,6 +1,6 @@
 """Every schedule of the code under check, breadth first, so that the first finding is the shortest.
 
-It does not judge a state (`properties`) nor know pools (`trial`). A schedule is run from the start
+It does not run a schedule (`trials`, which a `crew` may do elsewhere), judge a state (`properties`) nor know pools. A schedule is run from the start
 each time, on the real code; a state is left open by remembering the schedule that leads to it. Two
 schedules that lead to states with one key are followed once, *if* tasks share only pools. Three things
 guard that: the code is read beforehand (`shared`); states of one key must be about to do the same, and
@@ -17,20 +17,24 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, final
+from math import gcd
+from typing import Any, TypeAlias, final
 
-from headway.checker.properties import Finding, deadlock, judge, suspects
+from headway.checker.crew import Crew
+from headway.checker.properties import Finding
 from headway.checker.schedule import Schedule
 from headway.checker.trial import Diverged, Settings, Trial
-from headway.runtimes.simulator import Kind, Option
+from headway.checker.trials import Seen, Trials, at_random, in_a_row, look
+from headway.runtimes.simulator import Kind
 
 _PROBES = 32  # how many merges are checked by running both sides on
 _SAMPLES = 64  # how many states are reached once more at the end
 _PROBE_STEPS = 200  # how far both sides are run
-_CONFIRM = 2000  # steps the others get to prove that suspects are stuck
+
+Open: TypeAlias = tuple[int, int, Schedule, Finding | None]  # steps, a tie breaker, how to get there
 
 
 class _Unsound(Exception):
@@ -50,6 +54,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
+    grain: dict[str, int] = field(default_factory=dict)  # what is asked of a pool are multiples of this
 
 
 @final
@@ -63,10 +68,12 @@ class Search:
         max_schedules: int,
         seed: int | None = None,
         sampled: bool = True,
+        crew: Crew | None = None,
     ) -> None:
-        """Args: `sampled` is whether a fifth of the runs is at random if not all can be seen."""
+        """Args: `sampled` is whether a fifth of the runs is at random if not all can be seen; `crew` who runs."""
         self._program = program
-        self._settings = settings
+        self._crew = crew or Crew()
+        self._set(settings)
         self._budget = max_schedules
         self._seed = seed
         self._sampled = sampled
@@ -76,6 +83,10 @@ class Search:
         self._need: dict[str, dict[str, int]] = {}
         self.result = Result()
 
+    def _set(self, settings: Settings) -> None:
+        self._settings = settings
+        self._trials = Trials(self._program, settings, portable=not self._crew.one_process)
+
     def run(self) -> Result:
         """Search until something is found, all is seen, or the runs are used up."""
         result = self.result
@@ -84,7 +95,7 @@ class Search:
                 self._breadth_first()
             except _Unsound as why:
                 result.notes.append(f"states are not merged: {why}")
-                self._settings = replace(self._settings, merging=False)
+                self._set(replace(self._settings, merging=False))
                 result.states, result.complete, self._samples = 0, False, []
                 self._breadth_first()
         except Diverged as why:
@@ -93,61 +104,50 @@ class Search:
             self._at_random()
         return result
 
-    def _trial(
-        self, schedule: Schedule, chance: Callable[..., int] | None = None
-    ) -> tuple[Trial, list[Any]]:
-        self.result.schedules += 1
-        trial = Trial(self._program, self._settings)
-        try:
-            options = trial.follow(schedule, chance, halt=suspects)
-        except BaseException:
-            trial.close()
-            raise
-        self._profile(trial)
-        return trial, options
-
     def _breadth_first(self) -> None:
-        """Open states in the order of their number of steps; a finding waits for its turn as well."""
+        """Open states in the order of their number of steps; a finding waits for its turn as well.
+
+        What is open at one number of steps is looked at ahead of its turn, if there are others to do it.
+        """
         result = self.result
-        heap: list[tuple[int, int, Schedule, Finding | None]] = [(0, 0, (), None)]
-        tie = 0
+        heap: list[Open] = [(0, 0, (), None)]
+        tie = count(1)
         seen: dict[Any, tuple[Any, Schedule]] = {}
         share = self._budget - (self._budget // 5 if self._sampled else 0)
         while heap:
-            _, _, schedule, finding = heapq.heappop(heap)
-            if finding is not None:
-                result.finding, result.schedule = finding, schedule
-                return
-            if result.schedules >= share:
-                return
-            trial, options = self._trial(schedule)
-            try:
-                if self._settings.merging and trial.ledger.unmergeable:
-                    raise _Unsound(trial.ledger.unmergeable)
-                for fork in trial.forks:
-                    tie += 1
-                    heapq.heappush(heap, (_steps(fork), tie, fork, None))
-                taken, found = tuple(trial.taken), judge(trial, not options)
-                if found is None and options:
-                    found = partial(self._program, self._settings, trial)
-                if found is not None:
-                    tie += 1
-                    heapq.heappush(heap, (trial.steps, tie, taken, found))
-                    continue
-                if not self._is_new(trial, seen):
-                    continue
-                result.states = result.states + 1
-                merging = self._settings.merging
-                for option in trial.distinct(options) if merging else options:
-                    tie += 1
-                    heapq.heappush(heap, (trial.steps + 1, tie, (*taken, option), None))
-            finally:
-                trial.close()
+            wave = _next_wave(heap)
+            runs = [schedule for _, _, schedule, finding in wave if finding is None]
+            looks = self._crew.map(look, self._trials, runs[: max(0, share - result.schedules)])
+            for _, _, schedule, finding in wave:
+                if finding is not None:
+                    result.finding, result.schedule = finding, schedule
+                    return
+                if result.schedules >= share:
+                    return
+                result.schedules += 1
+                self._opened(next(looks), heap, tie, seen)
         self._repeat()
         result.complete = True
 
-    def _is_new(self, trial: Trial, seen: dict[Any, tuple[Any, Schedule]]) -> bool:
-        key, pending, taken = trial.key(), trial.pending(), tuple(trial.taken)
+    def _opened(
+        self, state: Seen, heap: list[Open], tie: count[int], seen: dict[Any, tuple[Any, Schedule]]
+    ) -> None:
+        """Put what follows a state on the heap."""
+        self._profile(state)
+        if state.unmergeable is not None:
+            raise _Unsound(state.unmergeable)
+        for fork in state.forks:
+            heapq.heappush(heap, (_steps(fork), next(tie), fork, None))
+        if state.finding is not None:
+            heapq.heappush(heap, (state.steps, next(tie), state.taken, state.finding))
+        elif self._is_new(state, seen):
+            self.result.states += 1
+            for option in state.ways:
+                ahead = (*state.taken, option)
+                heapq.heappush(heap, (state.steps + 1, next(tie), ahead, None))
+
+    def _is_new(self, state: Seen, seen: dict[Any, tuple[Any, Schedule]]) -> bool:
+        key, pending, taken = state.key, state.pending, state.taken
         self._sample(taken, key, pending)
         if not self._settings.merging:
             return True
@@ -206,67 +206,51 @@ class Search:
         trial = Trial(self._program, settings)
         try:
             trial.follow(taken, limit=0)
-            return trial.key(), trial.pending()
+            return self._trials.key(trial)
         finally:
             trial.close()
 
     def _at_random(self) -> None:
         seed = self._seed if self._seed is not None else random.randrange(1 << 32)
-        chance = random.Random(seed)
         result = self.result
-        while result.schedules < self._budget:
-            trial, options = self._trial((), lambda options: chance.randrange(len(options)))
-            taken, found = tuple(trial.taken), judge(trial, not options)
-            trial.close()
-            if found is not None:
-                result.finding, result.schedule = found, taken
+        runs = range(max(0, self._budget - result.schedules))
+        which = [(seed, number) for number in runs]
+        for state in self._crew.map(at_random, self._trials, which):
+            result.schedules += 1
+            self._profile(state)
+            if state.finding is not None:
+                result.finding, result.schedule = state.finding, state.taken
                 result.notes.append(f"found at random with --seed {seed}: perhaps not the shortest")
                 return
         result.notes.append(f"not all seen; the last fifth of the runs was random, --seed {seed}")
 
     def learn(self) -> bool:
         """Run once, as it comes, to see what the tasks ask for; whether all of them ended well."""
-        trial, options = self._trial((), lambda options: 0)
-        found = judge(trial, not options)
-        trial.close()
-        return not options and found is None
+        self.result.schedules += 1
+        state = in_a_row(self._trials, lambda options: 0)
+        self._profile(state)
+        return not state.ways and state.finding is None
 
-    def _profile(self, trial: Trial) -> None:
+    def _profile(self, state: Seen) -> None:
         """Learn what each task asks for: from it comes a size that is enough."""
-        self.result.notes += [n for n in trial.simulator.reports if n not in self.result.notes]
-        for index, (pool, name) in enumerate(
-            zip(trial.ledger.pools, trial.ledger.names, strict=True)
-        ):
-            self.result.counts[name] = pool.stats().min_count
+        result = self.result
+        result.notes += [note for note in state.notes if note not in result.notes]
+        result.counts.update(state.sizes)
+        for name, grain in state.grain.items():
+            result.grain[name] = gcd(result.grain.get(name, 0), grain)
+        for name, tasks in state.need.items():
             need = self._need.setdefault(name, {})
-            for task, local in trial.pairs():
-                need[task.name] = max(need.get(task.name, 0), local.need[index])
-            self.result.wanted[name] = sum(need.values())
+            for task, units in tasks.items():
+                need[task] = max(need.get(task, 0), units)
+            result.wanted[name] = sum(need.values())
 
 
-def partial(program: Callable[[], Any], settings: Settings, trial: Trial) -> Finding | None:
-    """Tasks that are stuck though others run: suspected, then confirmed by running the others."""
-    names = {task.name for task in suspects(trial)}
-    if not names:
-        return None
-    on = Trial(program, settings)
-    turns = count()
-
-    def everybody_in_turn(options: Sequence[Option]) -> int:
-        """And no allocator helps: what it made could free a waiter when it is given back."""
-        failing = [index for index, option in enumerate(options) if option.kind is Kind.FAIL]
-        return failing[0] if failing else next(turns) % len(options)
-
-    try:
-        ended = not on.follow(tuple(trial.taken), everybody_in_turn, _CONFIRM)
-        stuck = on.simulator.stuck() if ended else suspects(on)
-        if on.failures():
-            return None
-        if not names <= {task.name for task in stuck}:
-            return None
-        return deadlock(on, [task for task in stuck if task.name in names], ended)
-    finally:
-        on.close()
+def _next_wave(heap: list[Open]) -> list[Open]:
+    """All that is open at the least number of steps. What they lead to comes after them, also at as many steps."""
+    wave = [heapq.heappop(heap)]
+    while heap and heap[0][0] == wave[0][0]:
+        wave.append(heapq.heappop(heap))
+    return wave
 
 
 def _steps(schedule: Schedule) -> int:

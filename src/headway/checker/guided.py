@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from headway.checker.explore import partial
+from headway.checker.trials import partial
 from headway.checker.plain import Plain
 from headway.checker.play import Move, Play
 from headway.checker.properties import Finding, judge

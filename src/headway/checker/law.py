@@ -21,6 +21,7 @@ from math import gcd
 from typing import Any, final
 
 from headway.checker.capacities import Meter, first_of_safe, judged
+from headway.checker.crew import Crew
 from headway.checker.locals import Locals
 from headway.checker.model import Act, Actor, Amounts, Model, Step, amounts_text, is_sound
 from headway.errors import HeadwayError
@@ -43,7 +44,7 @@ class Parameter:
     at: int | None = None
 
 
-def law(model: Model, pool: int) -> dict[str, Any] | None:
+def law(model: Model, pool: int, crew: Crew | None = None) -> dict[str, Any] | None:
     """``{formula, parameters, cells}`` for the smallest safe size of a pool; None if no formula fits all cells."""
     parameters = _parameters(model)
     if not parameters or len(_GRID) ** len(parameters) > _MOST_CELLS:
@@ -57,7 +58,7 @@ def law(model: Model, pool: int) -> dict[str, Any] | None:
         if variant is None:
             return None
         try:
-            smallest = first_of_safe(judged(Locals(variant), variant, pool, meter=meter))
+            smallest = first_of_safe(judged(Locals(variant), variant, pool, meter=meter, crew=crew))
         except HeadwayError:
             return None
         if smallest is None:

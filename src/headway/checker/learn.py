@@ -22,6 +22,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, final
 
 from headway.checker.ledger import Ledger, Local
 from headway.checker.trial import Settings
+from headway.core.mm.account import Account
 from headway.core.mm.composite import Callables
 from headway.core.plan import Call, Now, Offload, Park, Plan
 from headway.errors import HeadwayError
@@ -201,6 +202,8 @@ class Probe:
     # -- pools -----------------------------------------------------------------------------------
 
     def adopt(self, pool: Any) -> None:
+        if isinstance(pool, Account):
+            self.refuse("it uses budgets")
         is_fixed = hasattr(pool, "capacity")
         if not is_fixed and type(pool._backend) is not Callables:
             self.refuse(f"pool {pool.name} stands on something that may itself wait")

@@ -14,12 +14,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import gcd
 from types import MethodType
 from typing import Any, final
 
+from headway.checker.budgets import Units
 from headway.checker.raw import vet
 from headway.checker.shared import closed_over, is_plain, shared_by
+from headway.core.mm.account import Account
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
+from headway.core.mm.together import Together
 from headway.errors import UsageError
 from headway.runtimes.simulator import Task
 
@@ -35,6 +40,7 @@ class Entry:
     n: int
     result: str = ""
     step: int = 0  # of a model: how many steps had been taken (one may touch several pools)
+    shown: str = ""  # `n` as its budget shows it
 
 
 @final
@@ -49,14 +55,26 @@ class Local:
     asked: list[bool] = field(default_factory=list)  # which allocators failed in the outermost
     held: Counter[int] = field(default_factory=Counter)  # units by pool
     need: Counter[int] = field(default_factory=Counter)  # most held and asked for together, by pool
+    grain: Counter[int] = field(default_factory=Counter)  # what all it asks for are multiples of
     children: int = 0
     arrived: int = 0  # when it first had to wait in the operation it is in; 0 if it had not
+    entitled: bool = False  # whether reserves are open to the request it is in
     expired: bool = False  # its time was up before that was the only way to go on
 
     @property
     def pending(self) -> tuple[Any, ...] | None:
         """The operation it is about to do, or in the middle of: (what, pool, how many)."""
         return self.doing[-1] if self.doing else None
+
+    @property
+    def wants(self) -> list[tuple[int, int]]:
+        """What it asks for now, all at once: of each pool how much."""
+        found = []
+        for what, index, count in reversed(self.doing):
+            found.append((index, count))
+            if what != "alloc+":
+                break
+        return found[::-1]
 
 
 @final
@@ -66,7 +84,8 @@ class Ledger:
     def __init__(self, current: Callable[[], Task | None], point: Callable[[str], None]) -> None:
         self._current = current
         self._point = point
-        self.pools: list[Any] = []
+        self.pools: list[Any] = []  # a budget as its `Units`
+        self._own: list[Any] = []  # the pools and budgets themselves
         self.names: list[str] = []  # of the pools, each once
         self.trace: list[Entry] = []
         self.locals: list[Local] = []
@@ -83,7 +102,11 @@ class Ledger:
     def adopt(self, pool: Any) -> str:
         """Watch a new pool; its name here, which is its own unless another had that before."""
         same = sum(1 for known in self.pools if known.name == pool.name)
-        self.pools.append(pool)
+        self._own.append(pool)
+        self.pools.append(Units(pool) if isinstance(pool, Account) else pool)
+        reclaim = getattr(pool, "reclaim", None) if isinstance(pool, Account) else None
+        if reclaim is not None and self.unmergeable is None:
+            self.unmergeable = shared_by(reclaim, self._accept)
         self.names.append(f"{pool.name}-{same + 1}" if same else pool.name)
         pool.watch(self.event)
         return self.names[-1]
@@ -123,6 +146,8 @@ class Ledger:
 
     def _canon(self, value: Any, unique: tuple[Any, ...]) -> tuple[Any, ...]:
         """What a value is, in words that are the same in every run."""
+        if isinstance(value, Together):
+            return ("together", *((self.index(part), units) for part, units in value.parts))
         pool = self._pool_of(value)
         if pool is not None:
             return ("pool", self.index(pool), getattr(value, "__name__", ""))
@@ -153,13 +178,15 @@ class Ledger:
         """The pool that a value is, or a method of which it is, or whose asynchronous face."""
         if isinstance(value, MethodType):
             value = value.__self__
-        if not isinstance(value, Mempool):
+        if isinstance(value, Together):
+            value = value.parts[0][0]
+        if not isinstance(value, Mempool | Account):
             value = (
                 getattr(value, "pool", None) if type(value).__module__ == "headway.aio" else None
             )
         if value is None:
             return None
-        if not any(value is known for known in self.pools):
+        if not any(value is known for known in self._own):
             raise UsageError(
                 f"pool {value.name!r} was made outside the function under check: make it inside"
             )
@@ -170,7 +197,7 @@ class Ledger:
         return self._pool_of(value) is not None
 
     def index(self, pool: Any) -> int:
-        return next(index for index, known in enumerate(self.pools) if known is pool)
+        return next(index for index, known in enumerate(self._own) if known is pool)
 
     # -- what they do ----------------------------------------------------------------------------
 
@@ -182,9 +209,11 @@ class Ledger:
         local, index = self.locals[task.number - 1], self.index(event.pool)
         match event.kind:
             case "request":
-                local.doing.append(("alloc", index, event.count))
-                local.need[index] = max(local.need[index], local.held[index] + event.count)
-                self._point(f"alloc {self.names[index]}")
+                local.doing.append(("alloc+" if event.part else "alloc", index, event.count))
+                self._needs(local, index, event.count)
+                if not event.part:  # several budgets are asked in one event
+                    local.entitled = bool(event.mask & Gfp.MEMALLOC)
+                    self._point(f"alloc {self.names[index]}")
                 local.entries.append(self._write(task, "alloc", index, event.count))
             case "grant":
                 self._granted(task, local, index, event)
@@ -192,7 +221,9 @@ class Ledger:
                 local.doing.append(("free", index, event.count))
                 self._point(f"free {self.names[index]}")
                 local.doing.pop()
-                if event.pool.outstanding <= 0:  # untraced pools do not look
+                if isinstance(event.pool, Account):
+                    self._check_units(index, event.count)
+                elif event.pool.outstanding <= 0:  # untraced pools do not look
                     raise UsageError(
                         f"pool {self.names[index]!r}: an element was freed while none was out: "
                         "freed twice, or of another pool"
@@ -211,33 +242,66 @@ class Ledger:
         task = self._current()
         if task is None or not (local := self.locals[task.number - 1]).entries:
             return  # a plan that is no allocation
-        entry, op = local.entries.pop(), local.doing.pop()
+        index = local.doing[-1][1]
+        while local.doing[-1][0] == "alloc+":
+            self._outcome(local, result)
+        self._outcome(local, result)
         for element in result[1:] if isinstance(result, list) else ():
-            self._now_held(task, op[1], element)  # the event of a bulk names only the first
+            self._now_held(task, index, element)  # the event of a bulk names only the first
+        if not local.doing:
+            local.asked.clear()
+            local.arrived = 0
+
+    def _needs(self, local: Local, index: int, count: int) -> None:
+        """Note what a task has and asks for together: of the pool, and of the budgets above it."""
+        local.need[index] = max(local.need[index], local.held[index] + count)
+        local.grain[index] = gcd(local.grain[index], count)
+        face = self.pools[index]
+        for level in [*face.budget.levels()][1:] if isinstance(face, Units) else ():
+            below = [n for n, own in enumerate(self._own) if level in _levels(own)]
+            above = self.index(level)
+            has = sum(local.held[n] for n in below)
+            local.need[above] = max(local.need[above], has + count)
+            local.grain[above] = gcd(local.grain[above], count)
+
+    def _outcome(self, local: Local, result: Any) -> None:
+        entry, op = local.entries.pop(), local.doing.pop()
         if isinstance(result, BaseException):
             entry.result = type(result).__name__
         elif entry.result != "granted":
             entry.result = "none"
         local.history.append((*op, entry.result))
-        if not local.doing:
-            local.asked.clear()
-            local.arrived = 0
+
+    def _check_units(self, index: int, count: int) -> None:
+        face = self.pools[index]
+        if count > face.out:
+            raise UsageError(
+                f"budget {self.names[index]!r}: {face.show(count)} were freed while "
+                f"{face.show(face.out)} were out"
+            )
 
     def _write(self, task: Task, op: str, index: int, count: int, result: str = "") -> Entry:
-        self.trace.append(Entry(task.name, op, self.names[index], count, result))
+        face = self.pools[index]
+        shown = face.show(count) if isinstance(face, Units) else ""
+        self.trace.append(Entry(task.name, op, self.names[index], count, result, shown=shown))
         return self.trace[-1]
 
     def _granted(self, task: Task, local: Local, index: int, event: Any) -> None:
         if not local.entries:  # from the reserve alone, which is no request
             self._write(task, "alloc", index, event.count, "granted")
             local.history.append(("alloc", index, event.count, "granted"))
-        elif local.entries[-1].result == "waits":  # a line of its own: it was asked for long ago
-            local.entries[-1] = self._write(task, "alloc", index, event.count, "granted")
         else:
-            local.entries[-1].result = "granted"
+            asked = [n for n, op in enumerate(local.doing) if op[1] == index][-1]
+            if local.entries[asked].result == "waits":  # a line of its own: it was asked for long ago
+                local.entries[asked] = self._write(task, "alloc", index, event.count, "granted")
+            else:
+                local.entries[asked].result = "granted"
         local.expired = False
         local.held[index] += event.count
-        self._now_held(task, index, event.element)
+        if isinstance(face := self.pools[index], Units):
+            face.out += event.count
+        else:
+            self._now_held(task, index, event.element)
 
     def _now_held(self, task: Task, index: int, element: Any) -> None:
         self._out.add((index, id(element)))
@@ -247,6 +311,9 @@ class Ledger:
         """An element left whoever held it: freed, in flight, or another's now."""
         self._write(task, op, index, event.count, "done")
         local.history.append((op, index, event.count))
+        if isinstance(face := self.pools[index], Units):
+            self._units_gone(face, local, index, event, op)
+            return
         if op == "free":
             self._out.discard((index, id(event.element)))
         holders = self._holders.setdefault((index, id(event.element)), [])
@@ -258,3 +325,25 @@ class Ledger:
             number = self.owners.index(event.to) + 1
             holders.append(number)
             self.locals[number - 1].held[index] += 1
+
+    def _units_gone(self, face: Units, local: Local, index: int, event: Any, op: str) -> None:
+        """Units left whoever held them: the one who acts if he has any, else what is in flight, else anybody."""
+        left = event.count
+        for its in (local, None, *self.locals):
+            has = face.flight if its is None else max(0, its.held[index])
+            part = min(left, has) if its is not None or op == "free" else 0
+            left -= part
+            if its is None:
+                face.flight -= part
+            else:
+                its.held[index] -= part
+        if op == "free":
+            face.out -= event.count
+        elif op == "transfer" and event.to in self.owners:
+            self.locals[self.owners.index(event.to)].held[index] += event.count
+        else:
+            face.flight += event.count
+
+
+def _levels(own: Any) -> list[Any]:
+    return [*own.levels()] if isinstance(own, Account) else []

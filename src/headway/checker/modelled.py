@@ -15,6 +15,7 @@ from typing import Any, final
 from headway.checker import play as playing
 from headway.checker.capacities import Meter, Progress, first_of_safe, judged
 from headway.checker.counts import MAX_STATES, Found, Search
+from headway.checker.crew import Crew
 from headway.checker.law import law
 from headway.checker.locals import Locals
 from headway.checker.model import FIFO, Actor, Amounts, Model, amounts_text
@@ -50,7 +51,12 @@ class Sizes:
 
 
 def check(
-    model: Model, *, target: str = "", max_states: int = MAX_STATES, sizes: bool = True
+    model: Model,
+    *,
+    target: str = "",
+    max_states: int = MAX_STATES,
+    sizes: bool = True,
+    crew: Crew | None = None,
 ) -> Report:
     """Search all states of a model, at most `max_states`; `complete` is False if there were more.
 
@@ -67,7 +73,7 @@ def check(
     if report.verdict == "ok":
         report = replace(report, reason=_none(found), trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
-    least = smallest_sizes(locals_, model, max_states) if sizes else {}
+    least = smallest_sizes(locals_, model, max_states, crew) if sizes else {}
     notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes
     complete = found.complete and not found.dead
     return replace(report, complete=complete, min_reserve=least, notes=notes)
@@ -82,7 +88,11 @@ def replay(model: Model, schedule: str, *, target: str = "") -> Report:
 
 
 def sizes(
-    model: Model, pool: str, most: int | None = None, progress: Progress | None = None
+    model: Model,
+    pool: str,
+    most: int | None = None,
+    progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> Sizes:
     """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
 
@@ -101,13 +111,13 @@ def sizes(
         listed = range(1, most + 1)
         safe = tuple(n for n in listed if not bits >> n & 1)
         return Sizes(
-            formula.sizes[0], safe, tuple(n for n in listed if bits >> n & 1), law(model, index)
+            formula.sizes[0], safe, tuple(n for n in listed if bits >> n & 1), law(model, index, crew)
         )
-    is_safe = judged(locals_, model, index, progress)
+    is_safe = judged(locals_, model, index, progress, crew=crew)
     last = len(is_safe) - 1  # from here on all are alike
     safe = tuple(n for n in range(1, most + 1) if is_safe[min(n, last)])
     unsafe = tuple(n for n in range(1, most + 1) if not is_safe[min(n, last)])
-    return Sizes(first_of_safe(is_safe), safe, unsafe, law(model, index))
+    return Sizes(first_of_safe(is_safe), safe, unsafe, law(model, index, crew))
 
 
 def _judged(play: Play, target: str) -> Report:
@@ -230,7 +240,9 @@ def by_formula(locals_: Locals, model: Model) -> Reserves | None:
     return formula if formula is not None and formula.is_exact else None
 
 
-def smallest_sizes(locals_: Locals, model: Model, max_states: int) -> dict[str, int | None]:
+def smallest_sizes(
+    locals_: Locals, model: Model, max_states: int, crew: Crew | None = None
+) -> dict[str, int | None]:
     """For each pool the smallest size from which on all are safe; None where that is not known."""
     found: dict[str, int | None] = {}
     if (formula := by_formula(locals_, model)) is not None:
@@ -243,7 +255,9 @@ def smallest_sizes(locals_: Locals, model: Model, max_states: int) -> dict[str, 
         found[name] = None
         for those in dict.fromkeys((model, roomy)):
             try:
-                found[name] = first_of_safe(judged(locals_, those, pool, meter=Meter(max_states)))
+                found[name] = first_of_safe(
+                    judged(locals_, those, pool, meter=Meter(max_states), crew=crew)
+                )
             except HeadwayError:
                 break
             if found[name] is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, final
 
+from headway.checker.budgets import Units, could_serve
 from headway.checker.ledger import Local
 from headway.checker.raw import RawPrimitive
 from headway.checker.trial import Diverged, Trial
@@ -123,16 +124,25 @@ def _grouped(told: list[tuple[str, str]]) -> list[str]:
 
 
 def _describe(trial: Trial, task: Task, local: Local) -> str:
-    held = [f"{n} of {trial.ledger.names[i]}" for i, n in sorted(local.held.items()) if n > 0]
+    held = [
+        f"{_shown(trial, i, n)} of {trial.ledger.names[i]}"
+        for i, n in sorted(local.held.items())
+        if n > 0
+    ]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
         return f"{holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
-    _, index, count = local.pending
-    size = trial.ledger.pools[index].stats().min_count
-    pool = trial.ledger.names[index]
-    return f"{holds}waits for {count} more of {pool}" + (
-        f", which has only {size}" if count > size else ""
-    )
+    waits = []
+    for index, count in local.wants:
+        size = trial.ledger.pools[index].stats().min_count
+        only = f", which has only {_shown(trial, index, size)}" if count > size else ""
+        waits.append(f"{_shown(trial, index, count)} more of {trial.ledger.names[index]}{only}")
+    return f"{holds}waits for {' and '.join(waits)}"
+
+
+def _shown(trial: Trial, index: int, count: int) -> str:
+    pool = trial.ledger.pools[index]
+    return pool.show(count) if isinstance(pool, Units) else str(count)
 
 
 def _heads(trial: Trial) -> list[Local]:
@@ -149,6 +159,8 @@ def _lost(trial: Trial, local: Local) -> str | None:
     assert local.pending is not None
     _, index, count = local.pending
     stats = trial.ledger.pools[index].stats()
+    if isinstance(trial.ledger.pools[index], Units):
+        return None  # what is ready may be another's, who came before to another level
     if stats.reserve_count >= count:
         return f"{stats.reserve_count} of {trial.ledger.names[index]} lie in the reserve"
     return None
@@ -158,14 +170,15 @@ def _releases(trial: Trial, stuck: list[tuple[Task, Local]]) -> tuple[str, ...]:
     """Which single return would free a waiter: of a pool whose head asks for one more than is there."""
     found: dict[int, str] = {}
     for task, local in stuck:
-        if local.pending is None or local.pending[1] in found:
+        if local.pending is None or local.pending[1] in found or len(local.wants) > 1:
             continue
         _, index, count = local.pending  # the first met is the head: tasks are in order of arrival
         pool = trial.ledger.pools[index]
         holders = [other.name for other, its in stuck if its.held[index] > 0]
         if holders and pool.stats().reserve_count + 1 >= count:
+            unit = "unit of " if isinstance(pool, Units) else ""
             found[index] = (
-                f"one {trial.ledger.names[index]} given back by {' or '.join(holders)} frees {task.name}"
+                f"one {unit}{trial.ledger.names[index]} given back by {' or '.join(holders)} frees {task.name}"
             )
     return tuple(found.values())
 
@@ -186,16 +199,26 @@ def _could_be_served(trial: Trial, local: Local, circle: list[tuple[Task, Any]])
 
     Where pools serve in order, who is behind somebody of the circle is not served before that one.
     """
-    assert local.pending is not None
-    _, index, count = local.pending
-    pool = trial.ledger.pools[index]
-    if pool.wake is Wake.FIFO:
-        first = next(
-            its for _, its in circle if its.pending is not None and its.pending[1] == index
-        )
-        if first is not local:
+    pools = trial.ledger.pools
+    theirs = [its for _, its in circle] + [its for task, its in trial.pairs() if task.done]
+    inside = [sum(its.held[n] for its in theirs) for n in range(len(pools))]
+    for index, count in local.wants:
+        pool = pools[index]
+        is_units = isinstance(pool, Units)
+        if pool.wake is Wake.FIFO:
+            line = (
+                its
+                for _, its in circle
+                if any(other == index for other, _ in its.wants)
+                and (not is_units or its.entitled == local.entitled)
+            )
+            if next(line) is not local:
+                return False
+        if is_units:
+            if not could_serve(pools, index, count, local.entitled, inside):
+                return False
+            continue
+        stats = pool.stats()
+        if stats.reserve_count + stats.outstanding - inside[index] < count:
             return False
-    stats = pool.stats()
-    inside = sum(its.held[index] for _, its in circle)
-    inside += sum(its.held[index] for task, its in trial.pairs() if task.done)
-    return bool(stats.reserve_count + stats.outstanding - inside >= count)
+    return True

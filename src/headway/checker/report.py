@@ -101,7 +101,7 @@ def _count(n: int, what: str) -> str:
 
 def said(entry: Entry) -> str:
     """What happened in a line of a trace, in words."""
-    pool = f"{entry.n} of {entry.pool}"
+    pool = f"{entry.shown or entry.n} of {entry.pool}"
     acts = {
         ("alloc", "granted"): f"takes {pool}",
         ("alloc", "waits"): f"asks for {pool}, and waits",

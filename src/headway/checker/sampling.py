@@ -4,6 +4,7 @@ It finds no shortest trace and says nothing about safety (a check does); it is f
 deadlock that can happen is worth the memory that prevents it. Every step of a task takes an exponential time of
 mean 1, and tasks begin at random within `spread` such times; 0 is all at once, the worst. Allocators fail.
 
+Each run has a seed of its own, made of the seed and its number: whoever does it, it is the same run.
 The share is given with the interval that holds it in 95 of 100 samplings.
 
 Source: Wilson's score interval (1927).
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, final
 
+from headway.checker.crew import Crew
 from headway.checker.model import Model
 from headway.checker.play import Play
 from headway.checker.properties import suspects
 from headway.checker.trial import Settings, Trial
+from headway.checker.trials import Trials
 from headway.errors import UsageError
 from headway.runtimes.simulator import Kind, Option
 
@@ -87,41 +90,58 @@ class _Clock:
 
 
 def of_code(
-    program: Callable[[], Any], settings: Settings, runs: int, seed: int = 0, spread: float = 0.0
+    program: Callable[[], Any],
+    settings: Settings,
+    runs: int,
+    seed: int = 0,
+    spread: float = 0.0,
+    crew: Crew | None = None,
 ) -> Odds:
     """Sample runs of real code."""
     _check(runs, spread)
-    chance = random.Random(seed)
-    stalls = 0
-    for _ in range(runs):
-        clock = _Clock(chance, spread)
+    trials = Trials(program, settings)
+    which = [(seed, spread, number) for number in range(runs)]
+    return Odds(runs, sum((crew or Crew()).map(_stalls, trials, which)), seed, spread)
 
-        def pick(options: Sequence[Option], clock: _Clock = clock) -> int:
-            if options[0].kind in (Kind.WORK, Kind.FAIL):
-                return 1
-            steps = [n for n, option in enumerate(options) if option.kind is Kind.STEP]
-            turn = clock.first([options[n].task for n in steps])
-            return next(n for n in steps if options[n].task == turn)
 
-        trial = Trial(program, settings)
+def _stalls(trials: Trials, which: tuple[int, float, int]) -> bool:
+    """Whether one run of real code stalls."""
+    seed, spread, number = which
+    clock = _Clock(random.Random(f"{seed}:{number}"), spread)
+
+    def pick(options: Sequence[Option]) -> int:
+        if options[0].kind in (Kind.WORK, Kind.FAIL):
+            return 1
+        steps = [n for n, option in enumerate(options) if option.kind is Kind.STEP]
+        turn = clock.first([options[n].task for n in steps])
+        return next(n for n in steps if options[n].task == turn)
+
+    trial = Trial(trials.program, trials.settings)
+    try:
         options = trial.follow((), pick, _STEPS)
-        stalls += bool(trial.simulator.stuck() if not options else suspects(trial))
+        return bool(trial.simulator.stuck() if not options else suspects(trial))
+    finally:
         trial.close()
-    return Odds(runs, stalls, seed, spread)
 
 
-def of_model(model: Model, runs: int, seed: int = 0, spread: float = 0.0) -> Odds:
+def of_model(
+    model: Model, runs: int, seed: int = 0, spread: float = 0.0, crew: Crew | None = None
+) -> Odds:
     """Sample runs of a model."""
     _check(runs, spread)
-    chance = random.Random(seed)
-    stalls = 0
-    for _ in range(runs):
-        clock, play = _Clock(chance, spread), Play(model)
-        while options := play.options():
-            task = clock.first(list(dict.fromkeys(task for task, _ in options)))
-            play.step(*chance.choice([move for move in options if move[0] == task]))
-        stalls += bool(play.waiting)
-    return Odds(runs, stalls, seed, spread)
+    which = [(seed, spread, number) for number in range(runs)]
+    return Odds(runs, sum((crew or Crew()).map(_model_stalls, model, which)), seed, spread)
+
+
+def _model_stalls(model: Model, which: tuple[int, float, int]) -> bool:
+    """Whether one run of a model stalls."""
+    seed, spread, number = which
+    chance = random.Random(f"{seed}:{number}")
+    clock, play = _Clock(chance, spread), Play(model)
+    while options := play.options():
+        task = clock.first(list(dict.fromkeys(task for task, _ in options)))
+        play.step(*chance.choice([move for move in options if move[0] == task]))
+    return bool(play.waiting)
 
 
 def _check(runs: int, spread: float) -> None:

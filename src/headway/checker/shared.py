@@ -29,6 +29,7 @@ _LOADS = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 # What a task can learn of a pool without an operation of its own.
 _LOOKS = frozenset({
     "stats", "reserve_count", "outstanding", "waiters", "holders", "overdue", "alloc_preallocated",
+    "room", "used",
 })  # fmt: skip
 _LIBRARY = frozenset({*sys.stdlib_module_names, "headway"})
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
 from headway.checker.trial import Settings
 
@@ -38,7 +39,11 @@ def resized(pool: Any, size: int) -> None:
 
 
 def smallest_sizes(
-    program: Callable[[], Any], settings: Settings, first: Result, max_schedules: int
+    program: Callable[[], Any],
+    settings: Settings,
+    first: Result,
+    max_schedules: int,
+    crew: Crew | None = None,
 ) -> dict[str, int | None]:
     """For each pool the smallest safe size, the others as they are; None where that is not known.
 
@@ -52,17 +57,19 @@ def smallest_sizes(
     def search(sizes: Mapping[str, int]) -> Result:
         nonlocal spent
         at = replace(settings, sizes=dict(sizes), resize=resized)
-        result = Search(program, at, max(1, max_schedules - spent), sampled=False).run()
+        most = max(1, max_schedules - spent)
+        result = Search(program, at, most, sampled=False, crew=crew).run()
         spent += result.schedules
         return result
 
     found: dict[str, int | None] = {}
     for name in first.counts:
+        grain = max(1, first.grain.get(name, 1))
         alone = {other: first.counts[other] for other in first.counts if other != name}
-        found[name] = _descend(name, bounds[name], alone, search)
+        found[name] = _descend(name, bounds[name], grain, alone, search)
         if found[name] is None:
             others = {other: bounds[other] for other in first.counts if other != name}
-            found[name] = _descend(name, bounds[name], others, search)
+            found[name] = _descend(name, bounds[name], grain, others, search)
     return found
 
 
@@ -80,14 +87,19 @@ def _enough(program: Callable[[], Any], settings: Settings, first: Result) -> di
 
 
 def _descend(
-    name: str, bound: int, others: Mapping[str, int], search: Callable[[Mapping[str, int]], Result]
+    name: str,
+    bound: int,
+    grain: int,
+    others: Mapping[str, int],
+    search: Callable[[Mapping[str, int]], Result],
 ) -> int | None:
+    """Sizes between two multiples of the grain are like the lower one: all that is asked for are multiples."""
     safe: int | None = None
-    for size in range(bound, max(0, bound - _ROUNDS), -1):
+    for size in range(bound, max(0, bound - _ROUNDS * grain), -grain):
         result = search({**others, name: size})
         if result.finding is not None:
             return safe
         if not result.complete:
             return None
         safe = size
-    return safe
+    return safe if safe is not None and safe <= grain else None

@@ -19,7 +19,8 @@ from typing import Any
 
 from headway.checker.branched import branched
 from headway.checker.counted import counted
-from headway.checker.explore import Result, Search, partial
+from headway.checker.crew import Crew
+from headway.checker.explore import Result, Search
 from headway.checker.learn import NotPlain
 from headway.checker.properties import judge, suspects
 from headway.checker.raw import refused
@@ -29,6 +30,7 @@ from headway.checker.sampling import Odds, of_code
 from headway.checker.schedule import parse, render
 from headway.checker.sizing import smallest_sizes
 from headway.checker.trial import Ambient, Diverged, Settings, Trial
+from headway.checker.trials import partial
 from headway.errors import UsageError
 from headway.runtimes.scopes import made_for
 
@@ -115,25 +117,28 @@ def check(
     threads: bool = False,
     by_counts: bool = True,
     cancels: int = 0,
+    crew: Crew | None = None,
 ) -> Report:
     """Search the schedules of `program`, and repeat on the real code what was found.
 
     By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
-    schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run.
+    schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run. `crew` does the runs.
     Raises: UsageError if `max_schedules` is below 1.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
     settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
     why = ""
-    with _undisturbed(program):
+    with undisturbed(program):
         if by_counts:
             for how in (branched,) if cancels else (counted, branched):
                 try:
-                    return how(program, settings, target=target, sizes=sizes, runs=max_schedules)
+                    return how(
+                        program, settings, target=target, sizes=sizes, runs=max_schedules, crew=crew
+                    )
                 except NotPlain as reason:
                     why = str(reason)
-        report = _by_schedules(program, settings, target, max_schedules, seed, sizes)
+        report = _by_schedules(program, settings, target, max_schedules, seed, sizes, crew)
     return replace(report, method="schedules", why=why)
 
 
@@ -144,13 +149,14 @@ def _by_schedules(
     max_schedules: int,
     seed: int | None,
     sizes: bool,
+    crew: Crew | None,
 ) -> Report:
     """Run schedule after schedule, the shortest first; then at random what there are runs left for."""
-    result = Search(program, settings, max_schedules, seed).run()
+    result = Search(program, settings, max_schedules, seed, crew=crew).run()
     least: dict[str, int | None] = {}
     finding = result.finding
     if sizes and (result.complete or (finding is not None and finding.verdict == "deadlock")):
-        least = smallest_sizes(program, settings, result, max_schedules)
+        least = smallest_sizes(program, settings, result, max_schedules, crew)
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
     again = _replayed(program, settings, render(result.schedule), target)
@@ -183,7 +189,7 @@ def replay(
     """
     settings = Settings(ambient=ambient, cancels=schedule.count("x"))
     stem, tilde, cycle = schedule.partition("~")
-    with _undisturbed(program):
+    with undisturbed(program):
         if tilde:
             return _went_round(program, settings, stem, cycle, target)
         return _replayed(program, settings, schedule, target)
@@ -217,10 +223,11 @@ def sampled(
     seed: int = 0,
     spread: float = 0.0,
     ambient: Ambient = made_for,
+    crew: Crew | None = None,
 ) -> Odds:
     """How many of `runs` timed runs of the real code stall; see `headway.checker.odds`."""
-    with _undisturbed(program):
-        return of_code(program, Settings(ambient=ambient), runs, seed, spread)
+    with undisturbed(program):
+        return of_code(program, Settings(ambient=ambient), runs, seed, spread, crew)
 
 
 def _went_round(
@@ -248,7 +255,7 @@ def _report(result: Result, target: str) -> Report:
 
 
 @contextmanager
-def _undisturbed(program: Callable[[], Any]) -> Iterator[None]:
+def undisturbed(program: Callable[[], Any]) -> Iterator[None]:
     """Raw threads and locks are refused in here, and what the code prints goes nowhere."""
     module = inspect.getmodule(program) or _namespace(program)
     with refused(module), redirect_stdout(_Nowhere()):

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
+from headway.checker.budgets import Units
 from headway.checker.devices import CheckedDevice, Injected
 from headway.checker.ledger import Ledger, Local
 from headway.checker.schedule import Schedule
@@ -199,12 +200,14 @@ class Trial:
 
     def _adopt(self, pool: Any) -> None:
         name, settings = self.ledger.adopt(pool), self._settings
+        pool = self.ledger.pools[-1]
         size = settings.sizes.get(name)
         if size is not None and settings.resize is not None:
             settings.resize(pool, size)
         if settings.mirrored and hasattr(pool, "capacity"):
             pool._reserve.reverse()
-        pool.inject(self._fails)
+        if not isinstance(pool, Units):  # a budget has no allocator
+            pool.inject(self._fails)
 
     def _adopt_device(self, device: Any) -> CheckedDevice:
         self.ledger.unmergeable = self.ledger.unmergeable or "a device remembers what was written"
@@ -251,10 +254,13 @@ class Trial:
         tasks: Counter[Any] = Counter()
         for task, local in self.pairs():
             tasks[self._state(task, local, rank.get(task.number))] += 1
-        counts = []
+        counts: list[tuple[Any, ...]] = []
+        places = {task.ticket: rank[task.number] for task, _ in self.parked() if task.ticket}
         for pool in self.ledger.pools:
             stats = pool.stats()
             counts.append((pool.name, stats.min_count, stats.reserve_count, stats.outstanding))
+            if isinstance(pool, Units):
+                counts.append(pool.state(places))
         return (frozenset(tasks.items()), tuple(counts), self.simulator.cancels)
 
     def _state(self, task: Task, local: Local, rank: int | None) -> tuple[Any, ...]:

@@ -39,6 +39,21 @@ Json = Annotated[
         "--json", metavar=FLAG, help="Print one JSON object, and nothing else, on standard output."
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Processes that do the work; 0: one for each processor. If not given: that, once it is long.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Let the workers of a Dask cluster do it: tcp://HOST:PORT."
+    ),
+]
 
 
 class Interrupted(BaseException):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headway.cli import console
-from headway.cli.app import Debug, Json
+from headway.cli.app import Dask, Debug, Jobs, Json
 from headway.errors import UsageError
 
 if TYPE_CHECKING:
+    from headway.checker.crew import Crew
     from headway.checker.report import Report
     from headway.checker.sampling import Odds
 
@@ -72,6 +73,8 @@ def command(
     odds: _Runs = None,
     spread: _Spread = 0.0,
     html: _Page = None,
+    jobs: Jobs = None,
+    dask: Dask = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -84,11 +87,14 @@ def command(
         raise UsageError(
             "--seed and --replay exclude each other: a replay leaves nothing to chance"
         )
-    if target.endswith(".toml"):
-        report = _model(target, max_schedules, seed, replay)
-    else:
-        report = _code(target, max_schedules, seed, replay, cancel)
-    sampled = None if odds is None else _odds(target, odds, seed or 0, spread)
+    from headway.checker.crew import Crew
+
+    with Crew(jobs, dask) as crew:
+        if target.endswith(".toml"):
+            report = _model(target, max_schedules, replay, crew)
+        else:
+            report = _code(target, max_schedules, seed, replay, cancel, crew)
+        sampled = None if odds is None else _odds(target, odds, seed or 0, spread, crew)
     if html is not None:
         from headway.checker.page import html as drawn
 
@@ -101,7 +107,12 @@ def command(
 
 
 def _code(
-    target: str, max_schedules: int, seed: int | None, replay: str | None, cancels: int
+    target: str,
+    max_schedules: int,
+    seed: int | None,
+    replay: str | None,
+    cancels: int,
+    crew: Crew,
 ) -> Report:
     from headway.checker import target as checking
 
@@ -109,11 +120,16 @@ def _code(
     if replay is not None:
         return checking.replay(program, replay, target=target)
     return checking.check(
-        program, target=target, max_schedules=max_schedules, seed=seed, cancels=cancels
+        program,
+        target=target,
+        max_schedules=max_schedules,
+        seed=seed,
+        cancels=cancels,
+        crew=crew,
     )
 
 
-def _model(target: str, max_schedules: int, seed: int | None, replay: str | None) -> Report:
+def _model(target: str, max_schedules: int, replay: str | None, crew: Crew) -> Report:
     """A model is searched, never sampled: a seed changes nothing."""
     from headway.checker import modelled
     from headway.checker.model import load
@@ -123,13 +139,13 @@ def _model(target: str, max_schedules: int, seed: int | None, replay: str | None
         return modelled.replay(model, replay, target=target)
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    return modelled.check(model, target=target, max_states=50 * max_schedules)
+    return modelled.check(model, target=target, max_states=50 * max_schedules, crew=crew)
 
 
-def _odds(target: str, runs: int, seed: int, spread: float) -> Odds:
+def _odds(target: str, runs: int, seed: int, spread: float, crew: Crew) -> Odds:
     from headway.checker import model, sampling
     from headway.checker import target as checking
 
     if target.endswith(".toml"):
-        return sampling.of_model(model.load(target), runs, seed, spread)
-    return checking.sampled(checking.load(target), runs, seed, spread)
+        return sampling.of_model(model.load(target), runs, seed, spread, crew)
+    return checking.sampled(checking.load(target), runs, seed, spread, crew=crew)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headway.cli import console
-from headway.cli.app import Debug, Json
+from headway.cli.app import Dask, Debug, Jobs, Json
 
 
 def command(
@@ -31,6 +31,8 @@ def command(
             help="Also say how many tasks of ACTOR the pools bear as they are.",
         ),
     ] = None,
+    jobs: Jobs = None,
+    dask: Dask = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -39,11 +41,12 @@ def command(
     SMALLEST is the size from which every larger one is safe too. Exit status: 0 done, 2 misuse.
     """
     from headway.checker import crowds, modelled
+    from headway.checker.crew import Crew
     from headway.checker.model import load
 
     loaded = load(model)
-    with console.counting() as progress:
-        found = modelled.sizes(loaded, pool, most, progress)
+    with Crew(jobs, dask) as crew, console.counting() as progress:
+        found = modelled.sizes(loaded, pool, most, progress, crew)
     crowd = None if largest is None else crowds.largest(loaded, largest)
     if as_json:
         console.print_json(found.json() | ({"crowd": crowd.json()} if crowd else {}))

@@ -48,8 +48,12 @@ def charge(
         entitled = not mask & _NOMEMALLOC
     ask = Ask(parts, entitled)
     _check(ask)
-    for account, units in parts:
-        account.tell("request", units, owner=who)
+    gives_up = "PoolTimeout" if timeout_s is not None else ""
+    if mask & (_MAY_WAIT | _NORETRY) != _MAY_WAIT:
+        gives_up = "none"
+    told = mask | _MEMALLOC if entitled else mask & ~_MEMALLOC  # whether reserves are open to it
+    for part, (account, units) in enumerate(parts):
+        account.tell("request", units, owner=who, mask=told, gives_up=gives_up, part=part)
     try:
         if not (meeting.take_now(ask) or (yield from _reclaim(meeting, ask, mask, scope))):
             if mask & (_MAY_WAIT | _NORETRY) != _MAY_WAIT:

@@ -30,6 +30,7 @@ class Event:
     to: str | None = None
     mask: int = 0  # of a request: what it may do (`Gfp`), without what the scope took away
     gives_up: str = ""  # of a request: how it ends if it gets nothing: "none" or "PoolTimeout"
+    part: int = 0  # of a request for several budgets at once: which of them this is
 
 
 Hook: TypeAlias = Callable[[Event], object]

@@ -116,11 +116,12 @@ class Watched:
         owner: str | None = None,
         mask: int = 0,
         gives_up: str = "",
+        part: int = 0,
     ) -> None:
         """Tell the hooks, if there are any; never under the guard."""
         if self._gate & WATCHED:
             who = owner or self.runtime.owner()
-            event = Event(kind, self, who, count, element, to, mask, gives_up)
+            event = Event(kind, self, who, count, element, to, mask, gives_up, part)
             for hook in self._hooks:
                 hook(event)
 
