@@ -126,7 +126,10 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
     held = [f"{n} of {trial.ledger.names[i]}" for i, n in sorted(local.held.items()) if n > 0]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
-        return f"{holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
+        what = task.ticket.who if task.ticket else "nothing known"
+        if what == task.name:  # a ticket of a budget or its queue is called by who waits
+            what = "units of a budget, or an item of a queue (budgets are not in the trace)"
+        return f"{holds}waits for {what}"
     _, index, count = local.pending
     size = trial.ledger.pools[index].stats().min_count
     pool = trial.ledger.names[index]
