@@ -25,5 +25,5 @@ def test_direct_io_with_memory_that_is_not_aligned_bounces(tmp_path: Path, shift
 
 
 def test_what_is_no_backend_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match=r"backend has alloc and free.*Mempool\.of"):
+    with pytest.raises(hw.UsageError, match=r"backend has alloc and free.*Mempool\.of"):
         hw.Mempool(5)  # type: ignore[arg-type]
