@@ -22,3 +22,8 @@ def test_direct_io_with_memory_that_is_not_aligned_bounces(tmp_path: Path, shift
         assert memory == data[1 << 20 : 2 << 20]
     finally:
         device.close()
+
+
+def test_what_is_no_backend_is_refused_at_once() -> None:
+    with pytest.raises(hw.UsageError, match=r"backend has alloc and free.*Mempool\.of"):
+        hw.Mempool(5)  # type: ignore[arg-type]

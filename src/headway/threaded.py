@@ -116,6 +116,11 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
             )
         elif alloc is not None or free is not None or light is not None:
             raise UsageError("a mempool takes a backend or alloc=, free= and light=, not both")
+        elif not callable(getattr(backend, "alloc", None)):
+            raise UsageError(
+                f"a mempool's backend has alloc and free, and {backend!r:.60} has not; "
+                "Mempool.of(elements) makes a pool of what is given"
+            )
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
         _show(self)
 

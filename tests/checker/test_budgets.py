@@ -248,3 +248,7 @@ def test_a_deadlock_is_found(function: Callable[[], None]) -> None:
 def test_its_remedy_passes_under_every_schedule(function: Callable[[], None]) -> None:
     report = check(function, ambient=made_for, max_schedules=6000)
     assert (report.verdict, report.complete) == ("ok", True), report.reason
+
+
+def test_who_waits_for_a_budget_does_not_wait_for_himself() -> None:
+    assert "waits for units of a budget" in check(takes_one_by_one).reason

@@ -49,7 +49,7 @@ def test_text_groups_by_verdict_with_evidence_and_remedy(tmp_path: Path) -> None
     assert lines[1].startswith("  a.c:4  start: kmalloc() may fail early")
     assert lines[2] == "      a.c:6: the failure is returned: -ENOMEM"
     assert lines[3].startswith("      fix: drop __GFP_NORETRY")
-    assert lines[-1] == "1 findings, 1 of them bugs, in 1 files"
+    assert lines[-1] == "1 finding, 1 bug, in 1 file"
 
 
 def test_the_exit_status_follows_fail_on_and_the_baseline(tmp_path: Path) -> None:

@@ -92,3 +92,29 @@ def test_what_is_refused(model, tmp_path):
     refusal = run(2, "check", model)
     assert "actor mapper, step 3 ('-bio 3') gives back 3 of bio, and holds 2 there" in refusal
     assert refusal.replace("check", "size") == run(2, "size", model, "--pool", "bio")
+
+
+def test_a_slip_is_sent_to_the_help_of_its_own_command(tmp_path):
+    assert run(2, "check").endswith("see headway check --help\n")
+    assert run(2, "size", "--nosuch").endswith("see headway size --help\n")
+    assert run(2, "nosuch").endswith("see headway --help\n")
+    assert "--odds" in run(2, "check", "model.toml", "--spread", "3")
+
+
+def test_a_page_that_cannot_be_written_does_not_cost_the_report(tmp_path):
+    model = tmp_path / "model.toml"
+    model.write_text(MODEL)
+    done = subprocess.run(
+        [sys.executable, "-m", "headway", "check", model, "--html", tmp_path / "no" / "page.html"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout.startswith("deadlock: ")
+    assert "No such file or directory" in done.stderr
+
+
+def test_coroutines_that_never_run_make_no_noise(tmp_path):
+    code = tmp_path / "gathers.py"
+    code.write_text(
+        "import asyncio\nasync def work(): pass\nasync def main():\n    await asyncio.gather(work(), work())\n"
+    )
+    assert "asyncio.gather" in run(1, "check", f"{code}:main")

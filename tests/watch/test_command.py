@@ -207,3 +207,16 @@ def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
     assert "FAILED test_app.py::test_nests " in done.stdout + " "
     assert "remedy:" in done.stdout
     assert "3 passed" in pytests("--headway-watch", "--headway-watch-level", "risk").stdout
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_a_file_of_python_is_no_program_and_the_answer_says_what_to_type(tmp_path, mode):
+    script = tmp_path / "app.py"
+    script.write_text("print('hello')\n")
+    script.chmod(mode)
+    done = subprocess.run(
+        [sys.executable, "-m", "headway", "watch", "--", str(script)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.endswith(f"write headway watch -- python {script}\n")

@@ -84,9 +84,14 @@ def as_text(report: Report) -> Iterator[str]:
         )
         if count
     ]
-    yield f"{len(report.findings)} findings, {bugs} of them bugs, in {report.files} files" + (
+    counts = [_count(len(report.findings), "finding"), _count(bugs, "bug")]
+    yield f"{', '.join(counts)}, in {_count(report.files, 'file')}" + (
         f" ({', '.join(rest)})" if rest else ""
     )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _lines(finding: Finding, whole: bool) -> Iterator[str]:

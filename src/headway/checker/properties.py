@@ -131,7 +131,10 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
     ]
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
-        return f"{holds}waits for {task.ticket.who if task.ticket else 'nothing known'}"
+        what = task.ticket.who if task.ticket else "nothing known"
+        if what == task.name:  # a ticket of a queue of a budget is called by who waits
+            what = "an item of a queue"
+        return f"{holds}waits for {what}"
     waits = []
     for index, count in local.wants:
         size = trial.ledger.pools[index].stats().min_count

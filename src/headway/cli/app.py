@@ -141,7 +141,8 @@ def _explain(error: BaseException, debug: bool) -> int:
     if format_message is not None and hasattr(error, "exit_code"):  # what the parser raises
         message = " ".join(str(format_message()).split())
         message = message[:1].lower() + message[1:].rstrip(".")
-        return _fail(f"{message}; see headway --help", error, debug, 2)
+        asked = getattr(getattr(error, "ctx", None), "command_path", None) or "headway"
+        return _fail(f"{message}; see {asked} --help", error, debug, 2)
     if isinstance(error, UsageError):
         return _fail(str(error), error, debug, 2)
     if isinstance(error, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,6 +88,10 @@ def command(
         raise UsageError(
             "--seed and --replay exclude each other: a replay leaves nothing to chance"
         )
+    if spread and odds is None:
+        raise UsageError("--spread is for --odds: add --odds RUNS")
+    # A program may make coroutines that are never run; the report says what is wrong, with its line.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     from headway.checker.crew import Crew
 
     with Crew(jobs, dask) as crew:
@@ -95,14 +100,14 @@ def command(
         else:
             report = _code(target, max_schedules, seed, replay, cancel, crew)
         sampled = None if odds is None else _odds(target, odds, seed or 0, spread, crew)
-    if html is not None:
-        from headway.checker.page import html as drawn
-
-        html.write_text(drawn(report), encoding="utf-8")
     if as_json:
         console.print_json(report.json() | ({"odds": sampled.json()} if sampled else {}))
     else:
         console.say(report.text(), *([sampled.text()] if sampled else []))
+    if html is not None:  # last: a page that cannot be written does not cost the report
+        from headway.checker.page import html as drawn
+
+        html.write_text(drawn(report), encoding="utf-8")
     return 0 if report.verdict == "ok" else 1
 
 

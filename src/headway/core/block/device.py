@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, final
 
+from headway.errors import UsageError
+
 
 class Kind(Enum):
     """What is behind a device."""
@@ -80,6 +82,9 @@ class Device(Protocol):
 
 
 def check_range(device: Device, offset: int, length: int, limit: int | None) -> None:
-    """Assert that a request lies inside the device: who makes requests asks for the size."""
-    assert offset >= 0 and length >= 0, (device.name, offset, length)
-    assert limit is None or offset + length <= limit, (device.name, offset, length, limit)
+    """Raises: UsageError if a request does not lie inside the device: who makes requests asks for the size."""
+    if offset < 0 or length < 0 or (limit is not None and offset + length > limit):
+        has = "" if limit is None else f", which has {limit}"
+        raise UsageError(
+            f"{length} bytes at offset {offset} were asked of {device.name}{has}: keep inside of it"
+        )
