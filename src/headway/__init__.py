@@ -1,5 +1,7 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+import os as _os
+
 from headway.budgets import Budget
 from headway.caching import ShrinkableCache
 from headway.core.mm.composite import Composite
@@ -22,6 +24,8 @@ from headway.errors import (
     UsageError,
 )
 from headway.flow import BudgetExecutor, BudgetQueue
+from headway.publishing import publish, publish_if_possible
+from headway.roster import ROSTER
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.threaded import Mempool, Zone, io_flusher, open_device, open_stack, spawn
 
@@ -61,5 +65,9 @@ __all__ = [
     "noreclaim",
     "open_device",
     "open_stack",
+    "publish",
     "spawn",
 ]
+
+if _os.environ.get("HEADWAY_PUBLISH", "") not in ("", "0"):
+    ROSTER.start_with_first(publish_if_possible)

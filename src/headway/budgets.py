@@ -16,6 +16,7 @@ from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
 from headway.core.mm.ownership import Event
 from headway.core.plan import Runtime
+from headway.roster import ROSTER
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
 
@@ -79,7 +80,9 @@ class Budget(core.Budget):
             floor=floor, parent=parent, wake=wake, reclaim=reclaim, force=force, trace=trace,
         )  # fmt: skip
         point: Callable[[str], None] | None = getattr(runtime, "point", None)
-        if point is not None:  # under check: others may come before each request and each return
+        if point is None:
+            ROSTER.enter(self)
+        else:  # under check: others may come before each request and each return
 
             def before(event: Event) -> None:
                 if event.kind in ("request", "release"):

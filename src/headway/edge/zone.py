@@ -73,8 +73,8 @@ class Zone:
     """
 
     __slots__ = (
-        "_arena", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
-        "_users", "name",
+        "__weakref__", "_arena", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path",
+        "_runtime", "_users", "closed", "name",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,7 @@ class Zone:
             min_pages = -(-parse_size(min_free, f"min_free of zone {name!r}") // PAGE_BYTES)
         marks = Watermarks.of(page_count, PAGE_BYTES, min_pages)
         self.name = name
+        self.closed = False
         self._runtime = runtime
         self._core = core.Zone(page_count, marks, runtime=runtime, name=name, page_bytes=PAGE_BYTES)
         self._arena = Arena(page_count * PAGE_BYTES, huge=huge, lock=lock)
@@ -251,6 +252,7 @@ class Zone:
                 self._found(finding)
         self._users = ()
         self._arena.close()
+        self.closed = True
 
     def __enter__(self) -> Zone:
         return self
