@@ -17,7 +17,6 @@ from headway.errors import HeadwayError, UsageError
 
 __all__ = ["Published", "processes"]
 
-PURPOSE: Final = "top"
 _HOW: Final = "call hw.publish() in it, or start it with HEADWAY_PUBLISH=1"
 _SILENT_S: Final = 10.0
 
@@ -27,7 +26,7 @@ def processes() -> list[int]:
 
     Raises: UsageError if the folder of their sockets is open to other users.
     """
-    return local_sockets.listeners(PURPOSE)
+    return local_sockets.listeners(snapshots.PURPOSE)
 
 
 @final
@@ -40,7 +39,7 @@ class Published:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
-            self._peer = local_sockets.connect(PURPOSE, pid, _SILENT_S)
+            self._peer = local_sockets.connect(snapshots.PURPOSE, pid, _SILENT_S)
         except (FileNotFoundError, ConnectionRefusedError):
             raise UsageError(_why_not(pid)) from None
         except TimeoutError:

@@ -27,9 +27,8 @@ from headway import snapshots
 from headway.edge import local_sockets
 from headway.errors import HeadwayError
 
-__all__ = ["PURPOSE", "Publication", "publish"]
+__all__ = ["Publication", "publish"]
 
-PURPOSE: Final = "top"
 _LONGEST: Final = 4096  # bytes of a line that asks
 _ASKS: Final = (b"", b'{"ask":"snapshot"}')
 _UNKNOWN: Final = b'{"error": "send an empty line, or {\\"ask\\": \\"snapshot\\"}"}\n'
@@ -71,8 +70,8 @@ class Publication:
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.path: Path = local_sockets.socket_path(PURPOSE, os.getpid())
-        self._listening = local_sockets.listen(PURPOSE)
+        self.path: Path = local_sockets.socket_path(snapshots.PURPOSE, os.getpid())
+        self._listening = local_sockets.listen(snapshots.PURPOSE)
         self._listening.setblocking(False)
         self._stop, self._stopped = socket.socketpair()
         self._readers: dict[socket.socket, _Reader] = {}

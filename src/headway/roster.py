@@ -17,8 +17,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, final
 
-__all__ = ["ROSTER"]
-
 
 @final
 class Roster:
@@ -49,7 +47,9 @@ class Roster:
         self._quiet = False
         known: dict[type, bool] = {}
         for thing in gc.get_objects():
-            kind = type(thing)  # never isinstance: a proxy's __class__ would run code of the program
+            kind = type(
+                thing
+            )  # never isinstance: a proxy's __class__ would run code of the program
             wanted = known.get(kind)
             if wanted is None:
                 wanted = known[kind] = any(one in kind.__mro__ for one in kinds)

@@ -21,25 +21,32 @@ from typing import Any, Final
 from headway.core.mm.budget import Budget
 from headway.core.mm.cache import ShrinkableCache
 from headway.core.mm.mempool import Mempool
-from headway.core.mm.watched import Watched
 from headway.core.units import format_size
 from headway.edge.zone import Zone
 from headway.errors import UsageError
 from headway.roster import ROSTER
 
-__all__ = ["FORMAT", "KINDS", "open_roster", "snapshot"]
+__all__ = ["FORMAT", "snapshot"]
 
-FORMAT: Final = 1  # another one when a field changes its meaning or goes; new fields may come any time
-KINDS: Final = ("pools", "zones", "caches", "budgets")
+PURPOSE: Final = "top"  # of the sockets on which snapshots are asked for
+
+FORMAT: Final = (
+    1  # another one when a field changes its meaning or goes; new fields may come any time
+)
 MOST: Final = 1000
 LINES: Final = 200
 
-_TYPES: Final = (Mempool, Zone, ShrinkableCache, Budget)
+_KINDS: Final[Mapping[str, type]] = {
+    "pools": Mempool,
+    "zones": Zone,
+    "caches": ShrinkableCache,
+    "budgets": Budget,
+}
 
 
 def open_roster() -> None:
     """Know of everything from now on, also of what was made before. Takes one walk over all objects, once."""
-    ROSTER.open(_TYPES)
+    ROSTER.open(tuple(_KINDS.values()))
 
 
 def snapshot(name: str | None = None) -> dict[str, Any]:
@@ -55,20 +62,18 @@ def snapshot(name: str | None = None) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "at": time.time(),  # seconds since 1970
         "clock_s": time.monotonic(),  # for rates between two snapshots
-        **{kind: [] for kind in KINDS},
+        **{kind: [] for kind in _KINDS},
         "waits": [],
         "held": [],
         "left_out": 0,
     }
     for thing in ROSTER.all():
-        for kind, type_ in zip(KINDS, _TYPES, strict=True):
-            if isinstance(thing, type_):
-                break
+        kind = next(kind for kind, type_ in _KINDS.items() if isinstance(thing, type_))
         if len(found[kind]) == MOST:
             found["left_out"] += 1
             continue
         found[kind].append(_told(thing))
-        if isinstance(thing, Watched):
+        if isinstance(thing, (Mempool, Budget)):
             _tell_waits(found, thing)
     for lines in ("waits", "held"):
         found[lines].sort(key=lambda line: -(line["for_s"] or 0.0))
@@ -97,7 +102,7 @@ def read(text: str | bytes, source: str) -> dict[str, Any]:
         found = None
     if isinstance(found, dict) and "error" in found:
         raise UsageError(f"{source} says: {found['error']}")
-    lists = (*KINDS, "waits", "held")
+    lists = (*_KINDS, "waits", "held")
     if not isinstance(found, dict) or not all(isinstance(found.get(kind), list) for kind in lists):
         raise UsageError(f"{source} is no snapshot: save one with headway top --json PID")
     if found.get("format") != FORMAT:

@@ -41,7 +41,12 @@ def page(found: Row, before: Row | None = None) -> RenderableType:
 
 def listing(found: list[Row]) -> RenderableType:
     """Several programs, one line each."""
-    table = _table("programs that publish", "pid", "program", right=("pools", "zones", "caches", "budgets", "waiting"))
+    table = _table(
+        "programs that publish",
+        "pid",
+        "program",
+        right=("pools", "zones", "caches", "budgets", "waiting"),
+    )
     for one in found:
         waiting = sum(thing["waiters"] for kind in ("pools", "budgets") for thing in one[kind])
         counts = (str(len(one[kind])) for kind in ("pools", "zones", "caches", "budgets"))
@@ -75,7 +80,9 @@ def _zones(rows: list[Row], earlier: Any, passed_s: float) -> Table:
     right = ("size", "free", "clean", "dirty", "low mark", "reclaimed", "direct", "oom")
     table = _table("zones", "zone", "in use", right=right)
     for row in rows:
-        sizes = (format_size(row[key]) for key in ("size", "free", "clean", "dirty", "low", "reclaimed"))
+        sizes = (
+            format_size(row[key]) for key in ("size", "free", "clean", "dirty", "low", "reclaimed")
+        )
         table.add_row(
             _plain(row["name"]), _bar(row["size"] - row["free"], row["size"], size=True),
             *sizes, str(row["direct_reclaims"]), _alarm(row["oom_count"]),
@@ -114,7 +121,9 @@ def _budgets(rows: list[Row], earlier: Any, passed_s: float) -> Table:
 
 def _people(rows: list[Row], title: str) -> Table:
     """Who waits, or who holds: the oldest first."""
-    table = _table(title, "who", "of", "taken at" if "held" in title else "", right=("count", "for"))
+    table = _table(
+        title, "who", "of", "taken at" if "held" in title else "", right=("count", "for")
+    )
     for row in rows[:_LINES]:
         for_s = row["for_s"]
         place = row.get("where") or ""

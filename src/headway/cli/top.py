@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import signal
@@ -81,9 +82,13 @@ def _list(pids: list[int], as_json: bool) -> int:
         except (HeadwayError, EOFError) as error:
             print(f"headway: {error}", file=sys.stderr)
     if as_json:
-        console.print_json({"programs": [{"pid": one["pid"], "program": one["program"]} for one in found]})
+        console.print_json(
+            {"programs": [{"pid": one["pid"], "program": one["program"]} for one in found]}
+        )
     elif not pids:
-        console.say("no program publishes: call hw.publish() in one, or start it with HEADWAY_PUBLISH=1")
+        console.say(
+            "no program publishes: call hw.publish() in one, or start it with HEADWAY_PUBLISH=1"
+        )
     else:
         console.say(_text(_panels().listing(found)))
     return 0
@@ -113,7 +118,9 @@ def _text(page: Any) -> str:
     """A page as text: coloured on a terminal, and of a fixed width elsewhere."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else max(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns)
+    width = (
+        None if sys.stdout.isatty() else max(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns)
+    )
     shown = Console(width=width)
     with shown.capture() as captured:
         shown.print(page)
@@ -160,7 +167,7 @@ def _keys() -> Iterator[Any]:
     def pressed(timeout_s: float) -> bool:
         if not select.select([descriptor], [], [], timeout_s)[0]:
             return False
-        return sys.stdin.buffer.raw.read(1) in (b"q", b"Q", b"\x03", b"")  # type: ignore[attr-defined]
+        return os.read(descriptor, 1) in (b"q", b"Q", b"")
 
     try:
         tty.setcbreak(descriptor)

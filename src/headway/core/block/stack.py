@@ -170,7 +170,9 @@ class Stack:
     def pools(self) -> list[Mempool[Any]]:
         """Every reserve of the stack: its own, and those of its layers, the lowest first."""
         layers = [
-            pool for site in self.sites for pool in (*(bios.pool for bios in site.sets), *site.pools)
+            pool
+            for site in self.sites
+            for pool in (*(bios.pool for bios in site.sets), *site.pools)
         ]
         return [self.bios.pool, *layers]
 
