@@ -339,3 +339,14 @@ def test_what_the_checker_runs_is_not_entered() -> None:
     assert checker.check(model).verdict == "ok"
     assert seen is not None
     assert "of the simulator" not in [pool["name"] for pool in seen]
+
+
+def test_what_is_no_snapshot_is_refused_and_named() -> None:
+    for text in ("", "[]", "{}", "{", '{"error": "x"}', "\x00", b"\xff"):
+        with pytest.raises(hw.UsageError, match="^saved "):
+            snapshots.read(text, "saved")
+    other = json.dumps({**snapshots.snapshot(), "format": 99})
+    with pytest.raises(hw.UsageError, match="saved has format 99, and this headway reads 1"):
+        snapshots.read(other, "saved")
+    with pytest.raises(hw.UsageError, match="there is no process"):
+        Published(10**30)
