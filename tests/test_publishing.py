@@ -343,7 +343,7 @@ def test_what_the_checker_runs_is_not_entered() -> None:
 
 def test_what_is_no_snapshot_is_refused_and_named() -> None:
     for text in ("", "[]", "{}", "{", '{"error": "x"}', "\x00", b"\xff"):
-        with pytest.raises(hw.UsageError, match="^saved "):
+        with pytest.raises(hw.UsageError, match=r"^saved "):
             snapshots.read(text, "saved")
     other = json.dumps({**snapshots.snapshot(), "format": 99})
     with pytest.raises(hw.UsageError, match="saved has format 99, and this headway reads 1"):
