@@ -1,5 +1,7 @@
 """headway: pools that cannot deadlock, buffers that cannot run out, and a tool that says which sizes are safe."""
 
+import os as _os
+
 from headway.budgets import Budget
 from headway.buffers import BufferCache, BufferLimit
 from headway.caching import ShrinkableCache
@@ -27,8 +29,10 @@ from headway.errors import (
     UsageError,
 )
 from headway.flow import BudgetExecutor, BudgetQueue
+from headway.publishing import publish, publish_if_possible
 from headway.relief import Relief
 from headway.runtimes.finalisers import nofinalisers, put_off
+from headway.roster import ROSTER
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.spilling import SpillStore, Swap
 from headway.threaded import (
@@ -89,6 +93,10 @@ __all__ = [
     "noreclaim",
     "open_device",
     "open_stack",
+    "publish",
     "put_off",
     "spawn",
 ]
+
+if _os.environ.get("HEADWAY_PUBLISH", "") not in ("", "0"):
+    ROSTER.start_with_first(publish_if_possible)

@@ -15,6 +15,7 @@ from headway.core.mm import budget as core
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
 from headway.core.plan import Runtime
+from headway.roster import ROSTER
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
 
@@ -78,5 +79,7 @@ class Budget(core.Budget):
             floor=floor, parent=parent, wake=wake, reclaim=reclaim, force=force, trace=trace,
         )  # fmt: skip
         adopt: Callable[[core.Budget], None] | None = getattr(runtime, "adopt", None)
-        if adopt is not None:  # under check: it is watched
+        if adopt is None:
+            ROSTER.enter(self)
+        else:  # under check: it is watched
             adopt(self)

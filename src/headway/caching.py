@@ -19,6 +19,7 @@ from headway.core.plan import Runtime
 from headway.core.units import parse_size
 from headway.edge.zone import Zone
 from headway.errors import UsageError
+from headway.roster import ROSTER
 from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
 
@@ -104,6 +105,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
             write_back=write_back,
         )
         zone.adopt(self)
+        ROSTER.enter(self)
 
     def __call__(self, function: Callable[P, R]) -> Cached[P, R]:
         """Decorate: calls with equal arguments are answered from the cache, as far as it has room.

@@ -29,6 +29,7 @@ from headway.edge import zone as edge
 from headway.edge.crypto import Crypto
 from headway.edge.quick import quick_of
 from headway.errors import UsageError
+from headway.roster import ROSTER
 from headway.runtimes.scopes import ambient, noio
 from headway.runtimes.threads import THREADS
 
@@ -86,7 +87,7 @@ class Mempool(core.Mempool[E], Generic[E]):
 
 
 class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:
         pools.FixedMempool.__init__(self, elements, **_settled(options))
@@ -94,7 +95,7 @@ class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
 
 
 class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -150,6 +151,7 @@ class Zone(edge.Zone):
         self, size: int | str, *, runtime: Runtime | None = None, name: str = "zone", **options: Any
     ) -> None:
         super().__init__(size, runtime=runtime or ambient() or THREADS, name=name, **options)
+        ROSTER.enter(self)
 
 
 def open_device(
@@ -233,6 +235,8 @@ def open_stack(
     except BaseException:
         opened.close()
         raise
+    for pool in stack.pools():
+        ROSTER.enter(pool)
     kind, held = bottom.device.kind, opened.memory_bytes()
     return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
 
@@ -341,6 +345,8 @@ def _show(pool: core.Mempool[Any]) -> None:
     adopt = getattr(pool.runtime, "adopt", None)
     if adopt is not None:
         adopt(pool)
+    else:
+        ROSTER.enter(pool)
 
 
 def spawn(fn: Callable[..., Any], *args: Any) -> None:

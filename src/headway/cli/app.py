@@ -26,7 +26,7 @@ import typer
 from headway.cli.console import say
 from headway.errors import HeadwayError, UsageError
 
-_COMMANDS = ("copy", "serve", "check", "size", "watch", "audit", "replay")
+_COMMANDS = ("copy", "serve", "check", "size", "watch", "audit", "replay", "top")
 
 FLAG = ""  # the metavar of an option that takes nothing: typer would show one all the same
 

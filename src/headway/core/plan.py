@@ -30,11 +30,12 @@ class Ticket:
     atomic); whoever comes second knows that the other's store is complete, and acts.
     """
 
-    __slots__ = ("_turns", "_waker", "gift", "need", "who", "woken")
+    __slots__ = ("_turns", "_waker", "gift", "need", "since_s", "who", "woken")
 
-    def __init__(self, who: str, need: int = 1) -> None:
+    def __init__(self, who: str, need: int = 1, since_s: float | None = None) -> None:
         self.who = who
         self.need = need  # how many elements are asked for
+        self.since_s = since_s  # when the wait began, for those who look; None: nobody said
         self.gift: list[Any] | None = (
             None  # what was handed over; changed only under the object's guard
         )

@@ -80,8 +80,8 @@ class Zone:
     """
 
     __slots__ = (
-        "_arena", "_balloon", "_caches", "_core", "_findings", "_kswapd", "_lending", "_path", "_runtime",
-        "_slabs", "_users", "_warm", "name",
+        "__weakref__", "_arena", "_balloon", "_caches", "_core", "_findings", "_kswapd", "_lending",
+        "_path", "_runtime", "_slabs", "_users", "_warm", "closed", "name",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +106,7 @@ class Zone:
             min_pages = -(-parse_size(min_free, f"min_free of zone {name!r}") // PAGE_BYTES)
         marks = Watermarks.of(page_count, PAGE_BYTES, min_pages)
         self.name = name
+        self.closed = False
         self._runtime = runtime
         self._core = core.Zone(page_count, marks, runtime=runtime, name=name, page_bytes=PAGE_BYTES)
         self._arena = Arena(page_count * PAGE_BYTES, huge=huge, lock=lock)
@@ -354,6 +355,7 @@ class Zone:
                 self._found(finding)
         self._users = ()
         self._arena.close()
+        self.closed = True
 
     def __enter__(self) -> Zone:
         return self

@@ -12,15 +12,16 @@ import os
 import select
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Final, final
 
+from headway.edge import local_sockets
 from headway.errors import UsageError
 from headway.watch import explain
 from headway.watch.session import Session
 
+_PURPOSE: Final = "watch"
 _TICK_S: Final = 0.5
 
 
@@ -57,22 +58,15 @@ class Station:
         self._ending = True
         self._write(final=True)
         if self._socket is not None:
-            socket_path(os.getpid()).unlink(missing_ok=True)
+            local_sockets.socket_path(_PURPOSE, os.getpid()).unlink(missing_ok=True)
             self._socket.close()
 
     def _bind(self) -> socket.socket | None:
-        if not hasattr(socket, "AF_UNIX"):
-            return None
         try:
-            path = socket_path(os.getpid())
-            path.unlink(missing_ok=True)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(str(path))
-            listening.listen(4)
+            return local_sockets.listen(_PURPOSE)
         except (OSError, UsageError) as error:
             sys.stderr.write(f"headway: no --attach to this process: {error}\n")
             return None
-        return listening
 
     def _run(self) -> None:
         tick_s = min(_TICK_S, self._stall_s / 2)
@@ -120,37 +114,18 @@ class Station:
             pass  # whoever started us has gone, and its folder too
 
 
-def socket_path(pid: int) -> Path:
-    """Where a watched process listens.
-
-    Raises: UsageError if the folder is another user's, who could listen in our place.
-    """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = (
-        Path(runtime, "headway")
-        if runtime
-        else Path(tempfile.gettempdir(), f"headway-{os.getuid()}")
-    )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise UsageError(f"{folder} is open to other users: remove it, or set XDG_RUNTIME_DIR")
-    return folder / f"watch-{pid}.sock"
-
-
 def attach(pid: int) -> dict[str, Any]:
     """What a watched process says of itself now.
 
     Raises: UsageError if it is not watched. Waits: at most 10 s for an answer.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(10)
-        try:
-            peer.connect(str(socket_path(pid)))
-        except OSError as error:
-            raise UsageError(
-                f"process {pid} does not listen ({error.strerror}): start it with headway watch -- COMMAND"
-            ) from error
+    try:
+        peer = local_sockets.connect(_PURPOSE, pid, 10)
+    except OSError as error:
+        raise UsageError(
+            f"process {pid} does not listen ({error.strerror}): start it with headway watch -- COMMAND"
+        ) from error
+    with peer:
         parts = []
         while part := peer.recv(65536):
             parts.append(part)

@@ -23,6 +23,7 @@ from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer, combined, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
+from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan, Runtime
 from headway.errors import BlockError, HeadwayError, UsageError
 
@@ -183,6 +184,15 @@ class Stack:
         """Give the reserves of layers back: of a stack that could not be made, or was not started."""
         for shut in self._shutters():
             shut()
+
+    def pools(self) -> list[Mempool[Any]]:
+        """Every reserve of the stack: its own, and those of its layers, the lowest first."""
+        layers = [
+            pool
+            for site in self.sites
+            for pool in (*(bios.pool for bios in site.sets), *site.pools)
+        ]
+        return [self.bios.pool, *layers]
 
     def stats(self) -> dict[str, Mapping[str, Any]]:
         """By layer, the lowest first."""

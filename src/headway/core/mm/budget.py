@@ -23,6 +23,7 @@ from headway.core.mm.charging import charge
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
+from headway.core.mm.ownership import Waiting
 from headway.core.mm.unit_lease import UnitLease
 from headway.core.mm.watched import CLOSED, TRACED, TREE, WAITERS, WATCHED
 from headway.core.plan import Plan, Runtime
@@ -295,6 +296,17 @@ class Budget(Account):
 
     def _settle(self) -> None:
         self._meeting.settle()
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Who waits here now, ordinary requests first, each line in the order of arrival."""
+        with self._guard:
+            found = tuple(
+                Waiting(ticket.who, self._meeting.units(ticket, self), ticket.since_s)
+                for line in self.lines
+                for ticket in line
+            )
+        self._settle()  # who gave back meanwhile found the guard taken, and left it to us
+        return found
 
     def stats(self) -> BudgetStats:
         return BudgetStats(

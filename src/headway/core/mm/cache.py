@@ -60,7 +60,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
     """Objects by key, each with a cost in bytes. `_entries` is read without the guard."""
 
     __slots__ = (
-        "_charge", "_cost", "_dirtied", "_entries", "_guard", "_page_bytes", "_pages",
+        "__weakref__", "_charge", "_cost", "_dirtied", "_entries", "_guard", "_page_bytes", "_pages",
         "_path", "_registration", "_runtime", "_sieve", "closed", "evicted", "hits", "max_bytes",
         "misses", "name", "refused", "used",
     )  # fmt: skip

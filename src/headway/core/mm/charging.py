@@ -99,7 +99,7 @@ def _wait(
     meeting: Meeting, ask: Ask, mask: int, scope: int, who: str, timeout_s: float | None
 ) -> Plan[None]:
     start_s = yield from now()
-    ticket = Ticket(who)
+    ticket = Ticket(who, since_s=start_s)
     meeting.join(ask, ticket)
     try:
         while True:
@@ -114,7 +114,7 @@ def _wait(
                     return
                 raise _timeout(ask, (yield from now()) - start_s)
             _check(ask)
-            ticket = Ticket(who)
+            ticket = Ticket(who, since_s=start_s)
             if not meeting.renew(ask, ticket):
                 return  # granted since we looked
             yield from _reclaim(meeting, ask, mask, scope)

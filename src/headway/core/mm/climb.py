@@ -85,7 +85,7 @@ def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
     what a busy pool spends its time on. Asks: Park.
     """
     start_s = pool.runtime.now()
-    ticket = Ticket(who, count)
+    ticket = Ticket(who, count, start_s)
     pool.join(ticket)
     made: list[E] = []
     try:
@@ -93,7 +93,7 @@ def line_up(pool: Mempool[E], who: str, count: int) -> Plan[list[E] | None]:
         while ticket.gift is None:  # kicked, or closed
             if pool.closed:
                 raise pool.closed_error()
-            fresh = Ticket(who, count)
+            fresh = Ticket(who, count, start_s)
             if pool.renew(ticket, fresh):
                 ticket = fresh
                 yield Park(ticket)
@@ -164,7 +164,7 @@ def _wait(
     start_s = yield from now()
     if pool.unplug is not None:
         yield from call(pool.unplug, scope=scope)
-    ticket = _enter(pool, who, made, count)
+    ticket = _enter(pool, who, made, count, start_s)
     pool.join(ticket)
     try:
         while True:
@@ -190,7 +190,7 @@ def _wait(
                 if pool.wake.hands_over:
                     pool.kick()
                 return
-            fresh = _enter(pool, who, made, count)
+            fresh = _enter(pool, who, made, count, start_s)
             if not pool.renew(ticket, fresh):
                 if ticket.gift is not None:  # handed over while the allocator was asked
                     pool.add_gift(made, ticket.take_gift())
@@ -205,11 +205,11 @@ def _wait(
         pool.waited(start_s)
 
 
-def _enter(pool: Mempool[E], who: str, made: list[E], count: int) -> Ticket:
+def _enter(pool: Mempool[E], who: str, made: list[E], count: int, start_s: float) -> Ticket:
     """A ticket for what is missing; what was made goes back first, where the reserve can serve it all."""
     if count <= pool.min_count:
         _put_back(pool, made)
-    return Ticket(who, count - len(made))
+    return Ticket(who, count - len(made), start_s)
 
 
 def _put_back(pool: Mempool[E], elements: list[E], keep: int = 0) -> None:

@@ -124,6 +124,10 @@ class Meeting:
         finally:
             self.settle()
 
+    def units(self, ticket: Ticket, account: Account) -> int:
+        """Under the guard: how many units of `account` are asked for with this ticket."""
+        return sum(units for other, units in self._asks[ticket].parts if other is account)
+
     # -- requests come and go --------------------------------------------------------------------------
 
     def take_now(self, ask: Ask) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
-from headway.core.mm.ownership import Record
+from headway.core.mm.ownership import Record, Waiting
 from headway.core.mm.watched import POISON, Watched
 from headway.core.plan import Runtime
 from headway.core.waitqueue import WaitQueue
@@ -97,6 +97,13 @@ class ObservedPool(Watched, Generic[E]):
             f"<Mempool {self.name!r}: {len(self._reserve)} of {self.min_count} in reserve, "
             f"{self.outstanding} out, {len(self._queue)} waiting{', closed' if self.closed else ''}>"
         )
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Who waits now, in the order in which they will be served."""
+        with self._guard:
+            tickets = list(self._queue)
+        self._settle()  # who gave back meanwhile found the guard taken, and left it to us
+        return tuple(Waiting(ticket.who, ticket.need, ticket.since_s) for ticket in tickets)
 
     # -- the record of holders -----------------------------------------------------------------------
 

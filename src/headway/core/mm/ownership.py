@@ -57,6 +57,16 @@ class Holding:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that waits: for `need` elements or units, since when (seconds on the pool's clock)."""
+
+    owner: str
+    need: int
+    since_s: float | None
+
+
+@final
 class Record:
     """Every element that is out, by identity.
 

@@ -39,7 +39,8 @@ class Watched:
     """Something named that gives out and takes back. `_gate` changes only under `_guard`."""
 
     __slots__ = (
-        "_gate", "_guard", "_hooks", "_record", "longest_wait_s", "name", "runtime", "timeouts", "waits",
+        "__weakref__", "_gate", "_guard", "_hooks", "_record", "longest_wait_s", "name", "runtime",
+        "timeouts", "waits",
     )  # fmt: skip
 
     what: ClassVar[str] = "pool"  # how messages call it
