@@ -31,8 +31,8 @@ from headway.errors import (
 from headway.flow import BudgetExecutor, BudgetQueue
 from headway.publishing import publish, publish_if_possible
 from headway.relief import Relief
-from headway.runtimes.finalisers import nofinalisers, put_off
 from headway.roster import ROSTER
+from headway.runtimes.finalisers import nofinalisers, put_off
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.spilling import SpillStore, Swap
 from headway.threaded import (

@@ -34,7 +34,9 @@ _PROBES = 32  # how many merges are checked by running both sides on
 _SAMPLES = 64  # how many states are reached once more at the end
 _PROBE_STEPS = 200  # how far both sides are run
 
-Open: TypeAlias = tuple[int, int, Schedule, Finding | None]  # steps, a tie breaker, how to get there
+Open: TypeAlias = tuple[
+    int, int, Schedule, Finding | None
+]  # steps, a tie breaker, how to get there
 
 
 class _Unsound(Exception):
@@ -54,7 +56,9 @@ class Result:
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
-    grain: dict[str, int] = field(default_factory=dict)  # what is asked of a pool are multiples of this
+    grain: dict[str, int] = field(
+        default_factory=dict
+    )  # what is asked of a pool are multiples of this
 
 
 @final

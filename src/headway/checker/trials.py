@@ -100,7 +100,9 @@ class Seen:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # of each pool
     need: dict[str, dict[str, int]] = field(default_factory=dict)  # of each pool, of each task
-    grain: dict[str, int] = field(default_factory=dict)  # what is asked of a pool are multiples of this
+    grain: dict[str, int] = field(
+        default_factory=dict
+    )  # what is asked of a pool are multiples of this
 
 
 def look(trials: Trials, schedule: Schedule) -> Seen:
