@@ -187,7 +187,11 @@ def judged(function: Callable[[], None], most: int = 4000) -> Report:
 
 def test_a_nested_budget_is_named_and_sized_and_the_trace_says_who_has_what() -> None:
     report = judged(takes_one_by_one)
-    assert (report.verdict, report.min_reserve, report.counts) == ("deadlock", {"slots": 3}, {"slots": 2})
+    assert (report.verdict, report.min_reserve, report.counts) == (
+        "deadlock",
+        {"slots": 3},
+        {"slots": 2},
+    )
     assert report.reason == (
         "2 tasks wait for ever: user-1 holds 1 of slots and waits for 1 more of slots; "
         "user-2 holds 1 of slots and waits for 1 more of slots"
@@ -221,7 +225,9 @@ def test_a_correct_one_is_ok_complete_and_sized(function: Callable[[], None]) ->
 
 
 def test_a_leak_and_a_double_free_are_told_in_units() -> None:
-    assert judged(keeps_one).reason.startswith("every task ended, and units never came home: 1 of slots")
+    assert judged(keeps_one).reason.startswith(
+        "every task ended, and units never came home: 1 of slots"
+    )
     report = judged(frees_too_much)
     assert (report.verdict, "3 were freed while 2 were out" in report.reason) == ("error", True)
 

@@ -63,7 +63,12 @@ def check(
     with Crew(jobs, dask) as crew:
         if callable(subject):
             return target.check(
-                subject, max_schedules=max_schedules, seed=seed, sizes=sizes, cancels=cancels, crew=crew
+                subject,
+                max_schedules=max_schedules,
+                seed=seed,
+                sizes=sizes,
+                cancels=cancels,
+                crew=crew,
             )
         states = 50 * max_schedules
         return modelled.check(_model(subject), max_states=states, sizes=sizes, crew=crew)

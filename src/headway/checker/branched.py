@@ -16,7 +16,6 @@ from typing import Any, final
 
 from headway.checker.automata import Automata, automata
 from headway.checker.counted import ASSUMED
-from headway.checker.trials import partial
 from headway.checker.crew import Crew
 from headway.checker.lasso import Rounds
 from headway.checker.learn import NotPlain
@@ -27,6 +26,7 @@ from headway.checker.report import Report
 from headway.checker.rounds import follow_moves, judged, round_of
 from headway.checker.schedule import render
 from headway.checker.trial import Settings
+from headway.checker.trials import partial
 
 _MOST = 200_000
 _PROPOSALS = 40

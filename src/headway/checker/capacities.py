@@ -85,7 +85,9 @@ def judged(
     sizes = range(1, enough + 1)
     cell = _Cell(locals_, model, pool, meter)
     for size, found in zip(sizes, (crew or Crew()).map(_searched, cell, sizes), strict=True):
-        meter.left -= found.states  # below 0: what was done ahead has seen more than was left in its turn
+        meter.left -= (
+            found.states
+        )  # below 0: what was done ahead has seen more than was left in its turn
         if meter.left < 0 or (not found.dead and not found.complete):
             raise HeadwayError(
                 f"size {size} of pool {model.pools[pool]}: {meter.all} states, and not all seen; "

@@ -36,7 +36,9 @@ Result = TypeVar("Result")
 _PATIENCE_S = 5.0
 _AHEAD = 3  # chunks under way for each worker
 _LARGEST = 256  # items of a chunk
-_alone = threading.Lock()  # a worker of a cluster may have several threads; code under check is run by one
+_alone = (
+    threading.Lock()
+)  # a worker of a cluster may have several threads; code under check is run by one
 
 
 @final
@@ -50,7 +52,9 @@ class Crew:
         Raises: UsageError for a negative number, or where no scheduler answers; MissingExtra without Dask.
         """
         if jobs is not None and jobs < 0:
-            raise UsageError(f"--jobs is {jobs}; give a number of processes, or 0 for one each processor")
+            raise UsageError(
+                f"--jobs is {jobs}; give a number of processes, or 0 for one each processor"
+            )
         self._waits_till = float("inf") if jobs is not None else time.monotonic() + _PATIENCE_S
         self._pool: Any = None
         self.width = jobs or os.cpu_count() or 1

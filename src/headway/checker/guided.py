@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from headway.checker.trials import partial
 from headway.checker.plain import Plain
 from headway.checker.play import Move, Play
 from headway.checker.properties import Finding, judge
 from headway.checker.trial import Settings, Trial
+from headway.checker.trials import partial
 from headway.runtimes.simulator import Kind, Option
 
 _LIMIT = 1_000_000

@@ -292,7 +292,9 @@ class Ledger:
             local.history.append(("alloc", index, event.count, "granted"))
         else:
             asked = [n for n, op in enumerate(local.doing) if op[1] == index][-1]
-            if local.entries[asked].result == "waits":  # a line of its own: it was asked for long ago
+            if (
+                local.entries[asked].result == "waits"
+            ):  # a line of its own: it was asked for long ago
                 local.entries[asked] = self._write(task, "alloc", index, event.count, "granted")
             else:
                 local.entries[asked].result = "granted"

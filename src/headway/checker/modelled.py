@@ -111,7 +111,10 @@ def sizes(
         listed = range(1, most + 1)
         safe = tuple(n for n in listed if not bits >> n & 1)
         return Sizes(
-            formula.sizes[0], safe, tuple(n for n in listed if bits >> n & 1), law(model, index, crew)
+            formula.sizes[0],
+            safe,
+            tuple(n for n in listed if bits >> n & 1),
+            law(model, index, crew),
         )
     is_safe = judged(locals_, model, index, progress, crew=crew)
     last = len(is_safe) - 1  # from here on all are alike

@@ -51,7 +51,9 @@ Jobs = Annotated[
 Dask = Annotated[
     str | None,
     typer.Option(
-        "--dask", metavar="ADDRESS", help="Let the workers of a Dask cluster do it: tcp://HOST:PORT."
+        "--dask",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster do it: tcp://HOST:PORT.",
     ),
 ]
 
