@@ -16,6 +16,7 @@ from headway.core.mm.slab_merge import Entitlement, SlabFlag
 from headway.core.mm.together import Together
 from headway.edge.reservation import Reservations
 from headway.edge.slab import Slab
+from headway.devices import open_device, open_stack
 from headway.errors import (
     BlockError,
     Deadlock,
@@ -35,14 +36,7 @@ from headway.roster import ROSTER
 from headway.runtimes.finalisers import nofinalisers, put_off
 from headway.runtimes.scopes import carry, effective, nofs, noio, noreclaim
 from headway.spilling import SpillStore, Swap
-from headway.threaded import (
-    Mempool,
-    Zone,
-    io_flusher,
-    open_device,
-    open_stack,
-    spawn,
-)
+from headway.threaded import Mempool, Zone, io_flusher, spawn
 from headway.throttling import DirtyThrottle
 
 __version__ = "0.1.0"

@@ -28,7 +28,8 @@ from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
 from headway.errors import BlockError, UsageError
-from headway.threaded import Mempool, Zone, open_stack
+from headway.devices import open_stack
+from headway.threaded import Mempool, Zone
 
 __all__ = ["CopyReport", "copy"]
 

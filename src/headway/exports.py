@@ -21,7 +21,8 @@ from headway.core.block.stacked import StackedDevice
 from headway.core.units import format_size
 from headway.edge.opening import open_device
 from headway.errors import HeadwayError, NoMemory, UsageError
-from headway.threaded import Zone, open_stack
+from headway.devices import open_stack
+from headway.threaded import Zone
 
 __all__ = ["Exports", "LayerMemory", "open_exports"]
 

@@ -75,16 +75,12 @@ def others(request: pytest.FixtureRequest) -> Iterator[Crew]:
             yield crew
         return
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    with (
-        warnings.catch_warnings(),
-        closing(
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
-            )
-        ) as cluster,
-    ):
-        warnings.simplefilter("ignore")
-        with Crew(dask=cluster.scheduler_address) as crew:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a cluster says of ports and of its own helpers
+        made = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0"
+        )
+        with closing(made) as cluster, Crew(dask=cluster.scheduler_address) as crew:
             yield crew
 
 
@@ -165,7 +161,6 @@ def test_misuse_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--jobs is -1"):
         Crew(-1)
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "headway.integrations.dask", raising=False)
     with pytest.raises(MissingExtra, match=r"install headway\[dask\]"):
         Crew(1, "tcp://127.0.0.1:1")
 
@@ -179,14 +174,26 @@ def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         Crew(1, "tcp://127.0.0.1:1")
 
 
-def test_states_have_one_digest_if_they_have_one_key() -> None:
-    keys = {}
-    for schedule in ("ab", "ba"):
-        trial = Trial(lost, Settings(ambient=made_for))
-        trial.follow((), lambda options, turn=schedule: 0 if turn == "ab" else len(options) - 1, 5)
-        keys[schedule] = trial.key()
-        assert digest(trial.key()) == digest(keys[schedule])
+def key_after(common: int, steps: int) -> tuple[int, bytes]:
+    """Which process this is, and the digest of the state after so many steps, each of the last task that can."""
+    trial = Trial(lost, Settings(ambient=made_for))
+    try:
+        trial.follow((), lambda options: len(options) - 1, steps)
+        return os.getpid(), digest(trial.key())
+    finally:
         trial.close()
-    assert (keys["ab"] == keys["ba"]) == (digest(keys["ab"]) == digest(keys["ba"]))
+
+
+def test_a_state_has_one_digest_in_every_process() -> None:
+    here = [key_after(0, steps) for steps in range(8)]
+    with Crew(2) as crew:
+        there = list(crew.map(key_after, 0, range(8)))
+    assert [key for _, key in here] == [key for _, key in there]
+    assert not {pid for pid, _ in here} & {pid for pid, _ in there}
+    assert len({key for _, key in here}) == 8, "states that differ have one digest"
+
+
+def test_values_that_differ_have_digests_that_differ() -> None:
     values = [1, True, "1", 1.0, (1,), ((1,),), frozenset({1}), None, int, lost.__code__]
     assert len({digest(value) for value in values}) == len(values)
+    assert digest(frozenset({"a", "b"})) == digest(frozenset({"b", "a"}))

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import headway as hw
+from headway.checker.loading import load
 from headway.checker.model import parse
 from headway.checker.modelled import sizes
-from headway.checker.target import check, load
+from headway.checker.target import check
 from tests.house import tree
 
 

@@ -12,7 +12,8 @@ import pytest
 
 import headway as hw
 from headway.checker.explore import Search
-from headway.checker.target import check, load
+from headway.checker.loading import load
+from headway.checker.target import check
 from headway.checker.trial import Settings
 from headway.core.mm.pools import FixedMempool
 from headway.core.plan import Plan, Ticket, park

@@ -55,7 +55,7 @@ def check(
     >>> report.verdict, report.min_reserve
     ('deadlock', {'bio': 3})
 
-    Raises: UsageError if the function needs arguments, or cannot be loaded by other processes, or the model is not sound.
+    Raises: UsageError if the function needs arguments, if other processes cannot load it, or if the model is not sound.
     """
     from headway.checker import modelled, target
     from headway.checker.crew import Crew

@@ -76,7 +76,8 @@ def could_serve(
 
     def drawn(level: Account) -> int:
         below = (other for other in held if other.parent is level)
-        return held[level] + sum(max(0, drawn(other) - other.floor) for other in below)
+        above: int = sum(max(0, drawn(other) - other.floor) for other in below)
+        return held[level] + above
 
     for level in faces[index].budget.levels():
         if not units or (entitled and level.force):

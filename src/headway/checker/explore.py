@@ -1,11 +1,11 @@
 """Every schedule of the code under check, breadth first, so that the first finding is the shortest.
 
-It does not run a schedule (`trials`, which a `crew` may do elsewhere), judge a state (`properties`) nor know pools. A schedule is run from the start
-each time, on the real code; a state is left open by remembering the schedule that leads to it. Two
-schedules that lead to states with one key are followed once, *if* tasks share only pools. Three things
-guard that: the code is read beforehand (`shared`); states of one key must be about to do the same, and
-now and then both are run on and compared; at the end some are reached again with other elements. If
-any fails, the search starts again without merging.
+It does not run a schedule (`trials`, which a `crew` may do elsewhere), judge a state (`properties`) nor
+know pools. A schedule is run from the start each time, on the real code; a state is left open by
+remembering the schedule that leads to it. Two schedules that lead to states with one key are followed
+once, *if* tasks share only pools. Three things guard that: the code is read beforehand (`shared`);
+states of one key must be about to do the same, and now and then both are run on and compared; at the end
+some are reached again with other elements. If any fails, the search starts again without merging.
 
 Bound: at most `max_schedules` runs; `complete` is said only if none was left open. What breadth-first
 had no runs left for is sampled at random, by `seed`, with a fifth of the runs.

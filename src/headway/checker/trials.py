@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +22,7 @@ from typing import Any, final
 
 from headway.checker.budgets import Units
 from headway.checker.digest import digest
+from headway.checker.loading import load, undisturbed
 from headway.checker.properties import Finding, deadlock, judge, suspects
 from headway.checker.schedule import Schedule
 from headway.checker.trial import Settings, Trial
@@ -47,8 +48,6 @@ class Trials:
 
     def around(self) -> AbstractContextManager[None]:
         """What a worker puts around its runs."""
-        from headway.checker.target import undisturbed
-
         return undisturbed(self.program)
 
     def key(self, trial: Trial) -> tuple[Any, Any]:
@@ -79,8 +78,6 @@ def _again(place: str, settings: Settings, portable: bool) -> Trials:
 
 @functools.lru_cache(maxsize=4)
 def _loaded(place: str) -> Callable[[], Any]:
-    from headway.checker.target import load
-
     return load(place)
 
 

@@ -120,8 +120,9 @@ def _code(
     crew: Crew,
 ) -> Report:
     from headway.checker import target as checking
+    from headway.checker.loading import load
 
-    program = checking.load(target)
+    program = load(target)
     if replay is not None:
         return checking.replay(program, replay, target=target)
     return checking.check(
@@ -150,7 +151,8 @@ def _model(target: str, max_schedules: int, replay: str | None, crew: Crew) -> R
 def _odds(target: str, runs: int, seed: int, spread: float, crew: Crew) -> Odds:
     from headway.checker import model, sampling
     from headway.checker import target as checking
+    from headway.checker.loading import load
 
     if target.endswith(".toml"):
         return sampling.of_model(model.load(target), runs, seed, spread, crew)
-    return checking.sampled(checking.load(target), runs, seed, spread, crew=crew)
+    return checking.sampled(load(target), runs, seed, spread, crew=crew)

@@ -14,11 +14,6 @@ from typing import Any, final
 
 from headway.errors import MissingExtra, UsageError
 
-try:
-    from distributed import Client
-except ImportError as error:
-    raise MissingExtra("a Dask cluster", "dask") from error
-
 _TIMEOUT_S = 10
 
 
@@ -27,7 +22,11 @@ class Cluster:
     """The workers behind the scheduler at `address`. Close it: the cluster itself stays as it is."""
 
     def __init__(self, address: str) -> None:
-        """Raises: UsageError if no scheduler answers there within 10 s, or it has no workers."""
+        """Raises: UsageError if no scheduler answers there within 10 s, or it has no workers; MissingExtra."""
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise MissingExtra("a Dask cluster", "dask") from error
         try:
             self._client = Client(address, timeout=_TIMEOUT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:

@@ -318,3 +318,25 @@ def test_who_holds_what_is_on_record() -> None:
     ]
     budget.free(7)
     assert budget.holders() == ()
+
+
+def test_a_request_tells_how_it_may_end_and_whether_reserves_are_open_to_it() -> None:
+    first, second = Budget(4, reserve=1, name="first"), Budget(4, name="second")
+    told: list[tuple[str, str, bool, int]] = []
+    for budget in (first, second):
+        budget.watch(
+            lambda event: (
+                event.kind == "request"
+                and told.append(
+                    (event.pool.name, event.gives_up, bool(event.mask & Gfp.MEMALLOC), event.part)
+                )
+            )
+        )
+    first.alloc(1)
+    first.alloc(1, timeout_s=1.0)
+    first.alloc(1, Gfp.NOWAIT, entitled=True)
+    Together((first, 1), (second, 2)).alloc()
+    assert told == [
+        ("first", "", False, 0), ("first", "PoolTimeout", False, 0), ("first", "none", True, 0),
+        ("first", "", False, 0), ("second", "", False, 1),
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from headway.edge.quick import quick_of
 from headway.errors import NoMemory, UsageError
 from headway.exports import open_exports
 from headway.server import serve
-from headway.threaded import open_stack
+from headway.devices import open_stack
 from tests.edge.serving.served import DATA, SIZE, Waiting, make
 from tests.nbd_client import CACHE, EINVAL, EIO, ENOSPC, FLUSH, READ, TRIM, WRITE, ZERO, connect
 
