@@ -341,6 +341,16 @@ def test_what_the_checker_runs_is_not_entered() -> None:
     assert "of the simulator" not in [pool["name"] for pool in seen]
 
 
+def test_a_process_that_accepts_nobody_is_given_up_after_the_time() -> None:
+    with local_sockets.listen("deaf") as listening:
+        listening.listen(0)  # room for one who is not accepted
+        with local_sockets.connect("deaf", os.getpid(), 60):
+            with pytest.raises(TimeoutError, match="does not accept"):
+                local_sockets.connect("deaf", os.getpid(), 0.05)
+            assert local_sockets.listeners("deaf") == [os.getpid()], "busy is not gone"
+    assert local_sockets.listeners("deaf") == []
+
+
 def test_what_is_no_snapshot_is_refused_and_named() -> None:
     for text in ("", "[]", "{}", "{", '{"error": "x"}', "\x00", b"\xff"):
         with pytest.raises(hw.UsageError, match=r"^saved "):
@@ -349,4 +359,4 @@ def test_what_is_no_snapshot_is_refused_and_named() -> None:
     with pytest.raises(hw.UsageError, match="saved has format 99, and this headway reads 1"):
         snapshots.read(other, "saved")
     with pytest.raises(hw.UsageError, match="there is no process"):
-        Published(10**30)
+        Published(2**40)

@@ -10,9 +10,11 @@ Source: the XDG base directory specification, for XDG_RUNTIME_DIR.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -79,10 +81,16 @@ def connect(purpose: str, pid: int, timeout_s: float) -> socket.socket:
     """A connection to that process. Raises: OSError if it does not listen. Waits: at most `timeout_s`."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        peer.settimeout(timeout_s)
+        # Python's own timeout does not wait here: a full queue of connections is EAGAIN at once.
+        whole_s = int(timeout_s)
+        limit = struct.pack("@ll", whole_s, int((timeout_s - whole_s) * 1e6))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         peer.connect(str(socket_path(purpose, pid)))
-    except BaseException:
+        peer.settimeout(timeout_s)
+    except BaseException as error:
         peer.close()
+        if isinstance(error, BlockingIOError):
+            raise TimeoutError(errno.ETIMEDOUT, f"process {pid} does not accept") from error
         raise
     return peer
 
