@@ -172,14 +172,14 @@ def _run(
     try:
         child = subprocess.Popen(program, env=environment, stdout=sys.stderr if as_json else None)
     except OSError as error:
-        asked, found = program[0], f"cannot be run ({error.strerror})"
+        asked, why = program[0], f"cannot be run ({error.strerror})"
         if isinstance(error, FileNotFoundError):
-            found = "was not found"
+            why = "was not found"
         if os.path.isfile(asked) and asked.endswith(".py"):
             raise UsageError(
-                f"{asked!r} {found} as a program: write headway watch -- python {asked}"
+                f"{asked!r} {why} as a program: write headway watch -- python {asked}"
             ) from None
-        raise UsageError(f"{asked!r} {found}: give a program on PATH, or a path") from None
+        raise UsageError(f"{asked!r} {why}: give a program on PATH, or a path") from None
     last: dict[str, Any] | None = None
     with _signals_to(child):
         while True:
