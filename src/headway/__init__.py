@@ -14,9 +14,9 @@ from headway.core.mm.oom import Oom, OutOfMemory
 from headway.core.mm.shrinker import STOP
 from headway.core.mm.slab_merge import Entitlement, SlabFlag
 from headway.core.mm.together import Together
+from headway.devices import open_device, open_stack
 from headway.edge.reservation import Reservations
 from headway.edge.slab import Slab
-from headway.devices import open_device, open_stack
 from headway.errors import (
     BlockError,
     Deadlock,

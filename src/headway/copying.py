@@ -22,13 +22,13 @@ from headway.core.block.copier import Capped, Sizing, size_frames
 from headway.core.block.device import Device, Kind
 from headway.core.block.stack import room
 from headway.core.units import parse_size
+from headway.devices import open_stack
 from headway.edge import copy as engine
 from headway.edge import pagecache
 from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
 from headway.errors import BlockError, UsageError
-from headway.devices import open_stack
 from headway.threaded import Mempool, Zone
 
 __all__ = ["CopyReport", "copy"]

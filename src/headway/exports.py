@@ -19,9 +19,9 @@ from headway.core.block.device import Device
 from headway.core.block.layer import each
 from headway.core.block.stacked import StackedDevice
 from headway.core.units import format_size
+from headway.devices import open_stack
 from headway.edge.opening import open_device
 from headway.errors import HeadwayError, NoMemory, UsageError
-from headway.devices import open_stack
 from headway.threaded import Zone
 
 __all__ = ["Exports", "LayerMemory", "open_exports"]

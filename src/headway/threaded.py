@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 

@@ -7,12 +7,12 @@ import pytest
 
 from headway.core.block.layers.mirror import Mirror
 from headway.core.block.legs import ACTIVE, DROPPED
+from headway.devices import open_stack
 from headway.edge.memory_devices import MemoryDevice
 from headway.edge.quick import quick_of
 from headway.errors import NoMemory, UsageError
 from headway.exports import open_exports
 from headway.server import serve
-from headway.devices import open_stack
 from tests.edge.serving.served import DATA, SIZE, Waiting, make
 from tests.nbd_client import CACHE, EINVAL, EIO, ENOSPC, FLUSH, READ, TRIM, WRITE, ZERO, connect
 
