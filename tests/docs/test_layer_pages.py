@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +32,29 @@ def test_a_page_says_what_there_is_to_say(name: str) -> None:
     assert f"--layer {name}" in text
     limits = text.split("## Limits")[1]
     assert limits.lstrip().startswith("Reserves: ")
-    said = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    module = tree.parse(SOURCES / f"{name}.py")
-    read = {
+    said = set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE))
+    assert said == keys(SOURCES / f"{name}.py")
+
+
+def keys(source: Path) -> set[str]:
+    """What a layer reads of its options, itself or in the file of its format."""
+    module = tree.parse(source)
+    blocks = tree.PACKAGE / "core" / "block"
+    read: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            "headway.core.block"
+        ):
+            for name in (*node.names, None):
+                parts = (node.module or "").split(".")[3:] + ([name.name] if name else [])
+                path = blocks.joinpath(*parts).with_suffix(".py")
+                if path.is_file():
+                    read |= asked(tree.parse(path))
+    return read | asked(module)
+
+
+def asked(module: ast.Module) -> set[str]:
+    return {
         node.args[0].value
         for node in ast.walk(module)
         if isinstance(node, ast.Call)
@@ -43,4 +64,3 @@ def test_a_page_says_what_there_is_to_say(name: str) -> None:
         and node.func.value.id == "options"
         and isinstance(node.args[0], ast.Constant)
     }
-    assert said == read
