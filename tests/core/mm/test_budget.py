@@ -321,7 +321,7 @@ def test_who_holds_what_is_on_record() -> None:
 
 
 def test_a_request_tells_how_it_may_end_and_whether_reserves_are_open_to_it() -> None:
-    first, second = Budget(4, reserve=1, name="first"), Budget(4, name="second")
+    first, second = Budget(9, reserve=1, name="first"), Budget(4, name="second")
     told: list[tuple[str, str, bool, int]] = []
     for budget in (first, second):
         budget.watch(
