@@ -257,4 +257,4 @@ def test_its_remedy_passes_under_every_schedule(function: Callable[[], None]) ->
 
 
 def test_who_waits_for_a_budget_does_not_wait_for_himself() -> None:
-    assert "waits for units of a budget" in check(takes_one_by_one).reason
+    assert "holds 1 of slots and waits for 1 more of slots" in check(takes_one_by_one).reason
