@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headway.cli.console import say
+from headway.cli.console import drop_output, say
 from headway.errors import HeadwayError, UsageError
 
 _COMMANDS = ("copy", "serve", "check", "size", "watch", "audit", "replay", "top")
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
             return status if isinstance(status, int) else 0
         except BrokenPipeError:
             # Nobody reads standard output any more: that is not our failure, but it is no success.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            drop_output()
             return 1
         except (KeyboardInterrupt, Interrupted) as error:
             return _fail(f"interrupted by {error or 'SIGINT'}", error, debug)

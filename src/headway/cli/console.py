@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,13 @@ def say(*lines: str) -> None:
             print(line)
         sys.stdout.flush()
     except OSError as error:
+        drop_output()
         raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def drop_output() -> None:
+    """What is left in the buffer goes nowhere: flushed at the exit, it would fail again, with status 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def print_json(report: Any) -> None:
