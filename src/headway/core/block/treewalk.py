@@ -156,5 +156,7 @@ class Walker:
             yield from self.walk(leaf, 0, 0, taken[0])
 
     def close(self) -> None:
+        with self._guard:
+            self._most = 0  # what is still read ahead is not kept any more
         while self._kept:
             self._pool.free(self._kept.popitem()[1])
