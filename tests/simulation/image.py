@@ -24,7 +24,7 @@ from headway.runtimes.simulator import Cancelled, Simulator
 from tests.core.block.rig import Keys
 from tests.simulation.disks import BLOCK, Disk
 from tests.simulation.layers import opened_again, some_layers
-from tests.simulation.users import MOST, ROUNDS, Held, lease, rounds
+from tests.simulation.users import MOST, ROUNDS, Held, flush, lease, rounds
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -218,13 +218,7 @@ def copier(world: World, who: str, blocks: Sequence[int]) -> Plan[None]:
         copy = Copy(world, who, blocks)
         yield from copy.run()
         if not copy.failed:
-            bio = Bio(FLUSH)
-            covered = [(world.blocks[n], world.blocks[n].acked) for n in blocks]
             try:
-                yield from carry_out(world.stack.top, bio)
+                yield from flush(world, blocks)
             except Cancelled:
                 world.cancelled += 1
-                continue
-            if bio.error is None:
-                for block, version in covered:
-                    block.durable = max(version, block.durable)

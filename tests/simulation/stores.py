@@ -32,7 +32,7 @@ class Buffered:
         number = len(world.backends)
         backend = world.backend(BLOCK, f"buffers of {who}")
         self.cache = BufferCache(
-            world.stack.top, backend, BLOCK, runtime=world.simulator, name=f"cache of {who}",
+            world.stack.top, backend, BLOCK, runtime=world.simulator, name=f"{who} cache",
             staging=[memoryview(bytearray(4 * BLOCK))] if number % CACHES else None,
             in_flight=1 + number % 2, keeping={"retain_bytes": BLOCK},
         )  # fmt: skip

@@ -166,8 +166,9 @@ def read(world: World, first: int, held: Held) -> Plan[None]:
 
 def flush(world: World, blocks: Sequence[int]) -> Plan[None]:
     covered = [(number, world.blocks[number].acked) for number in blocks]
-    bio = Bio(FLUSH)
-    yield from carry_out(world.stack.top, bio)
+    bio, held = Bio(FLUSH), own()
+    yield from sent(world, bio, held)
+    held.free()
     if bio.error is None:
         for number, version in covered:
             world.blocks[number].durable = max(version, world.blocks[number].durable)
