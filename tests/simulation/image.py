@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio
 from headway.core.block.bottom import Bottom
-from headway.core.block.copier import Line, Sequence as Pieces, Shares
+from headway.core.block.copier import Line, Shares
+from headway.core.block.copier import Sequence as Pieces
 from headway.core.block.device import Extent
 from headway.core.block.layer import Layer
 from headway.core.block.line import carry_out
@@ -52,7 +53,7 @@ class Image:
         self.specs = world.setting.image_specs
         at = next(n for n, spec in enumerate(self.specs) if spec.startswith("verity"))
         tame = opened_again(self.specs[:at]), opened_again(self.specs[at + 1 :])
-        size = room([*tame[0], "linear"], BLOCKS * BLOCK) + 4 * BLOCK
+        size = room(tame[0], BLOCKS * BLOCK) + 32 * BLOCK  # stripes round down
         self.devices: list[Disk] = []
 
         def opener(*_: Any) -> Layer:
@@ -119,9 +120,7 @@ def reader(world: World) -> Plan[None]:
 
     def one() -> Plan[None]:
         first = chance.randrange(BLOCKS)
-        held = yield from lease(
-            world, "reader", min(chance.randrange(1, MOST + 1), BLOCKS - first)
-        )
+        held = yield from lease(world, "reader", min(chance.randrange(1, MOST + 1), BLOCKS - first))
         yield from world.image.read(first, held)
         held.free()
 
@@ -195,9 +194,7 @@ class Copy:
     def write(self, piece: Any, part: Held) -> Plan[None]:
         first = self.blocks[0] + piece.offset // BLOCK
         blocks = self.world.blocks[first : first + piece.length // BLOCK]
-        written = [
-            block.write(part.view[n * BLOCK]) for n, block in enumerate(blocks)
-        ]
+        written = [block.write(part.view[n * BLOCK]) for n, block in enumerate(blocks)]
         bio = Bio(WRITE, first * BLOCK, part.view)
         yield from carry_out(self.world.stack.top, bio)
         if bio.error is not None:

@@ -5,7 +5,8 @@ Both take their memory from the machine's zone, and give way to others as shrink
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headway.core.block.bufio import BufferCache
@@ -184,7 +185,7 @@ class Spilled:
     def close(self) -> Plan[None]:
         yield from self.registration.leave()
         for key in sorted(self.kept):
-            yield from self.world.again(lambda key=key: self.comes_back(key))
+            yield from self.world.again(partial(self.comes_back, key))
         self.store.check_invariants()
         self.store.close()
         assert self.swap.used == 0, f"{self.swap.used} slots were lost"
@@ -198,7 +199,3 @@ class Spilled:
             return False
         assert found == self.kept[key], f"value {key} is another now"
         return True
-
-
-def each_home(stores: Iterable[Buffered]) -> bool:
-    return all(not store.cache.supply.frames for store in stores)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from headway.core.block.bio import FLUSH, READ, ZERO, Bio
+from headway.core.block.bio import FLUSH, READ, ZERO, Bio, Op
 from headway.core.block.bottom import Bottom
 from headway.core.block.layer import Layer, each
 from headway.core.block.layers import LAYERS
@@ -224,13 +225,10 @@ class World:
             yield from stack.start()
         for store in self.buffered:
             yield from store.cache.start()
-        for bio in (Bio(ZERO, 0, length=BLOCKS * BLOCK), Bio(FLUSH)):
-            for _ in range(60):  # a flaky layer fails for a while
-                bio.error = None
-                yield from carry_out(self.stack.top, bio)
-                if bio.error is None:
-                    break
-            assert bio.error is None, bio.error
+        for number in range(BLOCKS):
+            zero = partial(self.worked, ZERO, number * BLOCK, BLOCK)
+            assert (yield from self.again(zero)), f"block {number} cannot be cleared"
+        assert (yield from self.again(self.flushed))
 
     def stacks(self) -> list[Stack]:
         return [self.stack, self.image.stack, self.spilled.stack]
@@ -336,7 +334,7 @@ class World:
         """All that is dirty is written and durable, unless a layer has stopped for an error of the device."""
         stops = may_stop(self.specs) and self.setting.io_may_fail
         for number, block in enumerate(self.blocks):
-            if not (yield from self.again(lambda n=number: self.cache.write_out(n))):
+            if not (yield from self.again(partial(self.cache.write_out, number))):
                 assert stops, f"block {number} cannot be written: {block.written}"
                 return
         for store in self.buffered:
@@ -357,9 +355,12 @@ class World:
         return False
 
     def flushed(self) -> Plan[bool]:
-        flush = Bio(FLUSH)
-        yield from carry_out(self.stack.top, flush)
-        return flush.error is None
+        return self.worked(FLUSH, 0, 0)
+
+    def worked(self, op: Op, offset: int, length: int) -> Plan[bool]:
+        bio = Bio(op, offset, length=length)
+        yield from carry_out(self.stack.top, bio)
+        return bio.error is None
 
     # -- after the power cut -----------------------------------------------------------------------------
 
@@ -371,9 +372,7 @@ class World:
         def bottom(*_: Any) -> Layer:
             return Bottom(next(disks).again())
 
-        stack = Stack(
-            simulator, bottom(), opened_again(self.specs), opener=bottom, crypto=Salted()
-        )
+        stack = Stack(simulator, bottom(), opened_again(self.specs), opener=bottom, crypto=Salted())
         mirrors = [layer for layer in each(stack.top) if isinstance(layer, Mirror)]
         for mirror, states in zip(mirrors, good, strict=True):
             for leg, is_good in zip(mirror.legs.all, states, strict=True):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 from typing import Any, Final, Protocol
 
-from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused, withdrawn
 from headway.core.block.device import Device, Kind
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
@@ -108,15 +108,23 @@ class Bottom(Layer):
         return None
 
     def _carry_out(self, bio: Bio) -> Plan[None]:
+        """Whoever is cancelled leaves the bio to the worker: its memory is in use until that is done."""
         try:
-            yield from offload(self._move, bio)
-        except Exception as error:
+            yield from offload(self._move_late, bio, undo=lambda done: bio.complete())
+        except Exception as error:  # no worker could be started
             bio.complete(error)
-        except BaseException:
-            bio.complete(refused(bio, self.name, "it was cancelled", errno.ECANCELED))
-            raise
         else:
             bio.complete()
+
+    def _move_late(self, bio: Bio) -> None:
+        """On a worker."""
+        try:
+            self._move(bio)
+        except Exception as error:
+            bio.error = bio.error or error
+        except BaseException:
+            bio.complete(withdrawn(bio, self.name))
+            raise
 
     def _move(self, bio: Bio) -> None:
         """Move the bytes; what goes wrong is the bio's error. Waits: as long as the device does."""

@@ -161,8 +161,10 @@ class Stack:
             plan = layer.close()
             if plan is not None:
                 yield from plan
-        for site in self.sites:
-            for queue in site.queues:
+        for site in reversed(self.sites):
+            for queue in reversed(
+                site.queues
+            ):  # what is left in one may be passed to those before it
                 yield from queue.close()
         failure: HeadwayError | None = None
         for shut in [self.bios.close, *self._shutters()]:
