@@ -91,19 +91,27 @@ class Buffered:
     def sync(self) -> Plan[bool]:
         """Write what is dirty, and flush; False if anything failed since the last time."""
         blocks = self.world.blocks
-        if self.doubtful:
-            for number in self.blocks:
-                value = blocks[number].written[blocks[number].acked]
-                if blocks[number].acked and value is not ANY:
-                    yield from self.store(number, value)
-        covered = [(number, blocks[number].acked) for number in self.blocks]
+        for number in self.blocks if self.doubtful else ():
+            for _ in range(9):  # a flaky layer lets few through at a time
+                if blocks[number].acked:
+                    yield from self.store(number, blocks[number].written[blocks[number].acked])
+                if (yield from self.written([number])):
+                    break
+            else:
+                return False
+        worked = yield from self.written(self.blocks)
+        self.doubtful = not worked
+        return worked
+
+    def written(self, numbers: Sequence[int]) -> Plan[bool]:
+        blocks = self.world.blocks
+        covered = [(number, blocks[number].acked) for number in numbers]
         self.doubtful = True
         try:
             yield from self.cache.write_dirty_plan()
         except BlockError:
             assert self.world.setting.io_may_fail
             return False
-        self.doubtful = False
         for number, version in covered:
             blocks[number].durable = max(version, blocks[number].durable)
         return True
