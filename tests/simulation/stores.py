@@ -15,7 +15,6 @@ from headway.core.block.swap import Swap
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Plan
 from headway.errors import BlockError, HeadwayError, NoMemory
-from tests.simulation.blocks import ANY
 from tests.simulation.disks import BLOCK
 from tests.simulation.users import ROUNDS, rounds, sleep
 
@@ -90,20 +89,24 @@ class Buffered:
 
     def sync(self) -> Plan[bool]:
         """Write what is dirty, and flush; False if anything failed since the last time."""
-        blocks = self.world.blocks
-        for number in self.blocks if self.doubtful else ():
-            for _ in range(9):  # a flaky layer lets few through at a time
-                if blocks[number].acked:
-                    yield from self.store(number, blocks[number].written[blocks[number].acked])
-                if (yield from self.written([number])):
-                    break
-            else:
+        if not self.doubtful:
+            self.doubtful = not (yield from self.written(self.blocks))
+            return not self.doubtful
+        for number in self.blocks:
+            if not (yield from self.world.again(partial(self.written_anew, number))):
                 return False
-        worked = yield from self.written(self.blocks)
-        self.doubtful = not worked
-        return worked
+        self.doubtful = False
+        return True
+
+    def written_anew(self, number: int) -> Plan[bool]:
+        """One block by itself: a flaky layer lets few through at a time."""
+        block = self.world.blocks[number]
+        if block.acked:
+            yield from self.store(number, block.written[block.acked])
+        return (yield from self.written([number]))
 
     def written(self, numbers: Sequence[int]) -> Plan[bool]:
+        """Write and flush; what was stored of `numbers` is durable then."""
         blocks = self.world.blocks
         covered = [(number, blocks[number].acked) for number in numbers]
         self.doubtful = True

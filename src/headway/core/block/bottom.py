@@ -1,8 +1,8 @@
 """The lowest layer: a device that moves bytes, seen as a layer.
 
 It does not decide what a device is (`device` does). With a work queue, bios are carried out by its
-workers, several at once, and `submit` returns at once; without, by whoever submits, one after the
-other. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
+workers, several at once, and `submit` returns at once; without, by whoever submits, or, if that may
+take long, by a task for each. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
 a device may take long and the caller serves others. Where only the request tells (is it in the page
 cache?), `quick` tries, and says whether it did.
 
@@ -24,7 +24,7 @@ from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
 from headway.core.block.workqueue import Workqueue
-from headway.core.plan import Plan, offload
+from headway.core.plan import Plan, offload, spawn
 from headway.errors import BlockError
 
 _ENDLESS: Final = 1 << 62  # null: takes writes anywhere
@@ -100,8 +100,8 @@ class Bottom(Layer):
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if self._workers is not None:
             self._workers.queue(self._carry_out, bio)
-        elif not self.inline:
-            return self._carry_out(bio)
+        elif not self.inline:  # beside the submitter, who may be cancelled when bytes are being moved
+            return spawn(self._carry_out(bio), self.name)
         else:
             self._move(bio)
             bio.complete()

@@ -214,7 +214,9 @@ class Sections:
         """Commit what is left, and give the buffers back. What failed, the last flush told."""
         self.flush(Bio(FLUSH))
         ticket = Ticket("the last section")
-        self._worker.queue(self._end, ticket)  # after that commit: a flush is told before its section is placed
+        self._worker.queue(
+            self._end, ticket
+        )  # after that commit: a flush is told before its section is placed
         yield from park(ticket)
         self._give_back()
 

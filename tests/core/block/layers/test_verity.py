@@ -91,6 +91,21 @@ def test_both_doors_give_what_was_vouched_for(seed: int, starve: bool) -> None:
     shut(rig, stack)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_closing_waits_for_what_is_read_ahead(seed: int) -> None:
+    world, rig = World(), Rig(seed, fine=False)
+    stack = world.reading(rig)
+
+    def user() -> Plan[None]:
+        bio = yield from read(stack, seed * BLOCK, BLOCK, inline=False)
+        assert bio.error is None
+        yield from stack.close()
+
+    task = rig.simulator.start(user(), "user")
+    rig.run()
+    assert task.done and not rig.simulator.reports
+
+
 @pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize("block", [0, 17, 63])
 def test_one_flipped_bit_fails_its_block_and_no_other(block: int, inline: bool) -> None:
