@@ -114,6 +114,12 @@ class Image:
         assert held.view == right, f"{count} blocks of the image from {first} on are others"
         return True
 
+    def read_once_more(self) -> Plan[None]:
+        """Just before it is closed: what reads ahead is under way then."""
+        held = Held(memoryview(bytearray(BLOCK)))
+        yield from self.read(self.world.chance.randrange(BLOCKS), held)
+        held.free()
+
 
 def reader(world: World) -> Plan[None]:
     chance = world.chance

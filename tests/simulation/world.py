@@ -148,7 +148,7 @@ class World:
         self.disks: list[Disk] = []
         self.cancellable: list[Task] = []
         self.make_memory(pages)
-        self.stack = self.make_stack(self.specs)
+        self.stack = self.make_stack(self.specs, layers=self.layers)
         self.main_disks = len(self.disks)
         self.image.open()
         self.cache = PageCache(self.stack, self.path)
@@ -186,7 +186,7 @@ class World:
         if share:
             pool.inject(FailAlloc(probability=share, chance=self.chance.random))
 
-    def make_stack(self, specs: Sequence[str], opener: Any = None) -> Stack:
+    def make_stack(self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS) -> Stack:
         opener = opener or self.disk
         stack = Stack(
             self.simulator,
@@ -194,7 +194,7 @@ class World:
             specs,
             memory=self.backend,
             opener=opener,
-            layers=self.layers,
+            layers=layers,
             starve=self.setting.starved == 1.0,
             crypto=Salted(),
         )
@@ -325,7 +325,8 @@ class World:
         for store in self.buffered:
             yield from store.close()
         yield from self.spilled.close()
-        for stack in self.stacks():
+        yield from self.image.read_once_more()
+        for stack in (self.image.stack, self.stack, self.spilled.stack):
             yield from stack.close()
         self.frames.close()
         self.budget.close()
