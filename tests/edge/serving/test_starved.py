@@ -111,7 +111,6 @@ def test_memory_starved_stacks_complete_every_request_of_every_client(place, lay
         reserves = [pool for site in device.stack.sites for pool in site.pools]
         busy = [pool for pool in reserves if "resync" not in pool.name]
         assert not busy or any(pool.stats().reserve_uses for pool in busy)
-        assert all(pool.stats().alloc_failures for pool in busy if pool.stats().reserve_uses)
         device.close()
 
 
