@@ -190,9 +190,14 @@ class World:
                 )
             case Park(ticket):
                 return self.plain(ticket)
-            case types.GeneratorType():  # a plan that waits for its answer
+            case types.GeneratorType():
                 inner = value.gi_frame and self.locals_of(value.gi_frame)
-                return (inner, self.plain(value.gi_yieldfrom))
+                if value.gi_running:
+                    # What it has called are frames of the actor's stack. Nobody may ask it for `gi_yieldfrom`:
+                    # CPython 3.11 takes the code unit after the current instruction for an opcode, which may be
+                    # an inline cache whose counter looks like one, and answers with what is no object.
+                    return inner
+                return (inner, self.plain(value.gi_yieldfrom))  # a plan that waits for its answer
         return type(value).__name__ if type(value) is not object else value is self.news()
 
     def news(self) -> object:

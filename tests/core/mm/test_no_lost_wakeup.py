@@ -21,6 +21,7 @@ from tests.core.mm.pools import Shelf
 from tests.core.mm.stepped import Backed, Fixed, dress, step_refusals
 
 Body = Callable[[], Any]
+FUZZING = settings.default.max_examples > 1_000  # all of the larger scenes in ./dev fuzz
 
 
 def fixed(world: World, elements: str, kind: Any = Fixed, **options: Any) -> Any:
@@ -58,7 +59,7 @@ def holds(explored: Explored) -> Explored:
 
 
 def holds_so_far(scene: Scene, *, everything: bool = False) -> None:
-    """For scenes of many thousand states: the first of them."""
+    """For scenes of many thousand states: the first of them, or `everything`."""
     explored = explore(scene, all_home, max_runs=500_000 if everything else 2_000)
     assert explored.failure is None, f"{explored.failure}\n{' '.join(explored.schedule)}"
     assert explored.complete or not everything
@@ -200,7 +201,7 @@ def test_a_newcomer_on_the_fast_path_against_park_and_free() -> None:
 
         return [("a", lambda: [pool.alloc()]), ("f", lambda: pool.free(x)), ("n", newcomer)]
 
-    holds_so_far(scene)
+    holds_so_far(scene, everything=FUZZING)
 
 
 def test_two_frees_against_a_bulk() -> None:
@@ -222,7 +223,7 @@ def test_without_a_reserve_a_free_to_the_backend_is_seen() -> None:
         x = pool.alloc()
         return [("a", lambda: [pool.alloc()]), ("f", lambda: pool.free(x))]
 
-    holds_so_far(scene, everything=settings.default.max_examples > 1_000)  # all in ./dev fuzz
+    holds_so_far(scene, everything=FUZZING)
 
 
 def test_a_kick_against_a_park() -> None:
