@@ -100,7 +100,9 @@ class Bottom(Layer):
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if self._workers is not None:
             self._workers.queue(self._carry_out, bio)
-        elif not self.inline:  # beside the submitter, who may be cancelled when bytes are being moved
+        elif (
+            not self.inline
+        ):  # beside the submitter, who may be cancelled when bytes are being moved
             return spawn(self._carry_out(bio), self.name)
         else:
             self._move(bio)
