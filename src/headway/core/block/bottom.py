@@ -2,9 +2,9 @@
 
 It does not decide what a device is (`device` does). With a work queue, bios are carried out by its
 workers, several at once, and `submit` returns at once; without, by whoever submits, or, if that may
-take long, by a task for each. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
-a device may take long and the caller serves others. Where only the request tells (is it in the page
-cache?), `quick` tries, and says whether it did.
+take long, by a task for each. `inline` says whether `submit_now` may move the bytes here and now: right
+for memory, wrong where a device may take long and the caller serves others. Where only the request
+tells (is it in the page cache?), `quick` tries, and says whether it did.
 
 What a device cannot do is made up here: ZERO writes zeros unless the device has ``zero(offset, length)``
 and it answers True; DISCARD is advice, and does nothing unless it has ``discard(offset, length)``; `fua`

@@ -259,10 +259,9 @@ class Spill:
 
     def _written_alone(self, page: Page, slot: int, error: BaseException | None) -> None:
         """Nobody wants the frame any more: the page keeps it, and the slot if that is right."""
-        if error is None:
-            page.slot = slot
-        else:
+        if error is not None:
             self.swap.free(slot)
+        page.slot = slot if error is None else NO_SLOT
         self._rest(page)
 
     def _slot(self, loading: Page | None) -> int:
