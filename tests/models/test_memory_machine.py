@@ -315,6 +315,9 @@ class MemoryMachine(RuleBasedStateMachine):
         for node in self.nodes():  # the promise, once more: all of it, from everybody, at once
             self.draw(self.nodes().index(node), 1000)
         assert all(node.drawn == node.limit for node in self.nodes())
+        self.reclaim(len(self.hoard))
+        while self.runs:
+            self.give_a_run(0)
         for _ in range(300):
             if self.out:
                 self.give(0, 1000)
@@ -324,10 +327,7 @@ class MemoryMachine(RuleBasedStateMachine):
                 self.memory.release(len(self.memory.held))
                 self.wake_up(0)
         assert not self.waiting and not self.out, "somebody is left behind"
-        self.reclaim(len(self.hoard))
         assert [budget.used for budget in self.budgets] == [3, 0, 0]
-        while self.runs:
-            self.give_a_run(0)
         self.of.close()
         self.cache.close()
         for slab in self.slabs:

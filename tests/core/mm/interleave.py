@@ -291,7 +291,7 @@ def stepped(kind: type) -> type:
     slots = {name: _watched(name, kind) for name in SHARED}
 
     def shared(self: Any) -> Any:
-        values = [getattr(kind, name).__get__(self) for name in SHARED[:3]]
+        values = (getattr(kind, name).__get__(self) for name in SHARED[:3])
         return (*values, tuple(list.__iter__(self._reserve)))
 
     return type(f"Stepped{kind.__name__}", (kind,), {"__slots__": (), "shared": shared, **slots})
@@ -342,8 +342,7 @@ def explore(
         if failure is not None:
             found.failure, found.schedule = failure, names
             return found
-    found.states = len(seen)
-    found.complete = True
+    found.states, found.complete = len(seen), True
     return found
 
 
@@ -383,9 +382,8 @@ def _one(
                 choice = ready[0]
                 todo.extend([*taken, other] for other in ready[1:])
             taken.append(choice)
-            actor = world.actors[choice]
-            names.append(actor.name)
-            world.step(actor)
+            names.append(world.actors[choice].name)
+            world.step(world.actors[choice])
         stuck = [actor.name for actor in world.actors if not actor.let.dead]
         if stuck:
             return f"{', '.join(stuck)} waits for ever: {world.pool!r}", names
