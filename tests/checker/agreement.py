@@ -107,8 +107,14 @@ def example(seed: int) -> Counter[str]:
             found[verdict] += 1
             if verdict != "deadlock":
                 safe.append(size)
-        listed = list(modelled.sizes(model, "a", SIZES).safe)
+        said = modelled.sizes(model, "a", SIZES)
+        listed, smallest = list(said.safe), said.smallest
         assert listed == safe, f"{wake}, {table}: safe are {safe}, and {listed} were listed"
+        if smallest is not None and smallest <= SIZES:  # else it is larger than what was looked at
+            from_here = [size for size in safe if size >= smallest]
+            assert len(from_here) == SIZES + 1 - smallest and smallest - 1 not in safe, (
+                f"{wake}, {table}: {smallest} is said to be the smallest, and safe are {safe}"
+            )
     return found
 
 

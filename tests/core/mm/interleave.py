@@ -192,12 +192,9 @@ class World:
                 return self.plain(ticket)
             case types.GeneratorType():
                 inner = value.gi_frame and self.locals_of(value.gi_frame)
-                if value.gi_running:
-                    # What it has called are frames of the actor's stack. Nobody may ask it for `gi_yieldfrom`:
-                    # CPython 3.11 takes the code unit after the current instruction for an opcode, which may be
-                    # an inline cache whose counter looks like one, and answers with what is no object.
-                    return inner
-                return (inner, self.plain(value.gi_yieldfrom))  # a plan that waits for its answer
+                # Of one that runs, CPython 3.11 takes the unit after its instruction for an opcode (it may be an
+                # inline cache) and answers with no object. What it called is on the actor's stack anyhow.
+                return inner if value.gi_running else (inner, self.plain(value.gi_yieldfrom))
         return type(value).__name__ if type(value) is not object else value is self.news()
 
     def news(self) -> object:
@@ -273,8 +270,7 @@ def explore(
         if failure is not None:
             found.failure, found.schedule = failure, names
             return found
-    found.states = len(seen)
-    found.complete = True
+    found.states, found.complete = len(seen), True
     return found
 
 
@@ -297,7 +293,7 @@ def _one(
         for actor in world.actors[:parked]:
             while actor.parked is None:
                 assert not actor.let.dead, (
-                    f"{actor.name} was to park, and ended with {actor.result}"
+                    f"{actor.name} ended with {actor.result}, and did not park"
                 )
                 world.step(actor)
         while True:
@@ -314,9 +310,8 @@ def _one(
                 choice = ready[0]
                 todo.extend([*taken, other] for other in ready[1:])
             taken.append(choice)
-            actor = world.actors[choice]
-            names.append(actor.name)
-            world.step(actor)
+            names.append(world.actors[choice].name)
+            world.step(world.actors[choice])
         stuck = [actor.name for actor in world.actors if not actor.let.dead]
         if stuck:
             return f"{', '.join(stuck)} waits for ever: {world.pool!r}", names

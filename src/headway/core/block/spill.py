@@ -241,32 +241,27 @@ class Spill:
 
     def _write(self, page: Page, slot: int) -> Plan[None]:
         """Write a moving page. Who is cancelled leaves it moving; the end of the write lets it rest."""
-        ends: list[BaseException | None] = []
-        gone: list[None] = []
+        end: list[BaseException | None] = []
+        turns = [1, 0]  # whoever comes second, the end or a cancellation, lets the page rest
 
         def ended(error: BaseException | None) -> None:
-            with self.guard:
-                ends.append(error)
-            if gone:
+            end.append(error)
+            if turns.pop():
                 self._written_alone(page, slot, error)
 
         try:
             yield from self.swap.write_plan(slot, page.frame, ended)
         except BaseException:
-            with self.guard:
-                if not ends:
-                    gone.append(None)
-            if ends and not gone:
-                self._written_alone(page, slot, ends[0])
+            if turns.pop():
+                self._written_alone(page, slot, end[0])
             raise
         self.written += 1
 
     def _written_alone(self, page: Page, slot: int, error: BaseException | None) -> None:
         """Nobody wants the frame any more: the page keeps it, and the slot if that is right."""
-        if error is None:
-            page.slot = slot
-        else:
+        if error is not None:
             self.swap.free(slot)
+        page.slot = slot if error is None else NO_SLOT
         self._rest(page)
 
     def _slot(self, loading: Page | None) -> int:

@@ -246,15 +246,19 @@ class Zone(Room):
             ours = sum(
                 (len(share._out) + len(share._stock)) << share.order for share in self._shares
             )
-            assert in_use == ours, "pages are neither free nor with a share"
             self._merge()
             self._pages.check_invariants()
-            assert self._pages.can_serve(unfilled(self._shares)), "a floor was eaten into"
-            charged = sum(charge.clean + charge.dirty for charge in self._charges)
-            assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
-            assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
-            assert self._room_for_clean() >= 0, "more is held than there is"
-            assert self.firm_room() >= 0, "more is claimed than there is"
+            can_serve = self._pages.can_serve(unfilled(self._shares))
+            counts = [count for charge in self._charges for count in (charge.clean, charge.dirty)]
+            uncharged = self._open - self.page_count + sum(counts)
+            clean, firm = self._room_for_clean(), self.firm_room()
+        # With the guard given back: what says how an assertion failed may ask for our repr.
+        assert in_use == ours, "pages are neither free nor with a share"
+        assert can_serve, "a floor was eaten into"
+        assert uncharged == 0, "a charge was lost, or counted twice"
+        assert all(count >= 0 for count in counts)
+        assert clean >= 0, "more is held than there is"
+        assert firm >= 0, "more is claimed than there is"
 
 
 @final
