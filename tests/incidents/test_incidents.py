@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headway.errors import UsageError
-from headway.incidents import INCIDENTS, e_002, find, listing
+from headway.incidents import INCIDENTS, e_002, e_kmap, find, listing
 from headway.incidents.stage import (
     CLEAN_ERROR,
     DEADLOCK,
@@ -86,6 +86,20 @@ def test_003_the_single_task_holds_what_it_waits_for() -> None:
     assert lines("E-003").count("T1: bounce #1 from P -> an element, 1 left") == 2
     assert "T1: waits -> for ever" in lines("E-003")
     assert "T2: waits -> for ever" in lines("E-003")
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 8])
+def test_kmap_any_number_of_tasks_hangs_up_to_as_many_slots(tasks: int) -> None:
+    for slots in range(2, tasks + 1):
+        assert e_kmap.play(Stage(), None, tasks=tasks, slots=slots) == DEADLOCK
+    assert e_kmap.play(Stage(), "capacity", tasks=tasks) == DONE
+    assert e_kmap.play(Stage(), "together", tasks=tasks, slots=2) == DONE
+
+
+def test_t42_000d_no_flag_against_merging_helps_where_one_cache_serves_both() -> None:
+    flags = ("constructor", "no-merge-bio", "no-merge-sense", "no-merge-both")
+    assert {find("E-000d").run(fix)[1] for fix in flags} == {LIVELOCK}
+    assert "K: takes the host's spare command" in lines("E-000d", "spare")
 
 
 def test_vllm_a_larger_pool_hangs_where_a_smaller_one_is_safe() -> None:

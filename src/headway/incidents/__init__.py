@@ -39,6 +39,7 @@ INCIDENTS = (
     e_000.E000,
     e_000.E000B,
     e_000.E000C,
+    e_000.E000D,
     all_dirty.INCIDENT,
     e_kmap.INCIDENT,
     e_loop.INCIDENT,
