@@ -41,6 +41,11 @@ class Units:
     def wake(self) -> Any:
         return self.budget.wake
 
+    @property
+    def min_count(self) -> int:
+        capacity: int = self.budget.capacity
+        return capacity
+
     def show(self, units: int) -> str:
         shown: str = self.budget.show(units)
         return shown

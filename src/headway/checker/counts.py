@@ -69,6 +69,9 @@ class Search:
         self._counts = [actor.count for actor in locals_.model.actors]
         self._ways = list(self._all_ways())
         self._rows = [tuple(map(bool, local.wants or ())) for local in locals_.all]
+        self._asking = [local for local in locals_.all if local.wants is not None]
+        firsts = [local.wants or () for row in locals_.starts for local in row]
+        self._largest_first = tuple(max(n) for n in zip(*firsts, strict=True))
         self._came: dict[State, tuple[State, _Way] | None] = {}
 
     def _all_ways(self) -> Iterator[_Way]:
@@ -131,12 +134,15 @@ class Search:
 
     def _dead(self, state: State, free: Amounts) -> list[Local] | None:
         """Who else must ask first, so that all in this state are stuck; None if that cannot be."""
-        here = [x for x in self._locals.all if state[x.number] and x.wants is not None]
+        here = [x for x in self._asking if state[x.number]]
         stuck = [not _fits(local.wants or (), free) for local in here]
-        if here and all(stuck):
-            return []
-        if here and not self._fifo:
-            return None
+        if here:
+            if all(stuck):
+                return []
+            if not self._fifo:
+                return None
+            if _fits(self._largest_first, free) and not any(stuck):
+                return None  # nobody waits, and whoever comes now is served
         left = list(self._counts)
         for local in self._locals.all:
             left[local.actor] -= state[local.number]

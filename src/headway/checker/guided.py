@@ -26,7 +26,10 @@ class _Guide:
 
     def __init__(self, plain: Plain, moves: Sequence[Move]) -> None:
         self._plain = plain
-        self._play = Play(plain.model)
+        # Who helps gives back for others; only then must be known who waits in the model.
+        helped = any(after is None for row in plain.after for after in row)
+        self._play = Play(plain.model) if helped or plain.helpers else None
+        self._at: dict[int, int] = {}  # steps of the model that each task has made, if it needs no more
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
         self._last = max(self._all, default=1)
@@ -64,8 +67,13 @@ class _Guide:
     def _next(self) -> bool:
         while self._moves:
             task, choice = self._moves.pop()
-            step = self._play.at[task]
             actor, number = self._plain.task(task)
+            if self._play is None:
+                step = self._at.get(task, 0)
+                self._at[task] = step + 1
+                self._now = number, self._plain.after[actor][step] or 0, 0
+                return True
+            step = self._play.at[task]
             self._play.step(task, choice)
             after = self._plain.after[actor][step]
             if after is None:

@@ -38,6 +38,7 @@ class Plain:
         tuple[int | None, ...], ...
     ]  # for each step, operations done then; None: a child's
     backed: tuple[bool, ...]
+    helpers: bool  # whether there are tasks that only give back
     notes: tuple[str, ...]
     runs: int
 
@@ -92,7 +93,9 @@ def plain(program: Callable[[], Any], settings: Settings) -> Plain:
     )
     return Plain(
         model, Locals(model), tuple(tasks), tuple(after),
-        tuple(not facts.is_fixed for facts in probe.pools), tuple(probe.notes), 2,
+        tuple(not facts.is_fixed for facts in probe.pools),
+        sum(map(len, tasks)) + ((1,) not in tasks) < len(probe.tasks),
+        tuple(probe.notes), 2,
     )  # fmt: skip
 
 

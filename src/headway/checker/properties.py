@@ -137,7 +137,7 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
         return f"{holds}waits for {what}"
     waits = []
     for index, count in local.wants:
-        size = trial.ledger.pools[index].stats().min_count
+        size = trial.ledger.pools[index].min_count
         only = f", which has only {_shown(trial, index, size)}" if count > size else ""
         waits.append(f"{_shown(trial, index, count)} more of {trial.ledger.names[index]}{only}")
     return f"{holds}waits for {' and '.join(waits)}"
