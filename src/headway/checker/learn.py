@@ -98,6 +98,9 @@ class Script(Protocol):
         """
 
 
+_NOBODY: Any = None  # what a task is made of that no simulator runs
+
+
 @final
 class Probe:
     """The runtime of pools while tasks are learned: it answers each request at once."""
@@ -129,7 +132,7 @@ class Probe:
 
         Raises: NotPlain if what a task does depends on more than its own requests, or cannot be seen.
         """
-        with self._settings.ambient(self):  # type: ignore[arg-type]
+        with self._settings.ambient(self):
             try:
                 self._add(program, (), None)
             except (HeadwayError, Enough) as error:
@@ -167,7 +170,7 @@ class Probe:
         kind = self._kinds.setdefault(local.identity, number)
         self.tasks.append(Learned(number, local, kind))
         if kind == number:
-            task = Task(number, name, None)  # type: ignore[arg-type]
+            task = Task(number, name, _NOBODY)
             self.functions[number] = fn
             self._todo.append((task, fn, args, contextvars.copy_context()))
         return number

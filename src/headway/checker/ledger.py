@@ -28,7 +28,6 @@ from headway.core.mm.together import Together
 from headway.errors import UsageError
 from headway.runtimes.simulator import Task
 
-
 _MEMALLOC = int(Gfp.MEMALLOC)  # plain: arithmetic on enum members costs half a microsecond
 
 

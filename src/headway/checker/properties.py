@@ -132,8 +132,6 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
         what = task.ticket.who if task.ticket else "nothing known"
-        if what == task.name:  # a ticket of a queue of a budget is called by who waits
-            what = "an item of a queue"
         return f"{holds}waits for {what}"
     waits = []
     for index, count in local.wants:
