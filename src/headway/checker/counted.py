@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 from headway.checker.capacities import Meter
-from headway.checker.counts import Search
+from headway.checker.counts import Found, Search
 from headway.checker.crew import Crew
 from headway.checker.guided import carried_out, in_turn
 from headway.checker.learn import NotPlain
@@ -24,6 +24,7 @@ from headway.checker.plain import Plain, plain
 from headway.checker.properties import Finding
 from headway.checker.report import Report
 from headway.checker.schedule import render
+from headway.checker.sums import is_plain, unsafe_sizes
 from headway.checker.trial import Settings, Trial
 
 ASSUMED = (
@@ -49,7 +50,8 @@ def counted(
     """
     found_plain = plain(program, settings)
     meter = Meter(_STATES * runs)
-    found = _searched(found_plain, found_plain.model.capacities, meter)
+    by_sums = _safe_by_sums(found_plain)
+    found = Found() if by_sums else _searched(found_plain, found_plain.model.capacities, meter)
     finding, trial, more = None, None, 0
     if found.dead:
         finding, trial = carried_out(program, settings, found_plain, found.moves)
@@ -69,9 +71,16 @@ def counted(
         expected != "leak"
     ) else {}  # fmt: skip
     return _report(
-        target, finding, trial, found_plain,
+        target, finding, trial, found_plain, method="sums" if by_sums else "counts",
         schedules=found_plain.runs + more, states=found.states, min_reserve=least,
     )  # fmt: skip
+
+
+def _safe_by_sums(plain: Plain) -> bool:
+    """Whether no tasks together can be stuck: where sums tell that, there is nothing to search for."""
+    return is_plain(plain.locals_) and not (
+        unsafe_sizes(plain.locals_, plain.model.capacities[0]) >> plain.model.capacities[0] & 1
+    )
 
 
 def _searched(

@@ -29,9 +29,7 @@ class _Guide:
         # Who helps gives back for others; only then must be known who waits in the model.
         helped = any(after is None for row in plain.after for after in row)
         self._play = Play(plain.model) if helped or plain.helpers else None
-        self._at: dict[
-            int, int
-        ] = {}  # steps of the model that each task has made, if it needs no more
+        self._at: dict[int, int] = {}  # else this is enough: how many steps each task has made
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
         self._last = max(self._all, default=1)

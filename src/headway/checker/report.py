@@ -14,6 +14,7 @@ from headway.checker.ledger import Entry
 _HOW = {
     "model": "the model, by counts of alike tasks",
     "counts": "real code, learned and searched by counts of alike tasks",
+    "sums": "real code, learned, and added up what its tasks can hold at once",
     "branches": "real code, learned result by result and searched by states",
     "schedules": "real code, schedule by schedule",
 }
@@ -84,7 +85,11 @@ class Report:
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
         runs, states = _count(self.schedules, "run"), _count(self.states, "state")
-        lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
+        if self.method == "sums":
+            seen = "no state had to be searched"
+            lines.append(f"{_HOW[self.method]}: {runs}; {seen}")
+        else:
+            lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
         if self.why:
             lines.append(f"not by counts: {self.why}")
         lines += [f"assumed: {assumed}" for assumed in self.assumed]
