@@ -33,6 +33,7 @@ ASSUMED = (
 )
 _STATES = 50  # to a schedule
 _MOST_ROOMY = 256
+_MOST_SUMS = 100_000  # units: sums are bits of a number
 
 
 def counted(
@@ -67,9 +68,11 @@ def counted(
             trial.close()
         raise NotPlain(f"the real code did not come to the {expected} that was expected of it")
     model = found_plain.model
-    least = smallest_sizes(found_plain.locals_, model, meter.all, crew) if sizes and (
-        expected != "leak"
-    ) else {}  # fmt: skip
+    least: dict[str, int | None] = {}
+    if sizes and expected != "leak":
+        found_least = smallest_sizes(found_plain.locals_, model, meter.all, crew)
+        units = zip(found_least.items(), found_plain.grains, strict=True)
+        least = {name: n and n * grain for (name, n), grain in units}
     return _report(
         target, finding, trial, found_plain, method="sums" if by_sums else "counts",
         schedules=found_plain.runs + more, states=found.states, min_reserve=least,
@@ -78,9 +81,10 @@ def counted(
 
 def _safe_by_sums(plain: Plain) -> bool:
     """Whether no tasks together can be stuck: where sums tell that, there is nothing to search for."""
-    return is_plain(plain.locals_) and not (
-        unsafe_sizes(plain.locals_, plain.model.capacities[0]) >> plain.model.capacities[0] & 1
-    )
+    if not is_plain(plain.locals_):
+        return False
+    size = min(plain.model.capacities[0], plain.locals_.enough()[0])  # larger ones are alike
+    return size <= _MOST_SUMS and not unsafe_sizes(plain.locals_, size) >> size & 1
 
 
 def _searched(
@@ -124,17 +128,17 @@ def _keeps(plain: Plain) -> bool:
 def _report(
     target: str, finding: Finding | None, trial: Trial | None, plain: Plain, **numbers: Any
 ) -> Report:
-    counts = dict(zip(plain.model.pools, plain.model.capacities, strict=True))
+    counts = dict(zip(plain.model.pools, plain.sizes, strict=True))
     if finding is None or trial is None:
         return Report(
             target, "ok", "no schedule leads to a deadlock, a leak or an error", complete=True,
-            notes=plain.notes, counts=counts, assumed=ASSUMED, **numbers,
+            notes=plain.notes, counts=counts, assumed=ASSUMED, in_bytes=plain.in_bytes, **numbers,
         )  # fmt: skip
     try:
         return Report(
             target, finding.verdict, finding.reason, finding.stuck, trace=tuple(trial.ledger.trace),
             replay=render(trial.taken), release=finding.release, notes=plain.notes, counts=counts,
-            assumed=ASSUMED, **numbers,
+            assumed=ASSUMED, in_bytes=plain.in_bytes, **numbers,
         )  # fmt: skip
     finally:
         trial.close()

@@ -81,7 +81,8 @@ class _Guide:
             act = self._play.steps[task][step][0]
             waits = task in self._play.waiting
             self._pool = next(pool for pool, n in enumerate(act.amounts) if n)
-            needs = act.amounts[self._pool] if act.takes and not waits else 0
+            needs = act.amounts[self._pool] * self._plain.grains[self._pool]
+            needs = needs if act.takes and not waits else 0
             self._now = number, after, needs
             return True
         return False

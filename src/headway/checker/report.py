@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from headway.checker.ledger import Entry
+from headway.core.units import format_size
 
 _HOW = {
     "model": "the model, by counts of alike tasks",
@@ -42,6 +43,7 @@ class Report:
     why: str = ""  # why not by counts
     repeats: int = 0  # how many lines at the end of the trace come again for ever
     assumed: tuple[str, ...] = ()
+    in_bytes: tuple[str, ...] = ()  # pools whose sizes are bytes
 
     def json(self) -> dict[str, Any]:
         return {
@@ -76,8 +78,11 @@ class Report:
         lines = []
         for name, size in self.min_reserve.items():
             has = self.counts.get(name)
+            shown = f"{size} (it has {has})"
+            if name in self.in_bytes and size is not None and has is not None:
+                shown = f"{format_size(size)} (it has {format_size(has)})"
             lines.append(
-                f"smallest safe size of {name}: {size} (it has {has})"
+                f"smallest safe size of {name}: {shown}"
                 if size is not None
                 else f"smallest safe size of {name}: none found within the schedules allowed"
             )

@@ -210,4 +210,5 @@ def _report(result: Result, target: str) -> Report:
     return Report(
         target, "ok", f"{seen} leads to a deadlock, a leak or an error", complete=result.complete,
         schedules=result.schedules, states=result.states, notes=tuple(result.notes), counts=dict(result.counts),
+        in_bytes=tuple(result.in_bytes),
     )  # fmt: skip
