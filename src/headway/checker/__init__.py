@@ -70,8 +70,9 @@ def check(
                 cancels=cancels,
                 crew=crew,
             )
-        states = 50 * max_schedules
-        return modelled.check(_model(subject), max_states=states, sizes=sizes, crew=crew)
+        return modelled.check(
+            _model(subject), max_states=50 * max_schedules, sizes=sizes, crew=crew
+        )
 
 
 def replay(subject: Callable[[], Any] | ModelLike, schedule: str) -> Report:

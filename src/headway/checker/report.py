@@ -17,6 +17,7 @@ _HOW = {
     "counts": "real code, learned and searched by counts of alike tasks",
     "sums": "real code, learned, and added up what its tasks can hold at once",
     "branches": "real code, learned result by result and searched by states",
+    "recurring": "the model as code on the real pools, by states",
     "schedules": "real code, schedule by schedule",
 }
 
