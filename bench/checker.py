@@ -130,7 +130,6 @@ def run(quick: bool) -> list[Row]:
             rows.append(Row(case, low, "ms", low=low, high=high, note=NOTE))
         low, high = least_ms(both_sides(tasks), 2 if quick else times)
         case = f"2009, {tasks} tasks taking 3, both sides"
-        both = 2 * goal if tasks == 8 else goal
         rows.append(Row(case, low, "ms", goal=goal, low=low, high=high, note=NOTE))
     model = million()
     low, high = least_ms(lambda: reserve(model), 3 if quick else 300)

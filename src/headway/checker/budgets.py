@@ -43,7 +43,8 @@ class Units:
 
     @property
     def reserve_count(self) -> int:
-        return min(level.room for level in self.budget.levels())
+        room: int = min(level.room for level in self.budget.levels())
+        return room
 
     @property
     def in_bytes(self) -> bool:

@@ -64,11 +64,6 @@ def check(
     """
     if max_states < 1:
         raise UsageError(f"at most {max_states} states are to be seen; the least is 1")
-    if model.recurs:
-        from headway.checker import recurring  # it is judged as code, whose sizes are judged here
-
-        most = max(1, max_states // 50)
-        return recurring.check(model, target=target, max_schedules=most, sizes=sizes)
     locals_ = Locals(model)
     found = Search(locals_, model.capacities, max_states).run()
     play = Play(model)
@@ -92,10 +87,6 @@ def replay(model: Model, schedule: str, *, target: str = "") -> Report:
 
     Raises: UsageError if the text is no schedule, or not one of this model.
     """
-    if model.recurs:
-        from headway.checker import recurring
-
-        return recurring.replay(model, schedule, target=target)
     return replace(_judged(playing.follow(model, schedule), target), states=1)
 
 

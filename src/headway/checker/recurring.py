@@ -1,7 +1,7 @@
-"""A model whose actors come round again, as code: a function for each actor, on the real pools, judged as code is.
+"""A model judged: by counts if it ends (`modelled`); else as code, with a function for each actor on the real pools.
 
-It does not search or judge. Where an actor loops, or begins again because a try came to nothing, a run need not end;
-so it can be a livelock or starve somebody, which is told only of rounds that were carried out (`branched`). The
+It does not search or judge by itself. Where an actor loops, or begins again because a try came to nothing, a run
+need not end; so it can be a livelock or starve somebody, which is told only of rounds that were carried out (`branched`). The
 code says what the file says, step by step; there is no choice in it and no request for several pools (`model`).
 
 Departure from models that end: who is served *as it fits* is who came first among those who fit, as in the pools.
@@ -14,24 +14,42 @@ from dataclasses import replace
 from typing import Any
 
 import headway
+from headway.checker import modelled
 from headway.checker import target as checking
+from headway.checker.crew import Crew
 from headway.checker.model import FIFO, Act, Actor, Model
 from headway.checker.report import Report
 from headway.core.mm.ladder import Wake
 from headway.runtimes.scopes import made_for
 
+_STATES = 50  # of a model that ends, to a schedule
 
-def check(model: Model, *, target: str = "", max_schedules: int, sizes: bool = True) -> Report:
-    """The report on a model that recurs. Raises: UsageError if it has no task."""
-    program = program_of(model)
+
+def check(
+    model: Model,
+    *,
+    target: str = "",
+    max_schedules: int,
+    sizes: bool = True,
+    crew: Crew | None = None,
+) -> Report:
+    """The report on a model: by counts if it ends, as code if it recurs.
+
+    Raises: UsageError if `max_schedules` is below 1, or if a model that recurs has no task.
+    """
+    if not model.recurs:
+        states = _STATES * max_schedules
+        return modelled.check(model, target=target, max_states=states, sizes=sizes, crew=crew)
     report = checking.check(
-        program, target=target, max_schedules=max_schedules, sizes=sizes, ambient=made_for
+        program_of(model), target=target, max_schedules=max_schedules, sizes=sizes, ambient=made_for
     )
     return replace(report, method="recurring")
 
 
 def replay(model: Model, schedule: str, *, target: str = "") -> Report:
-    """Run one schedule of the report on a model that recurs."""
+    """Run one schedule of the report on a model. Raises: UsageError if it is none of this model."""
+    if not model.recurs:
+        return modelled.replay(model, schedule, target=target)
     return checking.replay(program_of(model), schedule, target=target, ambient=made_for)
 
 

@@ -186,16 +186,11 @@ class Simulator:
     def options(self) -> list[Option]:
         """What can happen next; the clock is moved if that alone lets a task go on. Empty at the end."""
         while True:
-            found = []
-            for task, step in zip(self.tasks, self._steps, strict=True):
-                if not task.done:  # `_can_go_on`, written out: asked of each task at each step
-                    asked, until_s = task.pending, task.deadline
-                    if (
-                        not isinstance(asked, Park)
-                        or asked.ticket.woken
-                        or (until_s is not None and until_s <= self.clock_s)
-                    ):
-                        found.append(step)
+            found = [
+                step
+                for task, step in zip(self.tasks, self._steps, strict=True)
+                if not task.done and self._can_go_on(task)
+            ]
             some = bool(found)
             if self.cancels:
                 found += [Option(t.number, Kind.CANCEL) for t in self.tasks if _cancellable(t)]
