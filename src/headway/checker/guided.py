@@ -33,9 +33,8 @@ class _Guide:
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
         self._last = max(self._all, default=1)
-        self._now: tuple[int, int, int] | None = (
-            None  # task, operations then, units it needs of a pool
-        )
+        #: A task, how many operations it has done then, and units that it needs of a pool.
+        self._now: tuple[int, int, int] | None = None
         self._pool = 0
         self.trial: Trial
 
@@ -51,8 +50,7 @@ class _Guide:
                     return -1
                 continue
             number, _, needs = self._now
-            pool = self.trial.ledger.pools[self._pool]
-            if needs > pool.reserve_count:
+            if needs and needs > self.trial.ledger.pools[self._pool].reserve_count:
                 for index, option in enumerate(options):
                     if option.task not in self._all:
                         return index  # somebody who only gives back

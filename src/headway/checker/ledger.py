@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import gcd
 from types import MethodType
@@ -54,22 +54,27 @@ class Amounts(dict[int, int]):
 
 
 @final
-@dataclass(slots=True)
 class Local:
     """What is known of one task."""
 
-    identity: tuple[Any, ...]
-    history: list[tuple[Any, ...]] = field(default_factory=list)
-    doing: list[tuple[Any, ...]] = field(default_factory=list)  # operations, the outermost first
-    entries: list[Entry] = field(default_factory=list)  # their lines in the trace
-    asked: list[bool] = field(default_factory=list)  # which allocators failed in the outermost
-    held: Amounts = field(default_factory=Amounts)  # units by pool
-    need: Amounts = field(default_factory=Amounts)  # most held and asked for together, by pool
-    grain: Amounts = field(default_factory=Amounts)  # what all it asks for are multiples of
-    children: int = 0
-    arrived: int = 0  # when it first had to wait in the operation it is in; 0 if it had not
-    entitled: bool = False  # whether reserves are open to the request it is in
-    expired: bool = False  # its time was up before that was the only way to go on
+    __slots__ = (
+        "arrived", "asked", "children", "doing", "entitled", "entries", "expired", "grain", "held",
+        "history", "identity", "need",
+    )  # fmt: skip
+
+    def __init__(self, identity: tuple[Any, ...]) -> None:
+        self.identity = identity
+        self.history: list[tuple[Any, ...]] = []
+        self.doing: list[tuple[Any, ...]] = []  # operations, the outermost first
+        self.entries: list[Entry] = []  # their lines in the trace
+        self.asked: list[bool] = []  # which allocators failed in the outermost
+        self.held = Amounts()  # units by pool
+        self.need = Amounts()  # most held and asked for together, by pool
+        self.grain = Amounts()  # what all it asks for are multiples of
+        self.children = 0
+        self.arrived = 0  # when it first had to wait in the operation it is in; 0 if it had not
+        self.entitled = False  # whether reserves are open to the request it is in
+        self.expired = False  # its time was up before that was the only way to go on
 
     @property
     def pending(self) -> tuple[Any, ...] | None:

@@ -1,8 +1,9 @@
 """A model judged: by counts if it ends (`modelled`); else as code, with a function for each actor on the real pools.
 
 It does not search or judge by itself. Where an actor loops, or begins again because a try came to nothing, a run
-need not end; so it can be a livelock or starve somebody, which is told only of rounds that were carried out (`branched`). The
-code says what the file says, step by step; there is no choice in it and no request for several pools (`model`).
+need not end; so it can be a livelock or starve somebody, which is told only of rounds that were carried out
+(`branched`). The code says what the file says, step by step; there is no choice in it and no request for several
+pools (`model`).
 
 Departure from models that end: who is served *as it fits* is who came first among those who fit, as in the pools.
 """
