@@ -77,7 +77,7 @@ def run(quick: bool) -> list[Row]:
         for name, kind, block, depth, unit, against_file, against_python in CASES:
             ways: dict[str, Callable[[], float]] = {}
             for server, path in sockets.items():
-                ways[server] = _fio(path, kind, block, depth, unit)
+                ways[server] = fio(path, kind, block, depth, unit)
             taken = in_turn(ways, rounds=rounds)
             for ours in ("ours", *LAYERED):
                 label = name if ours == "ours" else f"{name}, {ours}"
@@ -133,10 +133,12 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
     return sockets
 
 
-def _fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:
+def fio(
+    path: Path, kind: str, block: str, depth: int, unit: str, *, run_s: int = RUN_S
+) -> Callable[[], float]:
     command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={path}"]
     command += [f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={SIZE - (1 << 20)}"]
-    command += [f"--runtime={RUN_S}", "--time_based", "--ramp_time=0.3", "--output-format=json"]
+    command += [f"--runtime={run_s}", "--time_based", "--ramp_time=0.3", "--output-format=json"]
 
     def measure() -> float:
         done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -72,7 +72,7 @@ def copy(
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
+    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:[SIZE]`.
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
@@ -142,8 +142,8 @@ def _limit(memory: int | str | None, zone: Zone | None) -> int:
 
 
 def _status(source: Device, spec: str, preserve: bool) -> os.stat_result | None:
-    if source.kind is Kind.NULL:
-        raise UsageError("null: holds nothing to copy: use zero:SIZE for zeros")
+    if source.kind is Kind.NULL and source.capacity is None:
+        raise UsageError("null: holds nothing to copy: use zero:SIZE for zeros, null:SIZE for a hole")
     if isinstance(source, FileDevice):
         return os.fstat(source.fd)
     if preserve:
@@ -167,7 +167,7 @@ class _Job:
         layers: Sequence[str],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
-            raise UsageError("null: keeps nothing that could be verified: leave --verify out")
+            raise UsageError(f"{destination.device.name} keeps nothing that could be verified: leave --verify out")
         self._source = source
         self._target: Device = destination.device
         self._layers = layers

@@ -1,4 +1,4 @@
-"""From a device's name to the device: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
+"""From a device's name to the device: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:[SIZE]`.
 
 It refuses what is no device (directory, FIFO, socket, terminal) before opening it: opening a FIFO
 would wait for, or disturb, whoever holds its other end. It does not make files: a copy's
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 
 from headway.core.block.device import Device, Kind
@@ -21,6 +22,7 @@ from headway.edge.memory_devices import SCHEMES, open_made
 from headway.errors import BlockError, UsageError
 
 _NOT_YET = ("nbds", "nbds+unix")
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*")
 _MOSTLY_CACHED = 0.5
 _WORTH_DIRECT = 1 << 20  # below it the page cache costs nothing
 
@@ -33,7 +35,7 @@ def open_device(
     bounce: Bounce | None = None,
     deadline_s: float = nbd_client.DEADLINE_S,
 ) -> Device:
-    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; the file must exist.
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:[SIZE]`; the file must exist.
 
     `direct` None means: O_DIRECT where it pays. `bounce` serves memory that is not aligned.
     `deadline_s` is how long a server may take for a request.
@@ -58,6 +60,11 @@ def made_device(
     if colon and scheme in _NOT_YET and rest.startswith("//"):
         raise UsageError(
             f"{spec}: {scheme} devices (NBD with TLS) are not available in this version"
+        )
+    if colon and rest.startswith("//") and _SCHEME.fullmatch(scheme) and not os.path.lexists(spec):
+        raise UsageError(
+            f"{spec}: {scheme} is not spoken here, only {', '.join(nbd_client.SCHEMES)}: save it to a "
+            "file, or let another NBD server read it (nbdkit curl) and give that one's URI"
         )
     if spec == "-":
         raise UsageError(

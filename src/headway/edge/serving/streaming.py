@@ -14,11 +14,13 @@ from typing import Final
 from headway.core.nbd import wire
 from headway.core.nbd.transmission import Transmission, Verb
 from headway.edge.serving.answering import Answering, Gone, Service
+from headway.edge.serving.export import Export
 from headway.edge.serving.intake import Filling, Reading
 from headway.edge.serving.workers import Job
 
 READ: Final = Verb.READ
 WRITE: Final = Verb.WRITE
+_PART: Final = 64 << 10  # bytes: less of a long write is not written by itself
 FEW: Final = 4096  # bytes: what is received at once from a client that only reads
 _HEAD: Final = wire.REQUEST.size
 
@@ -146,7 +148,7 @@ class Streaming(Answering):
                 raise Gone
             filling.have += count
             if filling.have < length:
-                return False
+                return self._write_part(filling, frame, export)
         if filling.error or export.write_now(frame[:length], filling.offset):
             filling.advance(length)
         else:
@@ -156,6 +158,20 @@ class Streaming(Answering):
             if filling.done:
                 self._conclude_filling(filling)
         return True
+
+    def _write_part(self, filling: Filling, frame: memoryview, export: Export) -> bool:
+        """Write what has come of a piece, if that needs no wait, while the client sends the rest."""
+        end = filling.offset + filling.have
+        part = end - end % export.grain - filling.offset
+        if part < _PART or not filling.prompt:
+            return False
+        filling.prompt = not filling.error and export.write_now(frame[:part], filling.offset)
+        if filling.prompt:
+            have = filling.have - part
+            frame[:have] = frame[part : filling.have]
+            filling.advance(part)
+            filling.have = have
+        return filling.prompt
 
     def _hand_piece(self, filling: Filling, frame: memoryview, length: int) -> None:
         """Let a worker write the piece in the frame, and go on with another frame if there is one."""
