@@ -37,7 +37,7 @@ LAYERED = {
     "3 layers": ["linear,offset=1MiB", "stripe,with=OTHER", "linear"],
     "bounced": ["linear,offset=1MiB", "bounce,reserve=8", "linear"],
 }
-_PLUGIN = """
+PLUGIN = """
 import os
 API_VERSION = 2
 path = None
@@ -107,7 +107,7 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
         with open(path, "wb") as file:
             for _ in range(SIZE >> 20):
                 file.write(b"\xa5" * (1 << 20))
-    plugin.write_text(_PLUGIN)
+    plugin.write_text(PLUGIN)
     serve = [sys.executable, "-m", "headway", "serve", str(image), "--listen", "unix:SOCKET"]
     commands = {
         "ours": serve,

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Row
+from bench.nbd import PLUGIN
 
 MIB = 1 << 20
 SIZE = 512 * MIB
@@ -39,7 +40,7 @@ _SILENT_S = 0.5
 
 
 def run(quick: bool) -> list[Row]:
-    """Rows for us in 64 and 48 MiB, plain and through layers, and for nbdkit in 64 MiB."""
+    """Rows for us in 64 and 48 MiB, plain and through layers, and for nbdkit and qemu-nbd in 64 MiB."""
     root = _groups()
     if root is None:
         return []
@@ -65,7 +66,14 @@ def run(quick: bool) -> list[Row]:
         }
         ways["ours through 3 layers", 48] = [*ways["ours", 48], *layers]
         if shutil.which("nbdkit") is not None:
-            ways["nbdkit file", 64] = ["nbdkit", "-f", "-U", "SOCKET", "file", str(image)]
+            nbdkit = ["nbdkit", "-f", "-U", "SOCKET"]
+            plugin = Path(place, "plugin.py")
+            plugin.write_text(PLUGIN)
+            ways["nbdkit file", 64] = [*nbdkit, "file", str(image)]
+            ways["nbdkit python", 64] = [*nbdkit, "python", str(plugin), f"file={image}"]
+        if shutil.which("qemu-nbd") is not None:
+            words = ["-f", "raw", "-x", "", "-t", "-e", "64", "-k", "SOCKET", str(image)]
+            ways["qemu-nbd raw", 64] = ["qemu-nbd", *words]
         for (name, limit), command in ways.items():
             for title, *pattern in PATTERNS[:2] if quick else PATTERNS:
                 with _served(root, Path(place), command, limit * MIB) as sock:

@@ -107,9 +107,7 @@ def _stalled(path: Path) -> Iterator[None]:
             with suppress(TimeoutError):  # a server may stop taking requests
                 for cookie in range(_REQUESTS):
                     offset = cookie * _LENGTH
-                    sock.sendall(
-                        struct.pack(">IHHQQI", 0x25609513, 0, 0, cookie, offset, _LENGTH)
-                    )
+                    sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, cookie, offset, _LENGTH))
         time.sleep(0.5)  # till all of them have stalled
         yield
 

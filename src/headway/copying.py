@@ -143,7 +143,9 @@ def _limit(memory: int | str | None, zone: Zone | None) -> int:
 
 def _status(source: Device, spec: str, preserve: bool) -> os.stat_result | None:
     if source.kind is Kind.NULL and source.capacity is None:
-        raise UsageError("null: holds nothing to copy: use zero:SIZE for zeros, null:SIZE for a hole")
+        raise UsageError(
+            "null: holds nothing to copy: use zero:SIZE for zeros, null:SIZE for a hole"
+        )
     if isinstance(source, FileDevice):
         return os.fstat(source.fd)
     if preserve:
@@ -167,7 +169,9 @@ class _Job:
         layers: Sequence[str],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
-            raise UsageError(f"{destination.device.name} keeps nothing that could be verified: leave --verify out")
+            raise UsageError(
+                f"{destination.device.name} keeps nothing that could be verified: leave --verify out"
+            )
         self._source = source
         self._target: Device = destination.device
         self._layers = layers

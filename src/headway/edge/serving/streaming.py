@@ -93,6 +93,7 @@ class Streaming(Answering):
             head = requests.piece_head(
                 reading.cookie, reading.offset, length, first=reading.first, last=last
             )
+            self._begun(last=last)
             self._send_piece(head, length)
             self._advance(reading, length)
             return True
@@ -179,9 +180,9 @@ class Streaming(Answering):
         job.frame, job.write = frame, filling
         filling.pending += 1
         filling.advance(length)
-        job.spare = self._loop.window.take_spare(self._spare)
+        job.spare = self._loop.take_spare(self)
         if job.spare:
-            self._spare += 1
+            self.spare += 1
             filling.frame = self._loop.take_frame() if filling.left else None
         else:
             self._serial = True  # till the frame comes back
