@@ -106,7 +106,10 @@ def _served(root: Path, place: Path, command: list[str], limit: int) -> Iterator
     enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group), *words]
     process = subprocess.Popen(enter, stderr=subprocess.DEVNULL)
     try:
-        while not path.exists() and process.poll() is None:
+        while process.poll() is None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    break
             time.sleep(0.02)
         yield str(path)
     finally:

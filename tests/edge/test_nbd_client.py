@@ -10,7 +10,7 @@ import pytest
 import headway as hw
 from headway.copying import copy
 from headway.edge.memory_devices import MemoryDevice
-from headway.edge.nbd_client import parse_uri
+from headway.edge.nbd_uri import parse_uri
 from headway.errors import BlockError, UsageError
 from headway.exports import open_exports
 from headway.server import serve

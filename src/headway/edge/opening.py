@@ -16,12 +16,11 @@ import re
 import stat
 
 from headway.core.block.device import Device, Kind
-from headway.edge import nbd_client, pagecache
+from headway.edge import nbd_client, nbd_uri, pagecache
 from headway.edge.files import ALIGNMENT, Bounce, FileDevice
 from headway.edge.memory_devices import SCHEMES, open_made
 from headway.errors import BlockError, UsageError
 
-_NOT_YET = ("nbds", "nbds+unix")
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*")
 _MOSTLY_CACHED = 0.5
 _WORTH_DIRECT = 1 << 20  # below it the page cache costs nothing
@@ -53,17 +52,13 @@ def made_device(
 ) -> Device | None:
     """The device of a name that is no path; None if it is a path."""
     scheme, colon, rest = spec.partition(":")
-    if colon and scheme in nbd_client.SCHEMES and rest.startswith("//"):
+    if colon and scheme in nbd_uri.SCHEMES and rest.startswith("//"):
         return nbd_client.NbdDevice(spec, writable=writable, deadline_s=deadline_s)
     if colon and scheme in SCHEMES:
         return open_made(scheme, rest)
-    if colon and scheme in _NOT_YET and rest.startswith("//"):
-        raise UsageError(
-            f"{spec}: {scheme} devices (NBD with TLS) are not available in this version"
-        )
     if colon and rest.startswith("//") and _SCHEME.fullmatch(scheme) and not os.path.lexists(spec):
         raise UsageError(
-            f"{spec}: {scheme} is not spoken here, only {', '.join(nbd_client.SCHEMES)}: save it to a "
+            f"{spec}: {scheme} is not spoken here, only {', '.join(nbd_uri.SCHEMES)}: save it to a "
             "file, or let another NBD server read it (nbdkit curl) and give that one's URI"
         )
     if spec == "-":

@@ -84,7 +84,7 @@ def test_beside_15_that_stopped_reading_a_client_has_as_many_requests_at_the_dev
     device.gate.set()
     assert sorted(worker.reply()[0] for _ in cookies) == cookies
     for number, (client, cookies) in enumerate(zip(stalled, asked, strict=True)):
-        got = dict((cookie, data) for cookie, _, data in (client.reply() for _ in cookies))
+        got = {cookie: data for cookie, _, data in (client.reply() for _ in cookies)}
         for k, cookie in enumerate(cookies):  # those whose frames were taken back were read again
             assert got[cookie] == DATA[number * 100 + k :][:10_000]
     served.end()
