@@ -59,6 +59,7 @@ class NbdDevice:
         # Under the condition's lock:
         self._idle: list[Link] = []
         self._count = 0  # links that are idle or in use
+        self._links: list[Link] = []  # all that are not closed, those being opened among them
         self._failure: str | None = None  # why nothing can be asked any more
         self._known: list[tuple[int, Extent]] = []  # (start, extent) of the last block status
         first = self._open()
@@ -123,6 +124,14 @@ class NbdDevice:
         self._ask_each("write of zeros", wire.CMD_WRITE_ZEROES, offset, length)
         return True
 
+    def abort(self) -> None:
+        """Let every request under way fail now, and all that come later; any thread. Waits: never."""
+        with self._ready:
+            self._failure = self._failure or "it was given up"
+            self._ready.notify_all()
+            for link in self._links:
+                link.abort()
+
     def close(self) -> None:
         """Say goodbye on every idle connection. A request under way fails."""
         with self._ready:
@@ -130,7 +139,7 @@ class NbdDevice:
             self._failure = self._failure or "it was closed"
             self._ready.notify_all()
         for link in idle:
-            link.close(politely=True)
+            self._drop(link, politely=True)
 
     def _move(self, what: str, command: int, view: memoryview, offset: int) -> None:
         most = self._agreed.maximum
@@ -158,7 +167,7 @@ class NbdDevice:
             found = link.ask(command, offset, length, 0, view)
         except BaseException as error:
             why = self._explain(error)
-            link.close(politely=False)
+            self._drop(link, politely=False)
             self._give(None, why)
             if isinstance(error, (OSError, Broken, struct.error)):
                 number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else errno.EIO
@@ -201,16 +210,28 @@ class NbdDevice:
             self._failure = self._failure or failure
             self._ready.notify_all()
         if link is not None:
-            link.close(politely=True)
+            self._drop(link, politely=True)
+
+    def _drop(self, link: Link, *, politely: bool) -> None:
+        link.close(politely=politely)
+        with self._ready:
+            self._links.remove(link)
 
     def _open(self) -> Link:
+        link = Link(self._place, self._deadline_s)
+        with self._ready:
+            self._links.append(link)
         try:
-            return Link(self._place, self._deadline_s)
-        except (OSError, Broken, struct.error) as error:
+            link.open()
+        except BaseException as error:
+            self._drop(link, politely=False)
+            if not isinstance(error, (OSError, Broken, struct.error)):
+                raise
             number = getattr(error, "errno", None) or errno.EIO
             if isinstance(error, TimeoutError):
                 number = errno.ETIMEDOUT
             raise BlockError(number, f"cannot open {self.name}: {self._explain(error)}") from error
+        return link
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):

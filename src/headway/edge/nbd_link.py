@@ -28,21 +28,25 @@ _ZEROS: Final = bytes(64 << 10)
 class Link:
     """One connection, used by one thread at a time."""
 
+    agreed: Agreed  # once it is open
+    _sock: socket.socket | None = None
+
     def __init__(self, place: Place, deadline_s: float) -> None:
+        """Raises: UsageError, BlockError for what the URI wants of TLS. Nobody is asked yet."""
+        self._place = place
         self._deadline_s = deadline_s
-        self._until_s = time.monotonic() + deadline_s
+        self._until_s = 0.0
         self._cookie = 0
-        self._tls = (
-            None if place.tls is None else client_context(place.tls)
-        )  # before anybody is asked
+        self._aborted = False
+        self._tls = None if place.tls is None else client_context(place.tls)
         self._hostname = None if place.tls is None else place.tls.hostname
-        self._sock = place.connect(deadline_s)
-        try:
-            wish = dial(place.export, secure=place.tls is not None)
-            self.agreed: Agreed = self._carry(wish, None)
-        except BaseException:
-            self._sock.close()
-            raise
+
+    def open(self) -> None:
+        """Connect, and agree. Raises: OSError, Broken; the link is to be closed then. Once."""
+        self._until_s = time.monotonic() + self._deadline_s
+        self._sock = self._place.connect(self._deadline_s)
+        wish = dial(self._place.export, secure=self._tls is not None)
+        self.agreed = self._carry(wish, None)
 
     def ask(
         self, command: int, offset: int, length: int, flags: int, view: memoryview | None
@@ -62,8 +66,13 @@ class Link:
 
     def abort(self) -> None:
         """Let whoever waits for this server fail now; any thread. The link still has to be closed."""
-        with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        self._aborted = True
+        sock = self._sock
+        if sock is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(
+                    sock, socket.SHUT_RDWR
+                )  # not TLS's, which forgets that it is TLS
 
     def close(self, *, politely: bool) -> None:
         try:
@@ -74,7 +83,8 @@ class Link:
         except OSError:
             pass
         finally:
-            self._sock.close()
+            if self._sock is not None:
+                self._sock.close()
 
     def _carry(self, asking: Generator[Wish, Any, T], view: memoryview | None) -> T:
         """Do what is wished for, till the result is there."""
@@ -90,8 +100,7 @@ class Link:
                     self._fill(view, wish)
                 elif isinstance(wish, Secure):
                     assert self._tls is not None
-                    self._limit()
-                    self._sock = start_tls(self._sock, self._tls, self._hostname)
+                    self._sock = start_tls(self._limited(), self._tls, self._hostname)
                 else:
                     self._send(wish)
         except StopIteration as stop:
@@ -114,29 +123,30 @@ class Link:
 
     def _receive_into(self, view: memoryview) -> None:
         while view:
-            self._limit()
-            count = self._sock.recv_into(view)
+            count = self._limited().recv_into(view)
             if not count:
                 raise ConnectionResetError(errno.ECONNRESET, "the server hung up")
             view = view[count:]
 
     def _send(self, head: bytes, payload: memoryview | None = None) -> None:
-        self._limit()
+        sock = self._limited()
         if payload is None:
-            self._sock.sendall(head)
+            sock.sendall(head)
             return
-        # TLS has no sendmsg
-        sent = 0 if self._tls else self._sock.sendmsg((head, payload))
+        sent = 0 if self._tls else sock.sendmsg((head, payload))  # TLS has none
         if sent < len(head):
-            self._sock.sendall(head[sent:])
+            sock.sendall(head[sent:])
             sent = len(head)
         rest = payload[sent - len(head) :]
         while rest:
-            self._limit()
-            rest = rest[self._sock.send(rest) :]
+            rest = rest[self._limited().send(rest) :]
 
-    def _limit(self) -> None:
+    def _limited(self) -> socket.socket:
+        """The socket, with what is left of the time. Raises: TimeoutError, ConnectionAbortedError."""
         left_s = self._until_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
+        if self._aborted or self._sock is None:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it was given up")
         self._sock.settimeout(left_s)
+        return self._sock

@@ -6,7 +6,16 @@ import threading
 
 import pytest
 
-from tests.edge.serving.served import DATA, SIZE, SMALLEST, Served, Waiting, make, serve_one
+from tests.edge.serving.served import (
+    DATA,
+    SIZE,
+    SMALLEST,
+    Counted,
+    Served,
+    Waiting,
+    make,
+    serve_one,
+)
 from tests.nbd_client import FLUSH, READ, WRITE
 
 
@@ -44,18 +53,6 @@ def test_clients_that_stop_reading_hold_little_and_others_go_on(device):
             for _ in range(40):
                 assert client.reply()[1] == 0
     served.end()
-
-
-class Counted(Waiting):
-    """Says how many calls have come as far as the gate."""
-
-    def __init__(self, size):
-        super().__init__(size)
-        self.entered = threading.Semaphore(0)
-
-    def _check(self, view, offset):
-        self.entered.release()
-        super()._check(view, offset)
 
 
 def test_beside_15_that_stopped_reading_a_client_has_as_many_requests_at_the_device_as_alone():
