@@ -24,7 +24,7 @@ from pathlib import Path
 from bench.measure import Row, compared, in_turn
 
 SIZE = 512 << 20
-RUN_S = 2
+RUN_S = 1
 # name, fio's rw, block size, depth, what is compared; goal beside nbdkit file and nbdkit python
 CASES = [
     ("4K read", "randread", "4k", 16, "iops", 1.0, 3.0),
@@ -133,12 +133,11 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
     return sockets
 
 
-def fio(
-    path: Path, kind: str, block: str, depth: int, unit: str, *, run_s: int = RUN_S
-) -> Callable[[], float]:
+def fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:
+    """Measures one case against the server at `path`."""
     command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={path}"]
     command += [f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={SIZE - (1 << 20)}"]
-    command += [f"--runtime={run_s}", "--time_based", "--ramp_time=0.3", "--output-format=json"]
+    command += [f"--runtime={RUN_S}", "--time_based", "--ramp_time=0.3", "--output-format=json"]
 
     def measure() -> float:
         done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Row]:
                 solo, beside = [], []
                 for _ in range(1 if quick else 7):
                     with _serving(Path(place), command) as path:
-                        measure = fio(path, kind, "4k", 16, "iops", run_s=1)
+                        measure = fio(path, kind, "4k", 16, "iops")
                         solo.append(measure())
                         with _stalled(path):
                             beside.append(measure())
@@ -61,17 +61,12 @@ def run(quick: bool) -> list[Row]:
 def _commands(image: Path) -> dict[str, list[str]]:
     ours = [sys.executable, "-m", "headway", "serve", str(image), "--listen", "unix:SOCKET"]
     commands = {
-        "ours": ours,
         "ours, 3 layers": [*ours, "--layer=linear", "--layer=bounce", "--layer=linear"],
         "ours, slow": [*ours, "--layer=delay,seconds=0.001"],
     }
     if shutil.which("nbdkit") is not None:
-        commands["nbdkit file"] = ["nbdkit", "-f", "-U", "SOCKET", "file", str(image)]
         slow = ["--filter=delay", "file", str(image), "rdelay=1ms", "wdelay=1ms"]
         commands["nbdkit file, slow"] = ["nbdkit", "-f", "-U", "SOCKET", *slow]
-    if shutil.which("qemu-nbd") is not None:
-        words = ["-f", "raw", "-x", "", "-t", "-e", "64", "-k", "SOCKET", str(image)]
-        commands["qemu-nbd raw"] = ["qemu-nbd", *words]
     return commands
 
 
