@@ -28,6 +28,8 @@ from headway.edge import pagecache
 from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
+from headway.edge.passing import Moved
+from headway.edge.passing import Progress as PassProgress
 from headway.errors import BlockError, UsageError
 from headway.threaded import Mempool, Zone
 
@@ -244,7 +246,7 @@ class _Job:
 
     def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
         request_size, sizing = self._request_size, self._sizing
-        moved = engine.Moved(None, 0)
+        moved = Moved(None, 0)
         if self._hashing or starve or not self._cloned():
             moved = engine.transfer(
                 self._source,
@@ -295,7 +297,7 @@ class _Job:
             and pagecache.clone(source.fd, target.fd, source.size)
         )
 
-    def _stage(self, name: str) -> engine.Progress | None:
+    def _stage(self, name: str) -> PassProgress | None:
         progress = self._progress
         if progress is None:
             return None

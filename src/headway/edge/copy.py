@@ -18,8 +18,6 @@ from headway.core.block.device import Device
 from headway.edge.passing import Frames, Moved, Pass, Progress
 from headway.errors import BlockError
 
-__all__ = ["Frames", "Moved", "Progress", "compare", "digest_of", "transfer"]
-
 
 def transfer(
     source: Device,
