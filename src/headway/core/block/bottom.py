@@ -56,7 +56,8 @@ class Bottom(Layer):
     ) -> None:
         self.device = device
         self.name = device.name
-        self.size = _ENDLESS if device.kind is Kind.NULL else device.size
+        endless = device.kind is Kind.NULL and device.capacity is None
+        self.size = _ENDLESS if endless else device.size
         self.keeps_zeros = device.starts_zeroed
         self.inline = inline and quick is None
         self._quick_read = None if quick is None else quick.read_now

@@ -1,6 +1,6 @@
 """Which piece of a copy comes next, in which order pieces are hashed, and who gives a frame back.
 
-It moves no bytes and starts no threads: `headway.edge.copy` does, and calls every method here under
+It moves no bytes and starts no threads: `headway.edge.passing` does, and calls every method here under
 its own lock. Two rules keep a copy moving with any number of frames, down to one:
 
 * *Frame first, piece second.* A mover takes its frame, then asks for a piece. The lowest piece not
