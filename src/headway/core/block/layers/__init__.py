@@ -2,8 +2,9 @@
 
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
->>> sorted(LAYERS)
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity']
+>>> sorted(LAYERS)  # doctest: +NORMALIZE_WHITESPACE
+['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity',
+ 'writecache']
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from headway.core.block.layers import (
     mirror,
     stripe,
     verity,
+    writecache,
 )  # fmt: skip
 from headway.core.block.spec import Recipe
 
@@ -36,4 +38,5 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
     "verity": Recipe(verity.make, verity.room),
+    "writecache": Recipe(writecache.make, writecache.room),
 }
