@@ -45,7 +45,7 @@ def test_starved_stacks_complete_every_request(seed: int) -> None:
 def test_the_seeds_meet_what_they_are_there_for() -> None:
     """Among a few dozen: waits, write-out by reclaim, dropped and filled legs, I/O errors, throttling."""
     met: dict[str, int] = {}
-    for seed in range(48):
+    for seed in range(96):
         world = World(seed)
         world.run()
         found = {

@@ -79,6 +79,16 @@ class Format:
         """Where a position is on the fast device, in bytes."""
         return (2 + position % self.slots) * self.block
 
+    def described(self, offset: int, length: int, view: memoryview | None) -> list[Entry]:
+        """The entries of a write of `view`, or of zeros where there is none."""
+        size, first = self.block, offset // self.block
+        if view is None:
+            return [Entry(first, length // size, 0)]
+        return [
+            Entry(number, 0, check(view[at : at + size]))
+            for number, at in enumerate(range(0, length, size), first)
+        ]
+
     @property
     def end(self) -> int:
         return (2 + self.slots) * self.block
@@ -103,14 +113,14 @@ class Format:
 
     def parse_header(self, view: memoryview, position: int, sequence: int) -> Header | None:
         """The header of that segment, if it is one."""
-        magic, *numbers, count, _ = _HEAD.unpack_from(view)
-        if magic != MAGIC or numbers[:2] != [sequence, position] or not 0 < count <= self.section:
+        magic, found, at, epoch, durable, count, _ = _HEAD.unpack_from(view)
+        if magic != MAGIC or (found, at) != (sequence, position) or not 0 < count <= self.section:
             return None
         entries: list[Entry | None] = []
         for at in range(count):
             entry = Entry(*_ENTRY.unpack_from(view, _HEAD.size + at * _ENTRY.size))
             entries.append(None if entry.number == NOBODY else entry)
-        header = Header(*numbers, entries)
+        header = Header(sequence, position, epoch, durable, entries)
         inside = all(
             entry is None or entry.number + max(1, entry.zeros) <= self.blocks for entry in entries
         )

@@ -18,7 +18,8 @@ Source: own.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple, final
+from dataclasses import dataclass
+from typing import final
 
 from headway.core.block.logformat import Entry, Header
 from headway.core.plan import Ticket
@@ -68,7 +69,9 @@ class Segment:
         return None if self.readers else self._quiet
 
 
-class Place(NamedTuple):
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
     """Room for `count` entries of a segment, from `position` on."""
 
     segment: Segment
@@ -76,7 +79,9 @@ class Place(NamedTuple):
     count: int
 
 
-class Found(NamedTuple):
+@final
+@dataclass(frozen=True, slots=True)
+class Where:
     """Where a run of `count` blocks is: in a segment (pinned) from `position`, zeros, or below (neither)."""
 
     count: int
@@ -200,7 +205,7 @@ class Ring:
 
     # -- reads ---------------------------------------------------------------------------------------
 
-    def find(self, first: int, count: int) -> Found:
+    def find(self, first: int, count: int) -> Where:
         """Where `first` is, and how many of the blocks after it are there too. What is in a segment is pinned."""
         newest = self._newest
         at = newest.get(first)
@@ -208,17 +213,17 @@ class Ring:
         if at is None:
             while run < count and first + run not in newest:
                 run += 1
-            return Found(run)
+            return Where(run)
         if at in self._zeros:
             while run < count and newest.get(first + run) in self._zeros:
                 run += 1
-            return Found(run, zeros=True)
+            return Where(run, zeros=True)
         segment = self._segment(at)
         end = min(count, segment.end - at)
         while run < end and newest.get(first + run) == at + run and at + run not in self._zeros:
             run += 1
         segment.readers += 1
-        return Found(run, at, segment)
+        return Where(run, at, segment)
 
     def _segment(self, position: int) -> Segment:
         if self._open is not None and position >= self._open.start:

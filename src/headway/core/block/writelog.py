@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, Op
-from headway.core.block.bioset import BioSet
+from headway.core.block.bio import FLUSH, WRITE, ZERO, Bio
 from headway.core.block.layer import Layer
-from headway.core.block.line import Line, carry_out
-from headway.core.block.logformat import Entry, Format, Header, State, check
-from headway.core.block.ring import Place, Ring, Segment
+from headway.core.block.line import Line
+from headway.core.block.logcopy import Runs
+from headway.core.block.logformat import Entry, Format, Header, State
+from headway.core.block.logreplay import Found
+from headway.core.block.ring import Place, Ring, Segment, Where
 from headway.core.block.spec import Site
 from headway.core.plan import Plan, Ticket, park
-from headway.errors import BlockError
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
 
@@ -43,7 +43,7 @@ class WriteLog:
     ) -> None:  # fmt: skip
         self.guard = site.runtime.guard()
         self.ring = Ring(form.slots, form.section, state.tail, state.sequence)
-        self._slow, self._fast, self._form, self._state = slow, fast, form, state
+        self.slow, self.fast, self.form, self._state = slow, fast, form, state
         self._low, self._high = marks  # blocks of the ring
         self._commits = site.bios("commits", 1)
         self._cleans = site.bios("write-backs", 1)
@@ -89,7 +89,7 @@ class WriteLog:
                 self._waiting = deque(one for one in self._waiting if one[0] is not ticket)
                 gift = ticket.take_gift()
             if gift is not None and isinstance(gift[0], Place):
-                self.failed(gift[0])
+                self.ended(gift[0], None)
             raise
         gift = ticket.take_gift()
         assert gift is not None
@@ -98,27 +98,25 @@ class WriteLog:
         given: Place = gift[0]
         return given
 
-    def done(self, place: Place, entries: list[Entry]) -> None:
-        """The blocks of a place are on the fast device."""
+    def ended(self, place: Place, entries: list[Entry] | None) -> None:
+        """The blocks of a place are on the fast device; None: they are not, and nothing is changed by that."""
         with self.guard:
-            ticket = self.ring.done(place, entries)
+            ticket = self.ring.failed(place) if entries is None else self.ring.done(place, entries)
             full = self.ring.used > self._high
         if ticket is not None:
             ticket.wake()
         if full:
             self.clean()
 
-    def failed(self, place: Place) -> None:
-        """They are not, and nothing is changed by that."""
+    def forget(self, offset: int, length: int) -> None:
+        """Nobody needs the contents of these bytes."""
         with self.guard:
-            ticket = self.ring.failed(place)
-        if ticket is not None:
-            ticket.wake()
+            self.ring.forget(offset // self.form.block, length // self.form.block)
 
-    def forget(self, first: int, count: int) -> None:
-        """Nobody needs the contents of these blocks."""
+    def find(self, offset: int, length: int) -> Where:
+        """Where these bytes are, as far as they are in one place; what is in a segment, `read` lets go."""
         with self.guard:
-            self.ring.forget(first, count)
+            return self.ring.find(offset // self.form.block, length // self.form.block)
 
     def is_durable(self) -> bool:
         """Whether a flush would find nothing to do."""
@@ -188,7 +186,7 @@ class WriteLog:
             self.clean()
 
     def _make_durable(self, sealed: list[Segment]) -> Plan[None]:
-        form = self._form
+        form = self.form
         [block] = yield from Line().take(self._header)
         try:
             for segment in sealed:
@@ -201,8 +199,8 @@ class WriteLog:
                 )  # fmt: skip
                 part = block[: form.block]
                 part[:] = form.header(header)
-                yield from self._do(self._commits, self._fast, WRITE, form.address(segment.start), part)
-            yield from self._do(self._commits, self._fast, FLUSH)
+                yield from self._commits.ask(self.fast, WRITE, form.address(segment.start), part)
+            yield from self._commits.ask(self.fast, FLUSH)
         finally:
             self._header.free(block)
 
@@ -248,8 +246,13 @@ class WriteLog:
     def _write_back(self, batch: list[Segment]) -> Plan[None]:
         with self.guard:
             needed = self.ring.needed(batch)
-        yield from self._copy(sorted(needed.items()))
-        yield from self._do(self._cleans, self._slow, FLUSH)
+        [buffer] = yield from Line().take(self._buffers)
+        try:
+            runs = Runs(self.ring, self.form, self.slow, self.fast, self._cleans, buffer)
+            yield from runs.copy(sorted(needed.items()))
+        finally:
+            self._buffers.free(buffer)
+        yield from self._cleans.ask(self.slow, FLUSH)
         with self.guard:
             tail, sequence = self.ring.tail_after(batch)
         yield from self._say(tail, sequence)
@@ -267,139 +270,31 @@ class WriteLog:
         for ticket in woken:
             ticket.wake()
 
-    def _copy(self, needed: list[tuple[int, int]]) -> Plan[None]:
-        """Runs of neighbours, each as long as the buffer, in order."""
-        size = self._form.block
-        [buffer] = yield from Line().take(self._buffers)
-        try:
-            at = 0
-            while at < len(needed):
-                number, position = needed[at]
-                zeros = self.ring.is_zeros(position)
-                run, most = 1, len(needed) - at if zeros else len(buffer) // size
-                while (
-                    run < most
-                    and at + run < len(needed)
-                    and needed[at + run][0] == number + run
-                    and self.ring.is_zeros(needed[at + run][1]) == zeros
-                ):
-                    run += 1
-                if zeros:
-                    yield from self._do(
-                        self._cleans, self._slow, ZERO, number * size, None, run * size
-                    )
-                else:
-                    part = buffer[: run * size]
-                    yield from self._gather([pair[1] for pair in needed[at : at + run]], part)
-                    yield from self._do(self._cleans, self._slow, WRITE, number * size, part)
-                at += run
-        finally:
-            self._buffers.free(buffer)
-
-    def _gather(self, positions: list[int], into: memoryview) -> Plan[None]:
-        """Read blocks of the log, neighbours at once."""
-        size, at = self._form.block, 0
-        while at < len(positions):
-            run = 1
-            while at + run < len(positions) and positions[at + run] == positions[at] + run:
-                run += 1
-            part = into[at * size : (at + run) * size]
-            yield from self._do(
-                self._cleans, self._fast, READ, self._form.address(positions[at]), part
-            )
-            at += run
-
     def _say(self, tail: int, sequence: int) -> Plan[None]:
         """Make it durable where the log begins. Called by one task at a time."""
         state = State(self._state.generation + 1, self._state.epoch, tail, sequence)
-        part = memoryview(self._form.superblock(state))
-        yield from self._do(
-            self._cleans, self._fast, WRITE, self._form.superblock_at(state), part
-        )
-        yield from self._do(self._cleans, self._fast, FLUSH)
+        part = memoryview(self.form.superblock(state))
+        yield from self._cleans.ask(self.fast, WRITE, self.form.superblock_at(state), part)
+        yield from self._cleans.ask(self.fast, FLUSH)
         self._state = state
-
-    def _do(
-        self, bios: BioSet, layer: Layer, op: Op, offset: int = 0, view: memoryview | None = None,
-        length: int = 0,
-    ) -> Plan[None]:  # fmt: skip
-        bio = yield from bios.make(op, offset, view, length if view is None else len(view))
-        yield from carry_out(layer, bio)
-        error = bio.error
-        bios.free(bio)
-        if error is not None:
-            raise error
 
     # -- its life --------------------------------------------------------------------------------------
 
     def start(self, create: bool) -> Plan[None]:
         """Make a new log, or find what is in the old one. Raises: BlockError."""
-        form, state = self._form, self._state
+        form, state = self.form, self._state
         if create:
-            yield from self._do(self._cleans, self._fast, ZERO, 0, None, form.end)
-            yield from self._do(self._cleans, self._fast, FLUSH)
+            yield from self._cleans.ask(self.fast, ZERO, 0, None, form.end)
+            yield from self._cleans.ask(self.fast, FLUSH)
         else:
-            yield from self._replay()
+            [block] = yield from Line().take(self._header)
+            try:
+                found = Found(form, state, self.fast, self._cleans, block[: form.block])
+                self.replayed = yield from found.replay(self.ring)
+            finally:
+                self._header.free(block)
         self._state = State(state.generation, state.epoch + 1, state.tail, state.sequence)
         yield from self._say(*self.ring.tail_after([]))  # also makes durable what was found
-
-    def _replay(self) -> Plan[None]:
-        """Follow the headers; then make sure that nothing is taken for the next one."""
-        form = self._form
-        [block] = yield from Line().take(self._header)
-        found: list[Header] = []
-        try:
-            while True:
-                header = None
-                for position in self._next(found):
-                    header = header or (yield from self._header_at(position, found, block))
-                if header is None:
-                    break
-                found.append(header)
-            sure = found[-1].durable if found else 0
-            for header in found:
-                if header.sequence > sure and not (yield from self._is_whole(header, block)):
-                    break
-                self.ring.replay(header)
-                self.replayed += sum(entry is not None for entry in header.entries)
-            block[: form.block] = bytes(form.block)
-            for position in self._next(found[: len(self.ring.segments)]):
-                if position + 1 - self.ring.tail <= form.slots:
-                    yield from self._do(
-                        self._cleans, self._fast, WRITE, form.address(position), block[: form.block]
-                    )
-        finally:
-            self._header.free(block)
-
-    def _next(self, found: list[Header]) -> list[int]:
-        """Where the header after these may be."""
-        state, slots = self._state, self._form.slots
-        end = found[-1].position + 1 + len(found[-1].entries) if found else state.tail
-        return [end, -(-end // slots) * slots] if end % slots else [end]
-
-    def _header_at(
-        self, position: int, found: list[Header], block: memoryview
-    ) -> Plan[Header | None]:
-        form = self._form
-        sequence = found[-1].sequence + 1 if found else self._state.sequence
-        part = block[: form.block]
-        yield from self._do(self._cleans, self._fast, READ, form.address(position), part)
-        header = form.parse_header(part, position, sequence)
-        if header is None or (found and header.epoch < found[-1].epoch):
-            return None
-        begin = found[0].position if found else position
-        return header if position + 1 + len(header.entries) - begin <= form.slots else None
-
-    def _is_whole(self, header: Header, block: memoryview) -> Plan[bool]:
-        """Whether the data of a segment came to the device before the power went."""
-        form = self._form
-        part = block[: form.block]
-        for at, entry in enumerate(header.entries, header.position + 1):
-            if entry is not None and not entry.zeros:
-                yield from self._do(self._cleans, self._fast, READ, form.address(at), part)
-                if check(part) != entry.check:
-                    return False
-        return True
 
     def close(self, drain: bool) -> Plan[None]:
         """Commit what is left; with `drain` write all of it back. What failed, the last flush told, and
@@ -419,8 +314,10 @@ class WriteLog:
         if drain or self._idle is idle:
             yield from park(idle)
 
-    @property
-    def failure(self) -> BlockError | None:
-        """What keeps it from working now, for people."""
-        error = self.error or self.stuck
-        return error if isinstance(error, BlockError) else None
+    def stats(self) -> dict[str, object]:
+        failure = self.error or self.stuck
+        return {
+            "cached": self.ring.cached, "used": self.ring.used, "slots": self.form.slots,
+            "commits": self.commits, "written_back": self.written_back, "replayed": self.replayed,
+            "waits": self.waits, "failure": None if failure is None else str(failure),
+        }  # fmt: skip
