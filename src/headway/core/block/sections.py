@@ -23,16 +23,20 @@ from headway.core.block.layer import Layer
 from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Site
 from headway.core.block.tagformat import WIDTH, Format
-from headway.core.plan import Plan, Ticket, park
+from headway.core.plan import Plan, Ticket, call, park
 from headway.errors import BlockError
 
 
 @final
 class Sections:
-    """The journal of `below`. All fields change under the guard."""
+    """The journal of `below`. All fields change under the guard.
 
-    def __init__(self, below: Layer, form: Format, site: Site) -> None:
-        self._below, self._form = below, form
+    With `ahead` everything else that was written to `below` is made durable first, so that no block here
+    tells of what may be lost; then a flush covers that as well.
+    """
+
+    def __init__(self, below: Layer, form: Format, site: Site, *, ahead: bool = False) -> None:
+        self._below, self._form, self._ahead = below, form, ahead
         self._guard = site.runtime.guard()
         self._pool = site.pool("sections", site.buffers(form.section_size), 2)
         self._tags = memoryview(bytearray(form.block))  # the committer's own
@@ -113,6 +117,8 @@ class Sections:
         for ticket in woken:
             ticket.wake()
         try:
+            if failed is None and self._ahead:
+                yield from self._do(FLUSH, 0, None)
             if failed is None and self._closing:
                 entries = yield from self._journal()
         except Exception as error:
@@ -212,10 +218,10 @@ class Sections:
 
     def close(self) -> Plan[None]:
         """Commit what is left, and give the buffers back. What failed, the last flush told."""
-        last = Bio(FLUSH)
+        self.flush(Bio(FLUSH))
         ticket = Ticket("the last section")
-        last.push(lambda bio: ticket.wake())
-        self.flush(last)
+        # Not the flush's end: a section is put in its place after that, by the same worker.
+        self._worker.queue(call, ticket.wake)
         yield from park(ticket)
         try:
             if self.error is None and (self.commits or self.replayed):

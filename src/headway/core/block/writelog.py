@@ -28,7 +28,7 @@ from headway.core.block.logformat import Entry, Format, Header, State
 from headway.core.block.logreplay import Found
 from headway.core.block.ring import Place, Ring, Segment, Where
 from headway.core.block.spec import Site
-from headway.core.plan import Plan, Ticket, park
+from headway.core.plan import Plan, Ticket, call, park
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
 
@@ -299,10 +299,9 @@ class WriteLog:
     def close(self, drain: bool) -> Plan[None]:
         """Commit what is left; with `drain` write all of it back. What failed, the last flush told, and
         stays in the log."""
-        last = Bio(FLUSH)
+        self.flush(Bio(FLUSH))
         ticket = Ticket("the last commit")
-        last.push(lambda bio: ticket.wake())
-        self.flush(last)
+        self._committer.queue(call, ticket.wake)  # after its end: it may ask for room yet
         yield from park(ticket)
         idle = Ticket("the last write-back")
         with self.guard:

@@ -34,6 +34,7 @@ SPECS = {
     "linear": "linear,offset=1KiB",
     "mirror": "mirror,leg=x",
     "stripe": "stripe,with=x,chunk=1KiB",
+    "thin": "thin,create=yes,extent=1KiB,block=512",
     "verity": "verity,hash=x,create=yes,block=512",  # reading it has its own test
     "writecache": "writecache,cache=x,block=512,section=5,buffer=1KiB",
 }

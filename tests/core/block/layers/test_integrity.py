@@ -212,3 +212,21 @@ def test_copy_through_integrity_and_crypt(tmp_path) -> None:
             view = memoryview(bytearray(-(-len(data) // 4096) * 4096))
             device.pread_into(view, 0)
             assert view[: len(data)] == data
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_closing_waits_until_the_last_section_is_in_its_place(seed: int) -> None:
+    """The flush ends before that; what closing writes must not come in between."""
+    device = MemoryDevice(SIZE)
+    rig = Rig()
+    shut(rig, stack_of(rig, device, ",create=yes"))
+    rig = Rig(seed, fine=True)
+    stack = stack_of(rig, device)
+    for number in range(3):
+        assert result(rig, one(stack, 7 * number, number + 1)).error is None
+    shut(rig, stack)
+    rig = Rig()
+    stack = stack_of(rig, device)
+    for number in range(3):
+        assert result(rig, one(stack, 7 * number)).view == bytes([number + 1]) * BLOCK
+    shut(rig, stack)

@@ -3,7 +3,7 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)  # doctest: +NORMALIZE_WHITESPACE
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity',
+['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'thin', 'verity',
  'writecache']
 """
 
@@ -22,6 +22,7 @@ from headway.core.block.layers import (
     linear,
     mirror,
     stripe,
+    thin,
     verity,
     writecache,
 )  # fmt: skip
@@ -37,6 +38,7 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
+    "thin": Recipe(thin.make, thin.room),
     "verity": Recipe(verity.make, verity.room),
     "writecache": Recipe(writecache.make, writecache.room),
 }
