@@ -19,6 +19,7 @@ from headway.core.block.layer import Layer, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.layers.delay import Delay
 from headway.core.block.layers.mirror import Mirror
+from headway.core.block.layers.thin import Thin
 from headway.core.block.layers.writecache import WriteCache
 from headway.core.block.legs import ACTIVE, DROPPED
 from headway.core.block.line import carry_out
@@ -39,10 +40,11 @@ from tests.simulation.blocks import Block
 from tests.simulation.disks import BLOCK, Disk, Frames
 from tests.simulation.pagecache import PageCache
 
-DISK = 64 * BLOCK
+DISK = 128 * BLOCK
 BLOCKS = 32
 FRAME = 4 * BLOCK
 _HELPERS = re.compile(r"^kswapd| [2-9]$")  # the first worker of a queue is no help, but needed
+READ_AT_REST = ("thin", "writecache")  # of the lowest disk, of the legs
 STEPS = 400_000  # a run that takes so many does not end
 
 
@@ -51,6 +53,10 @@ class Setting:
 
     def __init__(self, chance: random.Random) -> None:
         self.specs = [some_layer(chance) for _ in range(5)]
+        if (
+            chance.random() < 0.2
+        ):  # its header is read before anything is started, so it is the lowest
+            self.specs[0] = f"thin,create=yes,block={BLOCK},extent={BLOCK * chance.choice([1, 4])}"
         self.fine = chance.random() < 0.15
         self.io_fails = chance.choice([0.0, 0.0, 0.01, 0.1])
         self.slow_s = [chance.choice([0.0, 0.0, 0.002, 1.0]) for _ in range(8)]  # of each disk
@@ -93,7 +99,9 @@ def tame(spec: str) -> str:
     name, *options = spec.split(",")
     if name in ("flaky", "delay"):
         return "linear"
-    return ",".join([name, *(option for option in options if not option.startswith("sync="))])
+    return ",".join(
+        [name, *(option for option in options if not option.startswith(("sync=", "create=")))]
+    )
 
 
 class Machine(Simulator):  # type: ignore[misc]
@@ -186,14 +194,16 @@ class World:
         self.simulator.start(workers.start(), f"start of disk {number}")
         bottom = Bottom(disk, workers=workers)
         seconds = self.setting.slow_s[number % 8]
-        if who and who[1].name.startswith("writecache"):
+        if (who[1].name if who else self.setting.specs[0]).startswith(READ_AT_REST[bool(who)]):
             return bottom  # its header is read before anything is started
         return Delay(bottom, self.simulator, *[seconds] * 3) if seconds else bottom
 
     def promises_nothing(self) -> bool:
-        """A write cache whose commit failed does not take writes any more."""
-        caches = [layer for layer in each(self.stack.top) if isinstance(layer, WriteCache)]
-        return any(cache.log.error is not None for cache in caches)
+        """A write cache or a thin device whose commit failed does not take writes any more."""
+        layers = list(each(self.stack.top))
+        logs = [layer.log.error for layer in layers if isinstance(layer, WriteCache)]
+        logs += [layer.places.sections.error for layer in layers if isinstance(layer, Thin)]
+        return any(error is not None for error in logs)
 
     def mirrors(self) -> list[Mirror]:
         return [layer for layer in each(self.stack.top) if isinstance(layer, Mirror)]

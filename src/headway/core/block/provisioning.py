@@ -148,10 +148,13 @@ class Provisioning:
         tags, block = yield from Line().take(self._blocks, 2)
         try:
             yield from self._load(tags[: self._form.block], block[: self._form.block])
+            self.map.loaded()
+        except BaseException:
+            self.sections.give_back()
+            raise
         finally:
             self._blocks.free(tags)
             self._blocks.free(block)
-        self.map.loaded()
 
     def _load(self, tags: memoryview, block: memoryview) -> Plan[None]:
         form, per = self._form, self._form.tags_per_block

@@ -190,7 +190,7 @@ class Sections:
         try:
             yield from self._create() if create else self._replay()
         except BaseException:
-            self._give_back()
+            self.give_back()
             raise
 
     def _create(self) -> Plan[None]:
@@ -228,7 +228,7 @@ class Sections:
                 yield from self._forget()
         except BlockError as error:
             self.error = error  # the journal is put in place once more at the next start
-        self._give_back()
+        self.give_back()
 
     def _forget(self) -> Plan[None]:
         """Empty the journal, of which all is in place: the older section first, lest it be replayed
@@ -239,7 +239,8 @@ class Sections:
             yield from self._do(WRITE, self._form.slot(sequence), self._tags)
             yield from self._do(FLUSH, 0, None)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Let go of the buffers: after `close`, or if whoever uses it could not start."""
         with self._guard:
             buffers, self._buffers = self._buffers, []
         for buffer in buffers:
