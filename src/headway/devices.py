@@ -63,6 +63,7 @@ def open_stack(
     starve: bool = False,
     prompt: bool = False,
     create: bool = False,
+    any_bytes: bool = False,
     apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
@@ -81,6 +82,7 @@ def open_stack(
     With `create` layers that have a format of their own (crypt) write it anew, whatever was there; else
     they open what they find.
 
+    With `any_bytes` requests need not be whole blocks, whatever the layers are (see the layer `ebs`).
     No device may be in it twice, or be one of `apart_from`.
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
@@ -99,6 +101,7 @@ def open_stack(
             crypto=Crypto(runtime.report),
             starve=starve,
             create=create,
+            any_bytes=any_bytes,
         )
         try:
             stack.runtime.run(stack.start())

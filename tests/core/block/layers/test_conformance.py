@@ -28,6 +28,7 @@ SPECS = {
     "bounce": "bounce,buffer=1KiB",
     "crypt": "crypt,format=plain,key-file=k,sector=512,buffer=1KiB",
     "delay": "delay,seconds=0.001",
+    "ebs": "ebs",
     "error": "error,offset=32256,size=512,ops=writes",
     "flaky": "flaky,up=1000000",
     "integrity": "integrity,create=yes,block=512,section=4",
@@ -46,7 +47,8 @@ STACK = [
     "linear",
 ]
 CRYPT_STACK = ["linear,offset=1KiB", SPECS["crypt"], "mirror,leg=y", SPECS["crypt"]]
-EACH = [[spec] for spec in SPECS.values()] + [["delay,seconds=0"], STACK, CRYPT_STACK]
+EBS_STACK = ["linear,offset=1KiB", SPECS["crypt"], "ebs"]
+EACH = [[spec] for spec in SPECS.values()] + [["delay,seconds=0"], STACK, CRYPT_STACK, EBS_STACK]
 SIZE = 32 * BLOCK  # what every stack here has at least, without the bad spot of `error`
 
 

@@ -3,7 +3,7 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)  # doctest: +NORMALIZE_WHITESPACE
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'thin', 'verity',
+['bounce', 'crypt', 'delay', 'ebs', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'thin', 'verity',
  'writecache']
 """
 
@@ -16,6 +16,7 @@ from headway.core.block.layers import (
     bounce,
     crypt,
     delay,
+    ebs,
     error,
     flaky,
     integrity,
@@ -32,6 +33,7 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "bounce": Recipe(bounce.make),
     "crypt": Recipe(crypt.make, crypt.room),
     "delay": Recipe(delay.make),
+    "ebs": Recipe(ebs.make),
     "error": Recipe(error.make),
     "flaky": Recipe(flaky.make),
     "integrity": Recipe(integrity.make, integrity.room),
