@@ -112,16 +112,6 @@ class Stack:
             return
         yield from line.submit(self.top, bio)
 
-    def begin(self, bio: Bio) -> Plan[None] | None:
-        """`submit` without a driver, for servers: None if nothing had to be waited for, else the plan of
-        the rest, which must be carried out. The hooks may have been called already."""
-        if bio.offset < 0 or bio.offset + bio.length > self.top.size:
-            bio.complete(self._outside(bio))
-            return None
-        passing = line.Line()
-        passing.send(bio, self.top)
-        return passing.start()
-
     def carry_out(self, bio: Bio) -> Plan[None]:
         """Submit a bio and wait for its end; `bio.error` says how it ended."""
         if not self.submit_now(bio):
