@@ -79,11 +79,8 @@ def open_stack(
     ...     device.size
     1044480
 
-    With `create` layers that have a format of their own (crypt) write it anew, whatever was there; else
-    they open what they find.
-
-    With `any_bytes` requests need not be whole blocks, whatever the layers are (see the layer `ebs`).
-    No device may be in it twice, or be one of `apart_from`.
+    With `create` layers that have a format of their own (crypt) write it anew, whatever was there. With
+    `any_bytes` requests need not be whole blocks. No device may be in it twice, or be one of `apart_from`.
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
