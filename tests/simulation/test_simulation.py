@@ -203,7 +203,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
-    for seed in range(120):
+    for seed in range(400):
         chance = random.Random(seed)
         setting = Setting(chance)
         setting.specs = ["linear" if spec.startswith("linear") else spec for spec in setting.specs]
@@ -213,7 +213,7 @@ def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
             raise  # a seed that makes no machine
         except Exception:
             return
-    pytest.fail(f"120 seeds, and nobody noticed that a layer {bug}")
+    pytest.fail(f"400 seeds, and nobody noticed that a layer {bug}")
 
 
 def test_without_a_bug_the_same_seeds_pass() -> None:
