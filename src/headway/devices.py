@@ -63,6 +63,7 @@ def open_stack(
     starve: bool = False,
     prompt: bool = False,
     create: bool = False,
+    any_bytes: bool = False,
     apart_from: Sequence[os.stat_result] = (),
     runtime: Runtime | None = None,
 ) -> StackedDevice:
@@ -78,10 +79,8 @@ def open_stack(
     ...     device.size
     1044480
 
-    With `create` layers that have a format of their own (crypt) write it anew, whatever was there; else
-    they open what they find.
-
-    No device may be in it twice, or be one of `apart_from`.
+    With `create` layers that have a format of their own (crypt) write it anew, whatever was there. With
+    `any_bytes` requests need not be whole blocks. No device may be in it twice, or be one of `apart_from`.
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
@@ -99,6 +98,7 @@ def open_stack(
             crypto=Crypto(runtime.report),
             starve=starve,
             create=create,
+            any_bytes=any_bytes,
         )
         try:
             stack.runtime.run(stack.start())

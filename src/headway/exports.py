@@ -90,6 +90,7 @@ class Exports(dict[str, Device]):
                 writable=not read_only,
                 in_flight=_IN_FLIGHT,
                 prompt=True,
+                any_bytes=True,  # a client may not know, or not care, how large a block is
                 apart_from=self._files(),
             )
         except NoMemory as error:

@@ -24,7 +24,7 @@ from headway.core.plan import Plan, Ticket, park
 from headway.runtimes.simulator import Cancelled, Simulator
 from tests.core.block.rig import Keys
 from tests.simulation.disks import BLOCK, Disk
-from tests.simulation.layers import opened_again, some_layers
+from tests.simulation.layers import kind_of, opened_again, some_layers
 from tests.simulation.users import MOST, ROUNDS, Held, flush, lease, rounds
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ BLOCKS = 24  # 16 digests in a block: two levels of hashes
 
 def some_specs(chance: random.Random) -> list[str]:
     """Layers below a hash tree, and above it; such as need no header of their own."""
-    below = [spec for spec in some_layers(chance, chance.choice([1, 2])) if "integrity" not in spec]
+    below = some_layers(chance, chance.choice([1, 2]))
+    below = [spec for spec in below if not kind_of(spec).stops]
     above = [spec for spec in some_layers(chance, 1) if spec.startswith(_SEE_THROUGH)]
     return [*below, f"verity,hash=hashes,block={BLOCK},cache={chance.choice([0, 1, 64])}", *above]
 

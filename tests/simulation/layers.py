@@ -73,6 +73,13 @@ KINDS = {
         lambda p: f"integrity,create=yes,block=512,section={p(1, 3, 8)}" + p("", ",key-file=i"),
         without("create="), header=True, stops=True,
     ),
+    "thin": Kind(
+        lambda p: f"thin,create=yes,block=512,extent={p.size(1, 4)}",
+        without("create="), header=True, stops=True,
+    ),
+    "writecache": Kind(
+        lambda p: f"writecache,cache=prompt disk,block=512,section={p(4, 9)},buffer={p.size(1, 4)}", stops=True
+    ),
     "delay": Kind(lambda p: f"delay,seconds={p(0, 0.001, 0.5)}", linear, at_rest=True),
     "flaky": Kind(
         lambda p: f"flaky,up={p(7, 40)},down={p(1, 2)},ops={p('reads', 'writes', 'all')}", linear, at_rest=True

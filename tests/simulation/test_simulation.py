@@ -52,7 +52,7 @@ def test_starved_stacks_complete_every_request(seed: int) -> None:
 def test_the_seeds_meet_what_they_are_there_for() -> None:
     """Among a few dozen: waits, write-out by reclaim, dropped and filled legs, I/O errors, throttling."""
     met: dict[str, int] = {}
-    for seed in range(48):
+    for seed in range(96):
         world = World(seed)
         world.run()
         found = {
@@ -223,7 +223,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
-    for seed in range(120):
+    for seed in range(400):
         chance = random.Random(seed)
         setting = Setting(chance)
         setting.specs = ["linear" if spec.startswith("linear") else spec for spec in setting.specs]
@@ -233,7 +233,7 @@ def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
             raise  # a seed that makes no machine
         except Exception:
             return
-    pytest.fail(f"120 seeds, and nobody noticed that a layer {bug}")
+    pytest.fail(f"400 seeds, and nobody noticed that a layer {bug}")
 
 
 # -- what it found, made wrong again -----------------------------------------------------------------------

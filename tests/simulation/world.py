@@ -203,9 +203,10 @@ class World:
                     self.starve(pool)
         return stack
 
-    def disk(self, *_: Any) -> Layer:
-        """A disk with workers of its own; perhaps a slow one."""
-        return self.slow(self.attach(Disk(self.disk_size, self.chance, 0.0)))
+    def disk(self, *who: Any) -> Layer:
+        """A disk with workers of its own; perhaps a slow one, unless its header is read before the start."""
+        bottom = self.attach(Disk(self.disk_size, self.chance, 0.0))
+        return bottom if who and who[0] == "prompt disk" else self.slow(bottom)
 
     def slow(self, bottom: Layer) -> Layer:
         seconds = self.setting.slow_s[len(self.disks) % 8]

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from headway.core.block.bio import Bio, Op
-from headway.core.block.line import Line, submit
+from headway.core.block.line import Line, Target, carry_out, submit
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.mempool import Mempool
@@ -132,6 +132,25 @@ class BioSet:
     def make(self, op: Op, offset: int, view: memoryview | None, length: int) -> Plan[Bio]:
         """A bio of one's own, at the top of a stack."""
         return (yield from self.alloc()).aim(op, offset, view, length)
+
+    def ask(
+        self,
+        layer: Target,
+        op: Op,
+        offset: int = 0,
+        view: memoryview | None = None,
+        length: int = 0,
+    ) -> Plan[None]:
+        """One request of a layer's own, in a bio of this set. Raises: what it failed with.
+
+        Waits: for the bio, for reserves below, and for the end.
+        """
+        bio = yield from self.make(op, offset, view, length if view is None else len(view))
+        yield from carry_out(layer, bio)
+        error = bio.error
+        self.free(bio)
+        if error is not None:
+            raise error
 
     # -- giving back ---------------------------------------------------------------------------------
 

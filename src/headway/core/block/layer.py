@@ -38,6 +38,7 @@ class Layer:
     limits: Limits = NO_LIMITS
     splits: Source | None = None
     below: tuple[Layer, ...] = ()
+    whole_blocks: bool = True  # what is aligned to below must be so here; False: it takes any bytes
     keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
 
     def submit_now(self, bio: Bio) -> bool:
@@ -67,6 +68,8 @@ class Layer:
 def combined(layer: Layer) -> Limits:
     """What a request must satisfy to pass through this layer and all below without being refused or cut."""
     limits = layer.limits
+    if not layer.whole_blocks:
+        return limits
     for below in layer.below:
         limits = limits.over(combined(below))
     return limits

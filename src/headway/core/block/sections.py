@@ -29,10 +29,14 @@ from headway.errors import BlockError
 
 @final
 class Sections:
-    """The journal of `below`. All fields change under the guard."""
+    """The journal of `below`. All fields change under the guard.
 
-    def __init__(self, below: Layer, form: Format, site: Site) -> None:
-        self._below, self._form = below, form
+    With `ahead` everything else that was written to `below` is made durable first, so that no block here
+    tells of what may be lost; then a flush covers that as well.
+    """
+
+    def __init__(self, below: Layer, form: Format, site: Site, *, ahead: bool = False) -> None:
+        self._below, self._form, self._ahead = below, form, ahead
         self._guard = site.runtime.guard()
         self._pool = site.pool("sections", site.buffers(form.section_size), 2)
         self._tags = memoryview(bytearray(form.block))  # the committer's own
@@ -113,6 +117,8 @@ class Sections:
         for ticket in woken:
             ticket.wake()
         try:
+            if failed is None and self._ahead:
+                yield from self._do(FLUSH, 0, None)
             if failed is None and self._closing:
                 entries = yield from self._journal()
         except Exception as error:
@@ -184,7 +190,7 @@ class Sections:
         try:
             yield from self._create() if create else self._replay()
         except BaseException:
-            self._give_back()
+            self.give_back()
             raise
 
     def _create(self) -> Plan[None]:
@@ -214,11 +220,10 @@ class Sections:
         """Commit what is left, and give the buffers back. What failed, the last flush told."""
         self.flush(Bio(FLUSH))
         ticket = Ticket("the last section")
-        self._worker.queue(
-            self._end, ticket
-        )  # after that commit: a flush is told before its section is placed
+        # After that commit, by the same worker: a flush is told before its section is placed.
+        self._worker.queue(self._end, ticket)
         yield from park(ticket)
-        self._give_back()
+        self.give_back()
 
     def _end(self, ticket: Ticket) -> Plan[None]:
         try:
@@ -238,7 +243,8 @@ class Sections:
             yield from self._do(WRITE, self._form.slot(sequence), self._tags)
             yield from self._do(FLUSH, 0, None)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Let go of the buffers: after `close`, or if whoever uses it could not start."""
         with self._guard:
             buffers, self._buffers = self._buffers, []
         for buffer in buffers:

@@ -35,7 +35,8 @@ class Stack:
     `specs` are texts like ``mirror,leg=b.img``, the outermost last; `layers` are the recipes by name
     (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
     `crypto` where they get keys and ciphers; with `create` those that have a format of their own write
-    it anew; with `starve` every reserve is at its minimum and every allocation beyond it fails.
+    it anew; with `any_bytes` one that takes whole blocks alone gets `ebs` on
+    top; with `starve` every reserve is at its minimum and every allocation beyond it fails.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
@@ -56,12 +57,15 @@ class Stack:
         starve: bool = False,
         crypto: Crypto | None = None,
         create: bool = False,
+        any_bytes: bool = False,
     ) -> None:
         self.runtime = runtime
         self.sites: list[Site] = []
         top = bottom
         try:
-            for number, spec in enumerate(specs, 1):
+            for number, spec in enumerate((*specs, "ebs") if any_bytes else specs, 1):
+                if number > len(specs) and combined(top).alignment == 1:
+                    break
                 name, options = parse(spec)
                 recipe = _recipe(name, layers)
                 site = Site(
@@ -108,16 +112,6 @@ class Stack:
             bio.complete(self._outside(bio))
             return
         yield from line.submit(self.top, bio)
-
-    def begin(self, bio: Bio) -> Plan[None] | None:
-        """`submit` without a driver, for servers: None if nothing had to be waited for, else the plan of
-        the rest, which must be carried out. The hooks may have been called already."""
-        if bio.offset < 0 or bio.offset + bio.length > self.top.size:
-            bio.complete(self._outside(bio))
-            return None
-        passing = line.Line()
-        passing.send(bio, self.top)
-        return passing.start()
 
     def carry_out(self, bio: Bio) -> Plan[None]:
         """Submit a bio and wait for its end; `bio.error` says how it ended."""

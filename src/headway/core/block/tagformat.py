@@ -38,13 +38,16 @@ def most_in_section(block: int) -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Bytes of a block, blocks of a section, blocks of data; `salt` goes into every tag, as does `key`."""
+    """Bytes of a block, blocks of a section, blocks of data; `salt` goes into every tag, as does `key`.
+
+    Whoever keeps something else in the same shape has a `magic` of its own."""
 
     block: int
     section: int
     blocks: int
     salt: bytes
     key: bytes = field(default=b"", repr=False)
+    magic: bytes = MAGIC
 
     def tag(self, number: int, view: memoryview | bytes) -> bytes:
         start = self.salt + number.to_bytes(8, "little")
@@ -90,21 +93,21 @@ class Format:
     def superblock(self) -> bytes:
         """With a check that tells a wrong key from a changed block."""
         raw = _SUPERBLOCK.pack(
-            MAGIC, self.block, self.section, self.blocks, self.salt, bool(self.key)
+            self.magic, self.block, self.section, self.blocks, self.salt, bool(self.key)
         )
         return (raw + self.tag(1 << 63, raw)).ljust(self.block, b"\0")
 
     def head(self, sequence: int, entries: list[tuple[int, bytes]]) -> bytes:
         """The header of a section: numbers and tags of its blocks, in their order."""
         body = b"".join(_ENTRY.pack(number, tag) for number, tag in entries)
-        blank = _HEADER.pack(MAGIC, sequence, len(entries), NEVER) + body
-        whole = _HEADER.pack(MAGIC, sequence, len(entries), self.tag(1 << 63, blank)) + body
+        blank = _HEADER.pack(self.magic, sequence, len(entries), NEVER) + body
+        whole = _HEADER.pack(self.magic, sequence, len(entries), self.tag(1 << 63, blank)) + body
         return whole.ljust(self.block, b"\0")
 
     def parse_section(self, view: memoryview) -> tuple[int, list[tuple[int, bytes]]] | None:
         """Number and entries of a slot's section; None if there is no whole one."""
         magic, sequence, count, _ = _HEADER.unpack_from(view)
-        if magic != MAGIC or not 0 < count <= self.section:
+        if magic != self.magic or not 0 < count <= self.section:
             return None
         entries = [_ENTRY.unpack_from(view, _HEADER.size + at * _ENTRY.size) for at in range(count)]
         if not hmac.compare_digest(self.head(sequence, entries), view[: self.block]):
@@ -133,19 +136,21 @@ def fit(size: int, block: int, section: int, salt: bytes, key: bytes) -> Format:
     return form
 
 
-def parse(raw: bytes, size: int, key: bytes, name: str) -> Format:
+def parse(
+    raw: bytes, size: int, key: bytes, name: str, magic: bytes = MAGIC, layer: str = "integrity"
+) -> Format:
     """What a superblock says. Raises: UsageError if it is none, or the key is not its key."""
-    if len(raw) < _SUPERBLOCK.size + WIDTH or not raw.startswith(MAGIC):
-        raise UsageError(f"layer integrity: {name} has no superblock: create=yes makes one")
+    if len(raw) < _SUPERBLOCK.size + WIDTH or not raw.startswith(magic):
+        raise UsageError(f"layer {layer}: {name} has no superblock: create=yes makes one")
     _, block, section, blocks, salt, keyed = _SUPERBLOCK.unpack_from(raw)
     if bool(keyed) != bool(key):
         raise UsageError(
-            f"layer integrity: {name} was made {'with' if keyed else 'without'} a key-file"
+            f"layer {layer}: {name} was made {'with' if keyed else 'without'} a key-file"
         )
-    form = Format(block, section, blocks, salt, key)
+    form = Format(block, section, blocks, salt, key, magic)
     good = block in _SIZES and 0 < section <= most_in_section(block) and form.end <= size
     if not good or form.superblock()[: _SUPERBLOCK.size + WIDTH] != raw[: _SUPERBLOCK.size + WIDTH]:
         raise UsageError(
-            f"layer integrity: the superblock of {name} is damaged, cut off, or its key is another"
+            f"layer {layer}: the superblock of {name} is damaged, cut off, or its key is another"
         )
     return form

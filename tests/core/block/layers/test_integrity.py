@@ -235,3 +235,21 @@ def test_closing_with_writes_that_nobody_flushed_loses_nothing(seed: int) -> Non
         bio = result(rig, one(again, number))
         assert bio.error is None and set(bytes(bio.view or b"")) == {version}
     shut(rig, again)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_closing_waits_until_the_last_section_is_in_its_place(seed: int) -> None:
+    """The flush ends before that; what closing writes must not come in between."""
+    device = MemoryDevice(SIZE)
+    rig = Rig()
+    shut(rig, stack_of(rig, device, ",create=yes"))
+    rig = Rig(seed, fine=True)
+    stack = stack_of(rig, device)
+    for number in range(3):
+        assert result(rig, one(stack, 7 * number, number + 1)).error is None
+    shut(rig, stack)
+    rig = Rig()
+    stack = stack_of(rig, device)
+    for number in range(3):
+        assert result(rig, one(stack, 7 * number)).view == bytes([number + 1]) * BLOCK
+    shut(rig, stack)

@@ -2,8 +2,9 @@
 
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
->>> sorted(LAYERS)
-['bounce', 'crypt', 'delay', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'verity']
+>>> sorted(LAYERS)  # doctest: +NORMALIZE_WHITESPACE
+['bounce', 'crypt', 'delay', 'ebs', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'thin', 'verity',
+ 'writecache']
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from headway.core.block.layers import (
     bounce,
     crypt,
     delay,
+    ebs,
     error,
     flaky,
     integrity,
     linear,
     mirror,
     stripe,
+    thin,
     verity,
+    writecache,
 )  # fmt: skip
 from headway.core.block.spec import Recipe
 
@@ -29,11 +33,14 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "bounce": Recipe(bounce.make),
     "crypt": Recipe(crypt.make, crypt.room),
     "delay": Recipe(delay.make),
+    "ebs": Recipe(ebs.make),
     "error": Recipe(error.make),
     "flaky": Recipe(flaky.make),
     "integrity": Recipe(integrity.make, integrity.room),
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
     "stripe": Recipe(stripe.make, stripe.room),
+    "thin": Recipe(thin.make, thin.room),
     "verity": Recipe(verity.make, verity.room),
+    "writecache": Recipe(writecache.make, writecache.room),
 }

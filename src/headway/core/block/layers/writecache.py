@@ -1,0 +1,149 @@
+"""Takes the writes of a slow device on a fast one, and writes them back in time; no power cut loses what was flushed.
+
+A write goes to the log on the fast device, a flush commits the log (`writelog`), and when it is fuller than
+`high` the oldest blocks are written back until it is down to `low`. A read goes where the newest copy is, and
+is split where that changes. Zeros take one block of the log, however many they are. A discard forgets what
+the log has, and goes on. When the log is full, a write waits for the slow device, as without the layer.
+Reserves: a block, a buffer of `buffer` bytes and a bio for each of the two workers; 2 bios to split with.
+
+Source: Linux ``drivers/md/dm-writecache.c`` (6.12). Departure: a log; the kernel has a table of blocks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio
+from headway.core.block.bioset import BioSet
+from headway.core.block.layer import Layer
+from headway.core.block.limits import Limits
+from headway.core.block.line import Line
+from headway.core.block.logformat import Entry
+from headway.core.block.logopening import log_of
+from headway.core.block.ring import Place
+from headway.core.block.spec import Options, Site
+from headway.core.block.writelog import WriteLog
+from headway.core.plan import Plan
+
+
+class WriteCache(Layer):
+    """`log` may be an empty one (`create`); with `drain` closing writes all of it back."""
+
+    def __init__(self, log: WriteLog, splits: BioSet, *, create: bool, drain: bool) -> None:
+        self.name = f"writecache on {log.slow.name}"
+        self.below = (log.slow, log.fast)
+        self._size = size = log.form.block
+        self.size = log.form.blocks * size
+        self.limits = Limits(alignment=size, max_length=log.form.section * size)
+        self.splits = self._bios = splits
+        self.keeps_zeros = create  # then there is nothing in the log
+        self.log, self._create, self._drain = log, create, drain
+
+    def submit_now(self, bio: Bio) -> bool:
+        if bio.op is FLUSH:
+            return self.log.is_durable()
+        if not bio.length or not self.limits.fits(bio.offset, bio.length):
+            return False
+        if bio.op is READ:
+            return self._read_now(bio)
+        return bio.op is WRITE and not bio.fua and self._write_now(bio)
+
+    def _read_now(self, bio: Bio) -> bool:
+        found, offset = self.log.find(bio.offset, bio.length), bio.offset
+        if found.segment is None:
+            whole = found.count * self._size == bio.length and not found.zeros
+            return whole and self.below[0].submit_now(bio)
+        bio.offset = self.log.form.address(found.position)
+        done = found.count * self._size == bio.length and self.below[1].submit_now(bio)
+        bio.offset = offset
+        self.log.read(found.segment)
+        return done
+
+    def _write_now(self, bio: Bio) -> bool:
+        place = self.log.place_now(bio.length // self._size)
+        if place is None:
+            return False
+        entries, offset = self.log.form.described(bio.offset, bio.length, bio.view), bio.offset
+        bio.offset = self.log.form.address(place.position)
+        done = self.below[1].submit_now(bio)
+        bio.offset = offset
+        self.log.ended(place, entries if done and bio.error is None else None)
+        return done
+
+    def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
+        if bio.op is FLUSH:
+            self.log.flush(bio)
+        elif not bio.length:
+            bio.complete()
+        elif bio.op is READ:
+            return self._read(bio, line)
+        elif bio.op is DISCARD:
+            self.log.forget(bio.offset, bio.length)
+            line.send(bio, self.below[0])
+        else:
+            return self._write(bio, line)
+        return None
+
+    def _read(self, bio: Bio, line: Line) -> Plan[None] | None:
+        found = self.log.find(bio.offset, bio.length)
+        if found.count * self._size < bio.length:
+            if found.segment is not None:
+                self.log.read(found.segment)
+            return self._split(bio, found.count * self._size, line)
+        if found.zeros:
+            assert bio.view is not None
+            bio.view[:] = bytes(bio.length)
+            bio.complete()
+        elif found.segment is None:
+            line.send(bio, self.below[0])
+        else:
+            segment = found.segment
+            bio.push(lambda bio: self.log.read(segment))
+            bio.offset = self.log.form.address(found.position)
+            line.send(bio, self.below[1])
+        return None
+
+    def _split(self, bio: Bio, length: int, line: Line) -> Plan[None]:
+        front = yield from self._bios.alloc(line)
+        line.send(bio.split_to(front, length), self)
+        line.send(bio, self)
+
+    def _write(self, bio: Bio, line: Line) -> Plan[None]:
+        count = bio.length // self._size if bio.op is WRITE else 1
+        place = self.log.place_now(count) or (yield from self.log.place(count))
+        entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        bio.push(partial(self._written, place, entries, bio.fua))
+        if bio.op is not WRITE:  # zeros are in the header alone
+            bio.complete()
+            return
+        bio.fua = False  # a commit makes it durable
+        bio.offset = self.log.form.address(place.position)
+        line.send(bio, self.below[1])
+
+    def _written(self, place: Place, entries: list[Entry], fua: bool, bio: Bio) -> bool:
+        bio.fua, good = fua, bio.error is None
+        self.log.ended(place, entries if good else None)
+        if fua and good:
+            self.log.flush(bio)
+        return fua and good
+
+    def start(self) -> Plan[None]:
+        return self.log.start(self._create)
+
+    def close(self) -> Plan[None]:
+        return self.log.close(self._drain)
+
+    def stats(self) -> dict[str, object]:
+        return self.log.stats()
+
+
+def make(below: Layer, options: Options, site: Site) -> Layer:
+    drain = options.flag("drain", True)
+    log, create = log_of(below, options, site)
+    return WriteCache(log, site.bios("splits"), create=create, drain=drain)
+
+
+def room(size: int, options: Options) -> int:
+    """With the last block whole."""
+    block = int(options.text("block", "4096"))
+    return -(-size // block) * block

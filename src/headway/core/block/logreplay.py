@@ -1,0 +1,83 @@
+"""What a write cache's log holds after a start: headers followed from the tail, and doubtful data checked.
+
+It ends at the first header that is not the next one, or the first segment that was not durable for
+certain and is not whole. Then the places where the next header may be are cleared, so that what was just
+found wanting is never completed by accident.
+
+Bound: a read for each segment, and for each block since the last flush that a header knows of.
+
+Source: own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headway.core.block.bio import READ, WRITE
+from headway.core.block.bioset import BioSet
+from headway.core.block.layer import Layer
+from headway.core.block.logformat import Format, Header, State, check
+from headway.core.block.ring import Ring
+from headway.core.plan import Plan
+
+
+class Found(NamedTuple):
+    """Reading of a log: one bio of `bios` at a time, and one block."""
+
+    form: Format
+    state: State
+    fast: Layer
+    bios: BioSet
+    block: memoryview
+
+    def replay(self, ring: Ring) -> Plan[int]:
+        """Put all that counts into an empty `ring`; how many entries. Raises: what the device failed with."""
+        headers = yield from self._headers()
+        sure = headers[-1].durable if headers else 0
+        entries = 0
+        for header in headers:
+            if header.sequence > sure and not (yield from self._is_whole(header)):
+                break
+            ring.replay(header)
+            entries += sum(entry is not None for entry in header.entries)
+        self.block[:] = bytes(self.form.block)
+        for position in self._next(headers[: len(ring.segments)]):
+            if position < ring.tail + self.form.slots:  # it is free
+                yield from self.bios.ask(self.fast, WRITE, self.form.address(position), self.block)
+        return entries
+
+    def _headers(self) -> Plan[list[Header]]:
+        found: list[Header] = []
+        while True:
+            for position in self._next(found):
+                header = yield from self._header_at(position, found)
+                if header is not None:
+                    found.append(header)
+                    break
+            else:
+                return found
+
+    def _next(self, found: list[Header]) -> list[int]:
+        """Where the header after these may be: behind them, or at the beginning of the ring."""
+        slots = self.form.slots
+        end = found[-1].position + 1 + len(found[-1].entries) if found else self.state.tail
+        return [end, -(-end // slots) * slots] if end % slots else [end]
+
+    def _header_at(self, position: int, found: list[Header]) -> Plan[Header | None]:
+        form = self.form
+        yield from self.bios.ask(self.fast, READ, form.address(position), self.block)
+        sequence = found[-1].sequence + 1 if found else self.state.sequence
+        header = form.parse_header(self.block, position, sequence)
+        if header is None or (found and header.epoch < found[-1].epoch):
+            return None
+        begin = found[0].position if found else position
+        return header if position + 1 + len(header.entries) - begin <= form.slots else None
+
+    def _is_whole(self, header: Header) -> Plan[bool]:
+        """Whether the data of a segment came to the device before the power went."""
+        for at, entry in enumerate(header.entries, header.position + 1):
+            if entry is not None and not entry.zeros:
+                yield from self.bios.ask(self.fast, READ, self.form.address(at), self.block)
+                if check(self.block) != entry.check:
+                    return False
+        return True

@@ -1,0 +1,276 @@
+"""writecache: what was flushed survives every power cut, the newest copy is read, and a full log waits."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+import headway as hw
+from headway.copying import copy
+from headway.core.block import logformat
+from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.line import carry_out
+from headway.core.block.logformat import Entry, Header
+from headway.core.block.ring import Ring
+from headway.core.block.stack import Stack
+from headway.core.plan import Plan
+from headway.edge.memory_devices import MemoryDevice
+from headway.errors import BlockError, UsageError
+from tests.core.block.layers.powercut import Life
+from tests.core.block.rig import BLOCK, Keys, Rig, shut
+
+BLOCKS = 24
+CACHE = 18 * BLOCK  # smaller than what is written: it is written back all the time
+
+
+def on(rig: Rig, disks: list[MemoryDevice], starve: bool, more: str = "") -> Stack:
+    bottoms = []
+    for disk in disks:
+        bottom = rig.disk()
+        bottom.device, bottom.size = disk, disk.size
+        bottom._read, bottom._write = disk.pread_into, disk.pwrite
+        bottoms.append(bottom)
+    stack = Stack(
+        rig.simulator,
+        bottoms[0],
+        [f"writecache,cache=fast,block={BLOCK},section=5,buffer=1KiB{more}"],
+        opener=lambda name, site: bottoms[1],
+        crypto=Keys(),
+        starve=starve,
+    )
+    rig.run(stack.start())
+    return stack
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_flushed_survives_a_power_cut_after_every_write(seed: int) -> None:
+    images = [bytes(BLOCKS * BLOCK), bytes(CACHE + seed % 3 * 5 * BLOCK)]
+    for number in range(3):
+        life = Life(on, images, 10 * seed + number, BLOCKS, starve=seed % 2 == 1)
+        life.run()
+        images = life.check_all()
+
+
+def one(stack: Stack, number: int, data: bytes | None = None, count: int = 1) -> Plan[Bio]:
+    """Write blocks, or read `count`."""
+    view = memoryview(bytearray(count * BLOCK if data is None else data))
+    bio = Bio(READ if data is None else WRITE, number * BLOCK, view)
+    yield from carry_out(stack.top, bio)
+    return bio
+
+
+def result(rig: Rig, plan: Plan[Any]) -> Any:
+    task = rig.simulator.start(plan, "user")
+    rig.run()
+    assert task.done
+    return task.result
+
+
+def flush(stack: Stack) -> Plan[Bio]:
+    bio = Bio(FLUSH)
+    yield from carry_out(stack.top, bio)
+    return bio
+
+
+def disks() -> list[MemoryDevice]:
+    return [MemoryDevice(BLOCKS * BLOCK), MemoryDevice(CACHE)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_reads_while_it_is_written_back_find_what_was_written(seed: int) -> None:
+    """A segment is not written over while somebody reads from it."""
+    rig = Rig(seed, fine=True)
+    stack = on(rig, disks(), seed % 2 == 0)
+    least = dict.fromkeys(range(4), 0)
+
+    def writer(first: int) -> Plan[None]:
+        for version in range(1, 30):
+            number = first + 2 * (version % 2)
+            assert (yield from one(stack, number, bytes([version]) * BLOCK)).error is None
+            least[number] = version
+
+    def reader() -> Plan[None]:
+        for turn in range(40):
+            before = least[turn % 4]
+            bio = yield from one(stack, turn % 4)
+            assert bio.error is None and bio.view is not None
+            assert len(set(bio.view)) == 1, "a block of something else"
+            assert bio.view[0] >= before
+
+    stuck = rig.run(writer(0), writer(1), reader(), reader(), reader())
+    assert not [task for task in stuck if task.name.startswith("task")]
+    shut(rig, stack)
+
+
+def test_what_somebody_reads_from_is_not_written_over() -> None:
+    rig = Rig()
+    stack = on(rig, disks(), False)
+    for number in range(4):
+        assert result(rig, one(stack, number, b"o" * BLOCK)).error is None
+    log = stack.top.log  # type: ignore[attr-defined]
+    found = log.ring.find(0, 1)  # a read that is under way for long
+
+    def writer() -> Plan[None]:
+        for turn in range(40):
+            assert (yield from one(stack, 4 + turn % 20, b"n" * BLOCK)).error is None
+
+    assert [task.name for task in rig.run(writer()) if task.name.startswith("task")]
+    view = memoryview(bytearray(BLOCK))
+    stack.top.below[1].device.pread_into(view, log.form.address(found.position))  # type: ignore[attr-defined]
+    assert view == b"o" * BLOCK
+    log.read(found.segment)
+    assert not [task.name for task in rig.run() if task.name.startswith("task")]
+    shut(rig, stack)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_two_writes_at_once_the_same_one_wins_before_and_after_a_start(seed: int) -> None:
+    rig, both = Rig(seed, fine=True), disks()
+    stack = on(rig, both, False, ",drain=no,high=100,low=100")
+    rig.run(*(one(stack, 3, bytes([version]) * BLOCK) for version in range(1, 6)))
+    before = result(rig, one(stack, 3)).view
+    shut(rig, stack)
+    rig = Rig()
+    stack = on(rig, both, False)
+    assert stack.top.stats()["replayed"] == 5
+    assert result(rig, one(stack, 3)).view == before
+    shut(rig, stack)
+
+
+def test_what_an_earlier_power_cut_left_is_never_taken_for_the_next_segment() -> None:
+    """A header that is whole but of an older epoch, at the very place, with the very number."""
+    both = disks()
+    form = logformat.fit(CACHE, BLOCKS * BLOCK, BLOCK, 5)
+    old, new = bytes(BLOCK), b"n" * BLOCK
+
+    def segment(sequence: int, position: int, epoch: int, data: bytes) -> None:
+        entry = Entry(sequence, 0, logformat.check(memoryview(data)))
+        header = Header(sequence, position, epoch, 0, [entry])
+        both[1].pwrite(memoryview(form.header(header)), form.address(position))
+        both[1].pwrite(memoryview(data), form.address(position + 1))
+
+    both[1].pwrite(memoryview(form.superblock(logformat.State(0, 1, 0, 1))), 0)
+    segment(1, 0, 2, new)
+    segment(2, 2, 1, old)  # left over from the epoch before
+    segment(3, 4, 2, new)
+    rig = Rig()
+    stack = on(rig, both, False, ",drain=no")
+    assert stack.top.stats()["replayed"] == 1
+    left = memoryview(bytearray(BLOCK))
+    both[1].pread_into(left, form.address(2))
+    assert not any(left)  # nor by the start after this one
+    shut(rig, stack)
+
+
+def test_segments_are_placed_by_hand() -> None:
+    """Room of eight blocks: a segment never crosses the end, a full ring gives none, a release gives it back."""
+    ring = Ring(8, 3, 0, 1)
+    first = ring.place(3)
+    assert first is not None and (first.segment.start, first.position, ring.used) == (0, 1, 4)
+    second = ring.place(2)  # the first is full, so it was sealed
+    assert second is not None and second.segment.start == 4 and ring.sealed() == [first.segment]
+    assert ring.place(2) is None  # one block is left
+    assert ring.done(first, [Entry(n, 0, 0) for n in (7, 8, 9)]) is None
+    found = ring.find(7, 5)
+    assert (found.count, found.position, found.segment) == (3, 1, first.segment)
+    assert ring.find(1, 9).count == 6  # up to what is here
+    ring.committed([first.segment])
+    assert ring.needed([first.segment]) == {7: 1, 8: 2, 9: 3}
+    ticket = first.segment.quiet()
+    ring.drop([first.segment])
+    assert ring.find(7, 3).segment is None
+    assert ticket is not None and first.segment.read() is ticket
+    ring.release([first.segment])
+    assert (ring.tail, ring.used) == (4, 3)
+    third = ring.place(3)  # from the beginning: the block that is left at the end is passed over
+    assert third is not None and (third.segment.start, ring.used) == (8, 8)
+
+
+def test_a_slow_device_that_fails_keeps_waiting_writes_and_loses_nothing() -> None:
+    rig = Rig()
+    stack = on(rig, disks(), False)
+    slow, _ = stack.top.below
+    works = slow._write  # type: ignore[attr-defined]
+
+    def fails(view: memoryview, offset: int) -> None:
+        raise BlockError(5, "the slow disk is away")
+
+    slow._write = fails  # type: ignore[attr-defined]
+    ended = [result(rig, one(stack, n, bytes([n + 1]) * BLOCK)).error for n in range(BLOCKS)]
+    kept = [number for number, error in enumerate(ended) if error is None]
+    assert 8 < len(kept) < BLOCKS and "away" in str(ended[-1])
+    assert "away" in str(stack.top.stats()["failure"])
+    assert result(rig, flush(stack)).error is None  # that is the fast one's
+    for number in kept:
+        assert result(rig, one(stack, number)).view == bytes([number + 1]) * BLOCK
+    slow._write = works  # type: ignore[attr-defined]
+    assert result(rig, one(stack, 23, b"w" * BLOCK)).error is None
+    assert stack.top.stats()["failure"] is None
+    shut(rig, stack)
+    for number in kept[:-1]:
+        view = memoryview(bytearray(BLOCK))
+        slow.device.pread_into(view, number * BLOCK)  # type: ignore[attr-defined]
+        assert view == bytes([number + 1]) * BLOCK
+
+
+def test_after_a_failed_commit_nothing_is_promised() -> None:
+    rig = Rig()
+    stack = on(rig, disks(), False)
+    assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
+
+    def fails(view: memoryview, offset: int) -> None:
+        raise BlockError(5, "the fast disk is gone")
+
+    stack.top.below[1]._write = fails  # type: ignore[attr-defined]
+    assert "gone" in str(result(rig, flush(stack)).error)
+    assert "gone" in str(result(rig, one(stack, 1, b"b" * BLOCK)).error)
+    assert result(rig, one(stack, 1)).view == b"a" * BLOCK
+    shut(rig, stack)
+
+
+def test_a_device_and_its_cache_are_files_and_the_device_is_whole_when_it_is_closed(
+    tmp_path,
+) -> None:
+    disk, fast = tmp_path / "disk", tmp_path / "fast"
+    disk.write_bytes(b"." * (1 << 20))
+    fast.write_bytes(bytes(256 << 10))
+    spec = f"writecache,cache={fast},section=15"
+    data = random.Random(1).randbytes(300_000 // 4096 * 4096)
+    with hw.open_stack(str(disk), [spec + ",drain=no"], writable=True) as device:
+        device.pwrite(memoryview(data[:40960]), 4096)
+        device.zero(512 << 10, 64 << 10)
+    assert disk.read_bytes() == b"." * (1 << 20)
+    with pytest.raises(UsageError, match="not on their device yet"):
+        hw.open_stack(str(disk), [spec + ",create=yes"], writable=True)
+    with hw.open_stack(str(disk), [spec], writable=True) as device:
+        device.pwrite(memoryview(data[40960:]), 4096 + 40960)
+    held = disk.read_bytes()
+    assert held[4096 : 4096 + len(data)] == data
+    assert held[512 << 10 : 576 << 10] == bytes(64 << 10) and held[-4096:] == b"." * 4096
+    (tmp_path / "small").write_bytes(bytes(1 << 19))
+    with pytest.raises(UsageError, match="made for a device of 1048576 bytes"):
+        hw.open_stack(str(tmp_path / "small"), [spec], writable=True)
+    fast.write_bytes(b"?" * (256 << 10))
+    with pytest.raises(UsageError, match="no superblock: create=yes"):
+        hw.open_stack(str(disk), [spec], writable=True)
+    for wrong, says in (
+        (spec[:-2] + "40", "choose a larger cache"),
+        (spec + ",low=60", "percentages"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            hw.open_stack(str(disk), [wrong + ",create=yes"], writable=True)
+
+
+@pytest.mark.parametrize("starve", [False, True])
+def test_copy_through_a_write_cache(tmp_path, starve: bool) -> None:
+    data = random.Random(8).randbytes(3_000_001)
+    (tmp_path / "source").write_bytes(data)
+    (tmp_path / "fast").write_bytes(bytes(1 << 20))
+    report = copy(
+        tmp_path / "source", tmp_path / "target", layers=[f"writecache,cache={tmp_path / 'fast'},section=100"],
+        verify=True, starve=starve, memory="4MiB", request_size="256KiB",
+    )  # fmt: skip
+    assert report.verified and report.memory_peak <= report.memory_limit
+    assert (tmp_path / "target").read_bytes()[: len(data)] == data
