@@ -198,6 +198,7 @@ class MemoryMachine(RuleBasedStateMachine):
         if node is not None and parent is None:
             self.roots.append(node)
 
+    @precondition(lambda self: len(self.waiting) < 8)
     @rule(count=st.integers(1, 30))
     def reserve_and_wait(self, count: int) -> None:
         def reserving() -> Plan[bool]:
@@ -320,7 +321,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.reclaim(len(self.hoard))
         while self.runs:
             self.give_a_run(0)
-        for _ in range(300):
+        for _ in range(1000):
             if self.out:
                 self.give(0, 1000)
             elif self.roots:
