@@ -173,7 +173,6 @@ class World:
             runtime=runtime,
             name="frames",
         )
-        self.backends[0].on_room(self.frames.kick)
         self.budget = Budget(8, runtime=runtime, meeting=Meeting(runtime), name="blocks in flight")
         self.starve(self.frames)
 

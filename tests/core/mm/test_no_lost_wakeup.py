@@ -13,18 +13,12 @@ from hypothesis import settings
 
 pytest.importorskip("greenlet")
 
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
-from tests.core.mm.interleave import (
-    Backed,
-    Cancelled,
-    Explored,
-    Fixed,
-    Scene,
-    World,
-    dress,
-    explore,
-)  # fmt: skip
+from headway.core.mm.watched import REFUSED
+from tests.core.mm.interleave import Cancelled, Explored, Scene, World, explore
 from tests.core.mm.pools import Shelf
+from tests.core.mm.stepped import Backed, Fixed, dress, step_refusals
 
 Body = Callable[[], Any]
 FUZZING = settings.default.max_examples > 1_000  # all of the larger scenes in ./dev fuzz
@@ -247,6 +241,45 @@ def test_a_kick_against_a_park() -> None:
         return [("a", lambda: [pool.alloc(), "element 1"]), ("k", recover)]
 
     holds(explore(scene, all_home))
+
+
+class _RefusesWithoutALastLook(Fixed):  # type: ignore[misc]
+    """refuse() that publishes, and trusts the look before it."""
+
+    def refuse(self, made: Any, count: int) -> None:
+        with self._guard:
+            self._above.due = True
+            self._gate |= REFUSED
+
+
+def refusal_against_free(kind: Any = Fixed) -> Callable[[World], list[tuple[str, Body]]]:
+    """A pool over this one asks as pools do; somebody else gives the one element back."""
+
+    def scene(world: World) -> list[tuple[str, Body]]:
+        pool = fixed(world, "x", kind)
+        x = pool.alloc()
+        told: list[str] = []
+        step_refusals(world, pool)
+        pool.on_room(lambda: told.append("told"))
+
+        def ask() -> list[str]:
+            element = pool.alloc(Gfp.KERNEL | Gfp.NORETRY)
+            return told if element is None else [element]
+
+        return [("a", ask), ("f", lambda: pool.free(x))]
+
+    return scene
+
+
+def told_or_served(world: World) -> None:
+    world.pool.check_invariants()
+    assert world.actors[0].result, "refused, and not told that there is one now"
+
+
+def test_who_was_refused_for_a_pool_above_hears_of_what_comes_back() -> None:
+    explored = holds(explore(refusal_against_free(), told_or_served))
+    assert {dict(ending)["a"] for ending in explored.endings} == {"['x']", "['told']"}
+    fails(explore(refusal_against_free(_RefusesWithoutALastLook), told_or_served), "not told")
 
 
 def test_cancelled_is_not_an_exception_that_pools_catch() -> None:
