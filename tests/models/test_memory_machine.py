@@ -24,7 +24,7 @@ from headway.core.mm.slab import Slab
 from headway.core.mm.watermarks import lowest_mark
 from headway.core.plan import Now, Park, Plan
 from headway.errors import PoolTimeout
-from headway.runtimes.threads import THREADS
+from headway.runtimes.simulator import Simulator
 from tests.core.mm.memory import MIN, PAGE, PAGES, cached
 from tests.core.mm.slabs import Entitlement, Shop
 from tests.steps import Stepper, step
@@ -53,9 +53,11 @@ class MemoryMachine(RuleBasedStateMachine):
         wake=st.sampled_from([Wake.FIFO, Wake.ANY_FIT]),
     )
     def make(self, entitlement: Entitlement, keep: int | None, floor: int, wake: Wake) -> None:
-        self.shop = Shop()
+        runtime = Simulator(
+            lambda options: 0, fine=False
+        )  # no threads: a run is the same each time
+        self.shop = Shop(runtime)
         self.memory, self.zone = self.shop.memory, self.shop.memory.zone
-        self.memory.path.reclaim.background = None  # a thread of its own: here each step is ours
         self.failing = False
         options: Any = {"keep": keep, "entitlement": entitlement}
         self.slabs = [
@@ -63,17 +65,17 @@ class MemoryMachine(RuleBasedStateMachine):
             self.shop.slab("b", 1500, constructor=self.construct, floor=floor, **options),
         ]
         self.of: Reservations[memoryview] = Reservations(
-            self.memory.path, runtime=THREADS, memory=self.shop.pages, name="r"
+            self.memory.path, runtime=runtime, memory=self.shop.pages, name="r"
         )
         self.kept = self.zone.share(1, 2, name="kept")  # two pages at a time, two of those for ever
         self.runs: list[Any] = []
-        self.cache = cached(self.memory, write_back=self.write)
+        self.cache = cached(self.memory, runtime, write_back=self.write)
         self.roots: list[Reserve[memoryview]] = []
-        root = Budget(30, name="root", wake=wake, reclaim=self.reclaim, runtime=THREADS)
+        root = Budget(30, name="root", wake=wake, reclaim=self.reclaim, runtime=runtime)
         self.budgets = [
             root,
             Budget(20, name="child", parent=root, floor=3),
-            Budget(12, name="urgent", reserve=2, force=True),
+            Budget(12, name="urgent", reserve=2, force=True, runtime=runtime),
         ]
         self.hoard: list[int] = []  # keys of what is cached, and paid for by the root
         self.out: list[Out] = []
@@ -196,6 +198,7 @@ class MemoryMachine(RuleBasedStateMachine):
         if node is not None and parent is None:
             self.roots.append(node)
 
+    @precondition(lambda self: len(self.waiting) < 8)
     @rule(count=st.integers(1, 30))
     def reserve_and_wait(self, count: int) -> None:
         def reserving() -> Plan[bool]:
@@ -318,7 +321,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.reclaim(len(self.hoard))
         while self.runs:
             self.give_a_run(0)
-        for _ in range(300):
+        for _ in range(1000):
             if self.out:
                 self.give(0, 1000)
             elif self.roots:

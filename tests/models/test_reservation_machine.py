@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.reservation import Reservations, Reserve, check_sum
 from headway.errors import UsageError
-from headway.runtimes.threads import THREADS
+from headway.runtimes.simulator import Simulator
 from tests.core.mm.memory import MIN, PAGE, PAGES, cached
 from tests.core.mm.slabs import Shop
 
@@ -24,16 +24,18 @@ class ReservationMachine(RuleBasedStateMachine):
 
     @initialize(order=st.sampled_from([0, 0, 2]))
     def make(self, order: int) -> None:
-        self.shop = Shop()
+        runtime = Simulator(
+            lambda options: 0, fine=False
+        )  # no threads: a run is the same each time
+        self.shop = Shop(runtime)
         self.memory = self.shop.memory
-        self.memory.path.reclaim.background = None  # a thread of its own: here each step is ours
         self.of: Reservations[memoryview] = Reservations(
-            self.memory.path, runtime=THREADS, memory=self.shop.pages, order=order, name="r"
+            self.memory.path, runtime=runtime, memory=self.shop.pages, order=order, name="r"
         )
         self.slab = self.shop.slab()
         self.objects: list[memoryview] = []
         self.failing = False
-        self.cache = cached(self.memory, write_back=self.write)
+        self.cache = cached(self.memory, runtime, write_back=self.write)
         self.key = 0
         self.roots: list[Reserve[memoryview]] = []
         self.out: list[tuple[Reserve[memoryview], memoryview, int]] = []
