@@ -67,7 +67,7 @@ def test_all_bytes_arrive_whatever_the_number_of_frames(count, hashing, alignmen
     source, target = Trying(size, alignment=alignment), MemoryDevice(size)
     data = filled(source)
     pool = frames(count)
-    options = {"request_size": REQUEST, "sizing": size_frames(count * REQUEST, REQUEST, None)}
+    options = {"sizing": size_frames(count * REQUEST, REQUEST, None)}
     moved = transfer(source, target, pool, hashing=hashing, **options)
     assert bytes(target._view[:size]) == data
     assert moved.digest == (hashlib.sha256(data).hexdigest() if hashing else None)
@@ -94,7 +94,6 @@ def test_every_nth_request_failing_ends_cleanly(side, for_ever, count, alignment
                 source,
                 target,
                 pool,
-                request_size=REQUEST,
                 sizing=size_frames(count * REQUEST, REQUEST, None),
                 hashing=True,
             )
@@ -113,7 +112,7 @@ def test_a_difference_is_found_and_says_where():
     pool = frames(1)
     with pytest.raises(BlockError, match=f"differs .* at offset {3 * REQUEST}"):
         compare(
-            source, target, pool, request_size=REQUEST, sizing=size_frames(REQUEST, REQUEST, None)
+            source, target, pool, sizing=size_frames(REQUEST, REQUEST, None)
         )
     pool.close()
 
@@ -152,7 +151,6 @@ def test_holes_are_hashed_and_never_moved(holes):
         source,
         target,
         pool,
-        request_size=REQUEST,
         sizing=size_frames(2 * REQUEST, REQUEST, None),
         hashing=True,
     )
@@ -184,7 +182,6 @@ def test_an_exception_in_the_calling_thread_brings_all_frames_home():
             ZeroDevice(SIZE),
             Slow(SIZE),
             pool,
-            request_size=REQUEST,
             sizing=size_frames(2 * REQUEST, REQUEST, None),
             hashing=True,
             progress=asked,

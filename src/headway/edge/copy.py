@@ -59,7 +59,6 @@ def transfer(
     target: Device,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     hashing: bool,
     progress: Progress | None = None,
@@ -87,7 +86,7 @@ def transfer(
         fill=_reader(source),
         drain=write,
         keep_holes=target.starts_zeroed,
-        request_size=request_size,
+        request_size=sizing.request_size,
         frame_size=sizing.frame_size,
         movers=mover_count(
             hashing=hashing,
@@ -104,7 +103,6 @@ def digest_of(
     size: int,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
@@ -116,7 +114,7 @@ def digest_of(
         fill=_reader(device),
         drain=None,
         keep_holes=True,
-        request_size=request_size,
+        request_size=sizing.request_size,
         frame_size=sizing.frame_size,
         movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=sizing.in_flight),
         hashing=True,
@@ -129,7 +127,6 @@ def compare(
     target: Device,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
@@ -137,7 +134,7 @@ def compare(
 
     A frame's two halves take the two sides: waiting for a second frame with one in hand could hang.
     """
-    half = request_size // 2
+    half = sizing.request_size // 2
     theirs = _reader(target)
 
     def both(frame: memoryview, piece: Piece) -> None:

@@ -25,7 +25,7 @@ try:
 except ImportError:
     raise MissingExtra("AES-XTS in bulk", "crypt") from None
 
-_SECTORS: Final = 256  # in a chunk: 128 KiB of data, as much of tweaks
+_SECTORS: Final = 512  # in a chunk: 256 KiB of data, as much of tweaks; more would leave the cache
 _BLOCKS: Final = 32  # of 16 bytes in a sector
 CHUNK: Final = _SECTORS * _BLOCKS * 16
 _WORDS: Final = [np.uint64(number) for number in range(64)]
