@@ -111,9 +111,7 @@ def test_a_difference_is_found_and_says_where():
     target.pwrite(memoryview(b"!!"), 3 * REQUEST)
     pool = frames(1)
     with pytest.raises(BlockError, match=f"differs .* at offset {3 * REQUEST}"):
-        compare(
-            source, target, pool, sizing=size_frames(REQUEST, REQUEST, None)
-        )
+        compare(source, target, pool, sizing=size_frames(REQUEST, REQUEST, None))
     pool.close()
 
 

@@ -174,4 +174,12 @@ def is_in_memory(device: Device) -> bool:
     return device.kind in (Kind.MEMORY, Kind.ZERO, Kind.NULL)
 
 
-__all__ = ["ALIGNMENT", "is_in_memory", "made_device", "open_device", "open_path", "refuse", "second_descriptor"]
+__all__ = [
+    "ALIGNMENT",
+    "is_in_memory",
+    "made_device",
+    "open_device",
+    "open_path",
+    "refuse",
+    "second_descriptor",
+]
