@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bench.measure import Row, undisturbed
+from bench.measure import Row, alone, undisturbed
 from headway.copying import copy
 from headway.core.block.crypto import Secret
 from headway.edge.cipher import Packaged, aes_xts
@@ -29,6 +29,9 @@ from headway.edge.cipher import Packaged, aes_xts
 SIZE = 384 << 20
 _LENGTH = 256 << 10
 _NOTE = "both processors in use; on a loaded machine the copy loses more than a single thread does"
+_FLOOR = (
+    "no copy of this shape can be faster here: both processors busy from the first byte to the last"
+)
 Way = Callable[[], object]
 
 
@@ -99,10 +102,13 @@ def _copies(place: Path, size: int, rounds: int) -> list[Row]:
         if shutil.which(command[0]):
             ways[name] = _command(command)
     taken: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             target.unlink(missing_ok=True)
+            before = time.process_time()
             taken[name].append(_seconds(way))
+            spent[name].append(time.process_time() - before)
     wanted = [
         ("LUKS2", "qemu-img convert -O luks", 3.0),
         ("LUKS1", "qemu-img convert -O luks", 3.0),
@@ -119,6 +125,9 @@ def _copies(place: Path, size: int, rounds: int) -> list[Row]:
                     goal, "higher", _NOTE, min(ratios), max(ratios),
                 )
             )  # fmt: skip
+        count = os.cpu_count() or 1
+        share = f"copy, {name}: its processor time over {count} processors"
+        rows.append(alone(share, [one / count for one in spent[name]], "s", note=_FLOOR))
     return rows
 
 
