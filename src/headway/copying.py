@@ -76,12 +76,11 @@ def copy(
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
-    which several copies may share. A copy takes no more of it than makes it quick: `in_flight` (8)
-    frames of `request_size` (1MiB), or 4 of 512KiB where both sides are in memory. `starve` makes
-    every allocation beyond the reserve fail: slower, never stuck. `verify` reads the destination
-    back, in the same limit, before it appears.
-    `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the outermost last.
-    `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
+    which several copies may share; used of it are `in_flight` (8) frames of `request_size` (1MiB), or
+    4 of 512KiB where both sides are in memory. `starve` makes every allocation beyond the reserve
+    fail: slower, never stuck. `verify` reads the destination back, in the same limit, before it
+    appears. `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the
+    outermost last. `preserve` keeps mode and times. `progress(stage, done, size)` is called here.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
     too small for one request); NoMemory if others hold so much of `zone` that two requests do not
@@ -100,19 +99,26 @@ def copy(
         try:
             if preserve:
                 _check_preservable(destination, target_spec)
-            in_memory = is_in_memory(source) and is_in_memory(destination.device)
-            sizing = size_frames(limit, request, in_flight, in_memory=in_memory)
+            memory_only = is_in_memory(source) and is_in_memory(destination.device)
+            sizing = size_frames(limit, request, in_flight, in_memory=memory_only)
             job = _Job(source, destination, sizing, hash, verify, progress, layers)
-            stats, peak, digest = job.run(zone, limit, starve)
+            ran = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)
         except BaseException:
             destination.discard()
             raise
     finally:
         source.close()
+    return _report(source.size, time.monotonic() - started_s, limit, ran, verify)
+
+
+def _report(
+    size: int, seconds: float, limit: int, ran: tuple[Any, int, str | None], verify: bool
+) -> CopyReport:
+    stats, peak, digest = ran
     return CopyReport(
-        bytes=source.size,
-        seconds=round(time.monotonic() - started_s, 6),
+        bytes=size,
+        seconds=round(seconds, 6),
         memory_limit=limit,
         memory_peak=peak,
         reserve_uses=stats.reserve_uses,
