@@ -21,7 +21,6 @@ from headway.core.block.bio import Bio
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.plan import Plan
-from headway.errors import BlockError
 
 
 def fetch(cache: Blocks, block: int) -> Buffer | None:
@@ -58,7 +57,7 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
         bio.error = bio.error or error
         done = True
     except BaseException:
-        bio.error = BlockError(errno.ECANCELED, f"cache {cache.name!r}: a read was cancelled")
+        bio.error = Withdrawn(errno.ECANCELED, f"cache {cache.name!r}: a read was cancelled")
         transfer.home(cache, buffer, bio)
         cache.release(buffer)
         raise
