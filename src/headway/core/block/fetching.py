@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 
 from headway.core.block import line, transfer
-from headway.core.block.bio import Bio
+from headway.core.block.bio import Bio, Withdrawn
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.plan import Plan
