@@ -140,7 +140,8 @@ class BufferCache(core.BufferCache):
         try:
             buffer = self.quick[block]
         except KeyError:
-            return self.runtime.run(self.read_plan(block))
+            found = self.fetch(block)
+            return self.runtime.run(self.read_plan(block)) if found is None else found
         buffer.holds.append(None)
         if buffer.ready == block:
             buffer.touched = self.stamp

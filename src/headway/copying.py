@@ -27,7 +27,7 @@ from headway.edge import copy as engine
 from headway.edge import pagecache
 from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
-from headway.edge.opening import open_device
+from headway.edge.opening import is_in_memory, open_device
 from headway.edge.passing import Moved
 from headway.edge.passing import Progress as PassProgress
 from headway.errors import BlockError, UsageError
@@ -65,7 +65,7 @@ def copy(
     *,
     memory: int | str | None = None,
     in_flight: int | None = None,
-    request_size: int | str = "1MiB",
+    request_size: int | str | None = None,
     verify: bool = False,
     hash: bool = True,
     starve: bool = False,
@@ -78,10 +78,11 @@ def copy(
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
-    which several copies may share. `starve` makes every allocation beyond the reserve fail: slower,
-    never stuck. `verify` reads the destination back, in the same limit, before it appears.
-    `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the outermost last.
-    `preserve` keeps mode and times. `progress(stage, done, size)` is called in this thread.
+    which several copies may share; used of it are `in_flight` (8) frames of `request_size` (1MiB), or
+    4 of 512KiB where both sides are in memory. `starve` makes every allocation beyond the reserve
+    fail: slower, never stuck. `verify` reads the destination back, in the same limit, before it
+    appears. `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the
+    outermost last. `preserve` keeps mode and times. `progress(stage, done, size)` is called here.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
     too small for one request); NoMemory if others hold so much of `zone` that two requests do not
@@ -89,9 +90,9 @@ def copy(
     Waits: for frames and devices; an exception in this thread (KeyboardInterrupt) ends it cleanly.
     """
     started_s = time.monotonic()
-    request = parse_size(request_size, "request size")
+    request = None if request_size is None else parse_size(request_size, "request size")
     limit = _limit(memory, zone)
-    sizing = size_frames(limit, request, in_flight)
+    size_frames(limit, request, in_flight)  # before anything is opened
     source_spec, target_spec = os.fspath(src), os.fspath(dst)
     source = open_device(source_spec)
     try:
@@ -100,17 +101,26 @@ def copy(
         try:
             if preserve:
                 _check_preservable(destination, target_spec)
-            job = _Job(source, destination, request, sizing, hash, verify, progress, layers)
-            stats, peak, digest = job.run(zone, limit, starve)
+            memory_only = is_in_memory(source) and is_in_memory(destination.device)
+            sizing = size_frames(limit, request, in_flight, in_memory=memory_only)
+            job = _Job(source, destination, sizing, hash, verify, progress, layers)
+            ran = job.run(zone, limit, starve)
             destination.commit(status if preserve else None)
         except BaseException:
             destination.discard()
             raise
     finally:
         source.close()
+    return _report(source.size, time.monotonic() - started_s, limit, ran, verify)
+
+
+def _report(
+    size: int, seconds: float, limit: int, ran: tuple[Any, int, str | None], verify: bool
+) -> CopyReport:
+    stats, peak, digest = ran
     return CopyReport(
-        bytes=source.size,
-        seconds=round(time.monotonic() - started_s, 6),
+        bytes=size,
+        seconds=round(seconds, 6),
         memory_limit=limit,
         memory_peak=peak,
         reserve_uses=stats.reserve_uses,
@@ -163,7 +173,6 @@ class _Job:
         self,
         source: Device,
         destination: Destination,
-        request_size: int,
         sizing: Sizing,
         hashing: bool,
         verify: bool,
@@ -178,7 +187,6 @@ class _Job:
         self._target: Device = destination.device
         self._layers = layers
         self._apart = _kept_apart(source, destination)
-        self._request_size = request_size
         self._sizing = sizing
         self._hashing = hashing
         self._verify = verify
@@ -186,7 +194,9 @@ class _Job:
 
     def run(self, zone: Zone | None, limit: int, starve: bool) -> tuple[Any, int, str | None]:
         """The pool's statistics, the peak in bytes, and the digest."""
-        own = Zone(limit, name="copy", min_free=0) if zone is None else None
+        sizing = self._sizing
+        size = limit if self._layers else sizing.in_flight * sizing.frame_size
+        own = Zone(size, name="copy", min_free=0) if zone is None else None
         try:
             used = own if zone is None else zone
             assert used is not None
@@ -199,13 +209,13 @@ class _Job:
 
     def _through_layers(self, zone: Zone, limit: int, starve: bool) -> tuple[Any, int, str | None]:
         """With the layers' reserves taken from the zone first: they are needed, frames only help."""
-        in_flight = self._sizing.in_flight
+        sizing = self._sizing
         with open_stack(
             self._target,
             self._layers,
             memory=zone,
             writable=True,
-            in_flight=in_flight,
+            in_flight=sizing.in_flight,
             starve=starve,
             create=True,
             apart_from=self._apart,
@@ -216,13 +226,14 @@ class _Job:
                     f"{self._source.name} has {self._source.size}: choose a larger destination"
                 )
             self._target = stacked
-            self._sizing = size_frames(limit - stacked.memory_bytes, self._request_size, in_flight)
+            left = limit - stacked.memory_bytes
+            self._sizing = size_frames(left, sizing.request_size, sizing.in_flight)
             stats, peak, digest = self._with_buffers(zone, starve)
             stacked.flush()
             return stats, peak + stacked.memory_bytes, digest
 
     def _with_buffers(self, zone: Zone, starve: bool) -> tuple[Any, int, str | None]:
-        buffers = zone.buffers(self._request_size, name="copy")
+        buffers = zone.buffers(self._sizing.request_size, name="copy")
         try:
             return self._with_frames(buffers, starve)
         finally:
@@ -243,7 +254,7 @@ class _Job:
             frames.close()
 
     def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
-        request_size, sizing = self._request_size, self._sizing
+        sizing = self._sizing
         moved = Moved(None, 0)
         if self._hashing or starve or not self._cloned():
             moved = engine.transfer(
@@ -252,7 +263,6 @@ class _Job:
                 frames,
                 hashing=self._hashing,
                 progress=self._stage("copy"),
-                request_size=request_size,
                 sizing=sizing,
             )
         if not self._verify:
@@ -264,7 +274,6 @@ class _Job:
                 self._source,
                 self._target,
                 frames,
-                request_size=request_size,
                 sizing=sizing,
                 progress=stage,
             )
@@ -274,7 +283,6 @@ class _Job:
             self._source.size,
             frames,
             progress=stage,
-            request_size=request_size,
             sizing=sizing,
         )
         if again.digest != moved.digest:

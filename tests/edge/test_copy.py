@@ -68,7 +68,7 @@ def test_all_bytes_arrive_whatever_the_number_of_frames(count, hashing, alignmen
     source, target = Trying(size, alignment=alignment), MemoryDevice(size)
     data = filled(source)
     pool = frames(count)
-    options = {"request_size": REQUEST, "sizing": size_frames(count * REQUEST, REQUEST, None)}
+    options = {"sizing": size_frames(count * REQUEST, REQUEST, None)}
     moved = transfer(source, target, pool, hashing=hashing, **options)
     assert bytes(target._view[:size]) == data
     assert moved.digest == (hashlib.sha256(data).hexdigest() if hashing else None)
@@ -95,7 +95,6 @@ def test_every_nth_request_failing_ends_cleanly(side, for_ever, count, alignment
                 source,
                 target,
                 pool,
-                request_size=REQUEST,
                 sizing=size_frames(count * REQUEST, REQUEST, None),
                 hashing=True,
             )
@@ -113,9 +112,7 @@ def test_a_difference_is_found_and_says_where():
     target.pwrite(memoryview(b"!!"), 3 * REQUEST)
     pool = frames(1)
     with pytest.raises(BlockError, match=f"differs .* at offset {3 * REQUEST}"):
-        compare(
-            source, target, pool, request_size=REQUEST, sizing=size_frames(REQUEST, REQUEST, None)
-        )
+        compare(source, target, pool, sizing=size_frames(REQUEST, REQUEST, None))
     pool.close()
 
 
@@ -153,7 +150,6 @@ def test_holes_are_hashed_and_never_moved(holes):
         source,
         target,
         pool,
-        request_size=REQUEST,
         sizing=size_frames(2 * REQUEST, REQUEST, None),
         hashing=True,
     )
@@ -185,7 +181,6 @@ def test_an_exception_in_the_calling_thread_brings_all_frames_home():
             ZeroDevice(SIZE),
             Slow(SIZE),
             pool,
-            request_size=REQUEST,
             sizing=size_frames(2 * REQUEST, REQUEST, None),
             hashing=True,
             progress=asked,

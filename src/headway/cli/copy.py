@@ -32,11 +32,12 @@ def command(
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
     in_flight: Annotated[
-        int | None, typer.Option(metavar="N", help="Most requests at once (16 if memory allows).")
+        int | None, typer.Option(metavar="N", help="Most requests at once (8 if memory allows).")
     ] = None,
     request_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Bytes per request, a multiple of 4096.")
-    ] = "1MiB",
+        str | None,
+        typer.Option(metavar="SIZE", help="Bytes per request, a multiple of 4096 (1MiB)."),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(

@@ -24,7 +24,6 @@ def transfer(
     target: Device,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     hashing: bool,
     progress: Progress | None = None,
@@ -52,7 +51,7 @@ def transfer(
         fill=_reader(source),
         drain=write,
         keep_holes=target.starts_zeroed,
-        request_size=request_size,
+        request_size=sizing.request_size,
         frame_size=sizing.frame_size,
         movers=mover_count(
             hashing=hashing,
@@ -69,7 +68,6 @@ def digest_of(
     size: int,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
@@ -81,7 +79,7 @@ def digest_of(
         fill=_reader(device),
         drain=None,
         keep_holes=True,
-        request_size=request_size,
+        request_size=sizing.request_size,
         frame_size=sizing.frame_size,
         movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=sizing.in_flight),
         hashing=True,
@@ -94,7 +92,6 @@ def compare(
     target: Device,
     frames: Frames,
     *,
-    request_size: int,
     sizing: Sizing,
     progress: Progress | None = None,
 ) -> Moved:
@@ -102,7 +99,7 @@ def compare(
 
     A frame's two halves take the two sides: waiting for a second frame with one in hand could hang.
     """
-    half = request_size // 2
+    half = sizing.request_size // 2
     theirs = _reader(target)
 
     def both(frame: memoryview, piece: Piece) -> None:

@@ -51,8 +51,8 @@ class Crypto:
         data[:] = bytes(len(data))
         return secret
 
-    def aes_xts(self, key: Secret, sector_size: int) -> Sectors:
-        return aes_xts(key, sector_size)
+    def aes_xts(self, key: Secret, sector_size: int, *, brief: bool = False) -> Sectors:
+        return aes_xts(key, sector_size, brief=brief)
 
     def argon2id(
         self, secret: Secret, salt: bytes, *, passes: int, memory_kib: int, lanes: int, length: int

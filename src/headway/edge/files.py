@@ -83,11 +83,13 @@ class FileDevice:
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Fill `view`. Raises: BlockError, also if the file has shrunk below the range."""
-        check_range(self, offset, len(view), self.size)
+        length = len(view)
+        if offset < 0 or offset + length > self.size:
+            check_range(self, offset, length, self.size)
         done = 0
         if self.direct_fd is not None and offset % ALIGNMENT == 0:
             done = self._direct(os.preadv, view, offset)
-        while done < len(view):
+        while done < length:
             try:
                 count = os.preadv(self.fd, [view[done:]], offset + done)
             except OSError as error:
@@ -154,8 +156,12 @@ class FileDevice:
         call = os.preadv if reading else os.pwritev
         done = 0
         try:
+            if whole == len(view):  # the usual one: it goes as it is
+                done = call(fd, (view,), offset)
+                if done == whole or not done:
+                    return done
             while done < whole and done % ALIGNMENT == 0:
-                count = call(fd, [view[done:whole]], offset + done)
+                count = call(fd, (view[done:whole],), offset + done)
                 if count == 0:
                     break
                 done += count

@@ -169,4 +169,19 @@ def second_descriptor(fd: int, flags: int, size: int, direct: bool | None) -> in
         return None
 
 
-__all__ = ["ALIGNMENT", "made_device", "open_device", "open_path", "refuse", "second_descriptor"]
+def is_in_memory(device: Device) -> bool:
+    """Whether nothing below it waits for a disk or a network."""
+    if isinstance(device, FileDevice):
+        return device.direct_fd is None and pagecache.in_memory(device.fd)
+    return device.kind in (Kind.MEMORY, Kind.ZERO, Kind.NULL)
+
+
+__all__ = [
+    "ALIGNMENT",
+    "is_in_memory",
+    "made_device",
+    "open_device",
+    "open_path",
+    "refuse",
+    "second_descriptor",
+]

@@ -124,7 +124,7 @@ def test_a_cap_fails_beyond_its_count_and_counts_only_what_it_gave():
     ("memory", "request_size", "in_flight", "count", "reserve"),
     [
         (8 << 20, 1 << 20, None, 8, 2),
-        (64 << 20, 1 << 20, None, 16, 2),
+        (64 << 20, 1 << 20, None, 8, 2),
         (64 << 20, 1 << 20, 40, 40, 2),
         (64 << 20, 1 << 20, 1, 1, 1),
         ((2 << 20) - 1, 1 << 20, None, 1, 1),
@@ -137,6 +137,16 @@ def test_frames_fit_the_limit(memory, request_size, in_flight, count, reserve):
     assert (sizing.in_flight, sizing.reserve) == (count, reserve)
     assert request_size <= sizing.frame_size
     assert sizing.in_flight * sizing.frame_size <= memory
+
+
+def test_what_was_not_asked_for_is_least_where_nothing_waits_for_a_disk():
+    sizing = size_frames(64 << 20, None, None, in_memory=True)
+    assert (sizing.in_flight, sizing.request_size, sizing.frame_size) == (4, 512 << 10, 512 << 10)
+    assert size_frames(64 << 20, None, None).request_size == 1 << 20
+    asked = size_frames(64 << 20, 3 << 20, 7, in_memory=True)
+    assert (asked.in_flight, asked.request_size) == (7, 3 << 20)
+    with pytest.raises(UsageError, match="the least that works is 1048576"):
+        size_frames(512 << 10, None, None, in_memory=True)  # what is said holds everywhere
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-from headway.core.block import attempts, moving, transfer, writeback
+from headway.core.block import attempts, fetching, moving, transfer, writeback
 from headway.core.block.ageing import Keeper
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
@@ -117,12 +117,19 @@ class BufferCache(Blocks):
                     self.supply.put(frame)
                     frame = None
                 self.keeper.look(self)
-                if buffer.valid or (yield from self._ready(buffer)):
+                if buffer.valid or (yield from fetching.ready(self, buffer)):
                     return buffer
         except BaseException:
             if frame is not None:
                 self.supply.put(frame)
             raise
+
+    def fetch(self, block: int) -> Buffer | None:
+        """A miss without a plan, see `fetching`; None: nothing was done, and `read_plan` is to be run."""
+        buffer = fetching.fetch(self, block)
+        if buffer is not None:
+            self.keeper.look(self)
+        return buffer
 
     def _found(self, block: int) -> Buffer | None:
         buffer = self.blocks.get(block)
@@ -130,24 +137,6 @@ class BufferCache(Blocks):
             self.unlink(buffer)  # it could not be read; those who asked for it are about to hear
             return None
         return buffer
-
-    def _ready(self, buffer: Buffer) -> Plan[bool]:
-        """Wait for a held buffer's data; False: its reader was cancelled, or it was moved; look again."""
-        try:
-            yield from transfer.fill(self, buffer)
-            if buffer.reading:
-                who = self.runtime.owner()
-                yield from transfer.until(self, buffer, lambda: not buffer.reading, who)
-        except BaseException:
-            self.release(buffer)
-            raise
-        if buffer.has_data():
-            return True
-        error = buffer.error
-        self.release(buffer)
-        if error is not None and not transfer.is_cancelled(error):
-            raise transfer.again(error)
-        return False
 
     def prefetch_plan(self, block: int, count: int = 1) -> Plan[None]:
         """Have blocks read that will be needed soon, as far as there is memory at once.

@@ -68,8 +68,11 @@ class Crypto(Protocol):
     def key_file(self, path: str) -> Secret:
         """The whole file, byte for byte. Raises: UsageError. Warns if others may read it."""
 
-    def aes_xts(self, key: Secret, sector_size: int) -> Sectors:
-        """AES-XTS with plain64 numbers, and a key of 32 or 64 bytes. Raises: MissingExtra."""
+    def aes_xts(self, key: Secret, sector_size: int, *, brief: bool = False) -> Sectors:
+        """AES-XTS with plain64 numbers, and a key of 32 or 64 bytes. Raises: MissingExtra.
+
+        `brief`: for a few sectors, once; a cipher that is at hand soon is better than a quick one.
+        """
 
     def argon2id(
         self, secret: Secret, salt: bytes, *, passes: int, memory_kib: int, lanes: int, length: int

@@ -66,6 +66,13 @@ class Supply:
             self.frames += 1
             self.reserve.append(frame)
 
+    def try_light(self) -> Any:
+        """A frame, if that needs neither wait nor reclaim; for those who are in no plan."""
+        frame = self.memory.light(_LIGHT)
+        if frame is not None:
+            self.frames += 1
+        return frame
+
     # -- requests, made once -------------------------------------------------------------------------
 
     # `light_try` neither waits nor starts anything; `heavy_try` may make others give back, but does no

@@ -52,16 +52,22 @@ def fill(cache: Blocks, buffer: Buffer) -> Plan[None]:
             error = Withdrawn(errno.ECANCELED, f"cache {cache.name!r}: a read was cancelled")
             read_ended(cache, buffer, error)
             raise
+    aim(cache, buffer, bio)
+    bio.push(lambda bio: home(cache, buffer, bio))
+    yield from send(cache, bio)
+
+
+def aim(cache: Blocks, buffer: Buffer, bio: Bio) -> None:
+    """Let `bio` read the block of a buffer: the device may end inside it."""
     start = buffer.block * cache.block_size
     length = min(cache.block_size, cache.size - start)
     view = buffer.view if length == cache.block_size else buffer.view[:length]
     bio.aim(READ, start, view, length)
-    bio.push(lambda bio: _home(cache, buffer, bio))
     cache.read_requests += 1
-    yield from send(cache, bio)
 
 
-def _home(cache: Blocks, buffer: Buffer, bio: Bio) -> bool:
+def home(cache: Blocks, buffer: Buffer, bio: Bio) -> bool:
+    """The end of a read: on whatever thread."""
     error, length = bio.error, bio.length
     cache.bios.free(bio)
     if error is None and length < cache.block_size:  # the device ends inside its last block
