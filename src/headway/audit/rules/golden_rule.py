@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.masks import Analysis
+from headway.audit.csource.said import finding_at
 from headway.audit.csource.takes import Take, gives, locked, takes, while_held
 from headway.audit.finding import Evidence, Finding, Rule
 
@@ -74,23 +75,18 @@ def _second(analysis: Analysis, take: Take, known: dict[str, list[Take]]) -> tup
 
 
 def _finding(analysis: Analysis, take: Take, line: int, what: str) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=take.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="takes-while-holding",
-        bug=True,
-        message=f"{what} of {take.pool} waits while an element of it is held: two tasks that do "
+    return finding_at(
+        analysis,
+        take.call,
+        RULE,
+        "takes-while-holding",
+        f"{what} of {take.pool} waits while an element of it is held: two tasks that do "
         "this can wait for each other for ever",
-        fix="take all at once (a bulk take), hand each over before the next, hold one mutex around "
+        "take all at once (a bulk take), hand each over before the next, hold one mutex around "
         "all takes, or make the pool as large as the largest request",
+        bug=True,
         evidence=(
             Evidence(take.call.line, f"taken: {take.call.text[:60]}"),
             Evidence(line, what),
         ),
-        severity="error",
-        site=take.call.text,
-        span=(function.line, function.end),
     )
