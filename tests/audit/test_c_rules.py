@@ -250,6 +250,118 @@ static unsigned long cache_scan(struct shrinker *s, struct shrink_control *sc)
 	return batch ? drop(batch) : SHRINK_STOP;
 }
 """),
+    ("golden-rule", "", """
+static int fill(struct queue *q, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++) {
+		struct reply *r = mempool_alloc(q->replies, GFP_KERNEL);
+
+		list_add_tail(&r->list, &q->free);
+	}
+	return 0;
+}
+
+static int start(struct queue *q)
+{
+	q->replies = mempool_create(q->credits, mempool_alloc_slab, mempool_free_slab, q->cache);
+	return fill(q, q->credits);
+}
+"""),
+    ("golden-rule", "takes-while-holding", """
+static int fill(struct queue *q, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++) {
+		struct reply *r = mempool_alloc(q->replies, GFP_KERNEL);
+
+		list_add_tail(&r->list, &q->free);
+	}
+	return 0;
+}
+
+static int start(struct queue *q)
+{
+	q->replies = mempool_create(4, mempool_alloc_slab, mempool_free_slab, q->cache);
+	return fill(q, q->credits);
+}
+"""),
+    ("golden-rule", "", """
+static void fill(struct queue *q)
+{
+	int i;
+
+	mempool_init_page_pool(&q->pages, 16, 0);
+	for (i = 0; i < 16; i++)
+		q->page[i] = mempool_alloc(&q->pages, GFP_NOIO);
+}
+"""),
+    ("unchecked", "", """
+int load(struct dev *d, void *from, int size)
+{
+	void *data = kmalloc(size, GFP_KERNEL);
+	int ret;
+
+	if (ret = -ENOMEM, !data)
+		goto out;
+	if (ret = -EFAULT, copy_from_user(data, from, size))
+		goto out;
+	ret = 0;
+out:
+	return ret;
+}
+"""),
+    ("unchecked", "", """
+int load(struct dev *d)
+{
+	d->table = kzalloc(sizeof(*d->table), GFP_KERNEL);
+
+	MUST_HOLD_WITH_CODE((NULL != d->table), "no table", return -ENOMEM);
+	memset(d->table, 1, sizeof(*d->table));
+	return 0;
+}
+"""),
+    ("worth-a-scope", "convert-to-scope", """
+int log_two(struct log *l)
+{
+	l->a = kmalloc(1, GFP_NOFS);
+	l->b = kmalloc(2, GFP_NOFS);
+	return l->a && l->b ? 0 : -ENOMEM;
+}
+"""),
+    ("worth-a-scope", "", """
+int log_two(struct log *l)
+{
+	unsigned int flags = memalloc_nofs_save();
+
+	l->a = kmalloc(1, GFP_KERNEL);
+	l->b = kmalloc(2, GFP_NOFS);
+	memalloc_nofs_restore(flags);
+	return l->a && l->b ? 0 : -ENOMEM;
+}
+"""),
+    ("noretry", "bug-missing-fallback", """
+static bool remember(struct list *all, struct queue *q)
+{
+	struct note *n = kmalloc(sizeof(*n), GFP_NOIO | __GFP_NORETRY);
+
+	if (!n)
+		return false;
+	add(n, all);
+	return true;
+}
+
+void update_queues(struct set *s)
+{
+	if (!remember(&s->all, s->q))
+		goto back;
+	change(s);
+back:
+	thaw(s);
+}
+"""),
     ("noretry", "bug-keeps-flag", """
 void *report_buffer(size_t size)
 {

@@ -89,8 +89,9 @@ def command(
     from headway.audit import report as reports
     from headway.audit import scan
     from headway.audit.finding import Options
-    from headway.audit.settings import names_near
+    from headway.audit.settings import settings_near
 
+    settings = settings_near(paths[0])
     with _progress() as progress:
         options = Options(
             only=frozenset(only or ()),
@@ -98,7 +99,8 @@ def command(
             flag=flag,
             jobs=jobs,
             cache=None if no_cache else _cache(),
-            names=names_near(paths[0]),
+            names=settings.names,
+            purposes=settings.purposes,
             progress=progress,
         )
         report = scan.audit(paths, options)

@@ -3,7 +3,7 @@
 `memalloc_nofs_save()` and its kin restrict every request of the task until restored. Decides two
 things: a save from which some path leaves the function without the restore (a bug: the task stays
 restricted), and GFP_NOFS or GFP_NOIO inside a matching scope (redundant). GFP_KERNEL inside a scope is
-right and never named. It does not say which flags outside of scopes are worth converting to one.
+right and never named. Which flags outside of scopes are worth one is `worth_a_scope`.
 
 Source: Documentation/core-api/gfp_mask-from-fs-io.rst and include/linux/sched/mm.h of Linux 6.12.
 """
