@@ -6,6 +6,7 @@ the names in it mean is the front ends' business.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ def settings_near(path: str) -> Settings:
 
     Raises: UsageError if the file is no TOML, or the table is not as the page on names says.
     """
-    start = Path(path).resolve()
+    start = Path(os.path.abspath(path))  # not resolved: a link may lead in a circle
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
         if file.is_file():

@@ -77,7 +77,7 @@ def command(
 ) -> int:
     """Judge how C code takes memory, and how Python code takes from pools. Nothing is run.
 
-    Exit status: 0 clean, 1 findings at or above --fail-on, 2 misuse.
+    Exit status: 0 clean, 1 findings at or above --fail-on, 2 misuse, or a file named here cannot be read.
     """
     output = "json" if as_json else output
     _check(output, fail_on, update_baseline, baseline)
@@ -109,7 +109,10 @@ def command(
     if baseline is not None:
         report = _without_known(report, baseline, update_baseline)
     _print(report, output)
-    return 1 if reports.fails(report, fail_on) else 0
+    unread = scan.named_but_skipped(report, paths)
+    for each in unread:
+        print(f"headway: cannot audit {each.path}: {each.reason}", file=sys.stderr)
+    return 2 if unread else 1 if reports.fails(report, fail_on) else 0
 
 
 def _check(output: str, fail_on: str, update: bool, baseline: Path | None) -> None:

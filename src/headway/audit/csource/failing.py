@@ -200,9 +200,9 @@ class _Walk:
             out.append(_with(state, step=step.other, known=tuple(sorted(no.items()))))
         return out
 
-    def _note_test(self, expr: Expr, known: dict[str, str]) -> None:
+    def _note_test(self, expr: Expr, known: dict[str, str], handled: bool = True) -> None:
         if identifiers(expr) & _roots(self.targets):
-            self.out.tested = True
+            self.out.tested = self.out.tested or handled
             known[_TESTED] = GOOD
 
     def _followed(self, step: Step, known: dict[str, str]) -> None:
@@ -225,7 +225,7 @@ class _Walk:
                     return state, True
                 self._note_test(call, known)
             elif call.op.isupper() and any(_is_test(arg) for arg in call.args):
-                self._note_test(call, known)  # a macro of the file's own that asserts
+                self._note_test(call, known, handled=False)  # a macro that asserts
             if words.turns_off(call.op):
                 state = _with(state, off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
