@@ -161,6 +161,7 @@ def test_diff_keeps_what_lies_in_changed_functions(tmp_path: Path) -> None:
     git("init", "-q")
     (tmp_path / "a.c").write_text(BUG + BUG.replace("start", "again"))
     git("add", ".")
+    assert changed_lines("HEAD", [str(tmp_path)]) == {str(tmp_path.resolve() / "a.c"): None}
     git("commit", "-qm", "first")
     text = (tmp_path / "a.c").read_text()
     (tmp_path / "a.c").write_text(text.replace("return 0;", "return 1;", 1))
