@@ -69,6 +69,7 @@ class Use:
     loop: bool = False  # taken again and again, without giving back between
     spans: bool = False  # a lease whose body awaits
     tests: tuple[str, ...] = ()  # parameters and attributes on which it depends whether it happens
+    restores: bool = False  # it gave back before what a caller holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Call:
     passed: tuple[tuple[str, str], ...] = ()  # (parameter's position or name, place)
     given: tuple[str, ...] = ()  # which parameters got any argument: positions and names
     entered: bool = False  # `with f()`
+    tests: tuple[str, ...] = ()  # parameters and attributes on which it depends whether it happens
 
 
 @dataclass(frozen=True, slots=True)

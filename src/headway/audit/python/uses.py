@@ -245,7 +245,7 @@ class Uses:
         self.at.function.uses.append(
             Use(
                 pool.place, node.lineno, text, self.track.held(), True, waits, timed,
-                spans=spans, tests=self._tests(),
+                spans=spans, tests=self._tests(), restores=pool.place in self.track.returned,
             )
         )  # fmt: skip
         return text
@@ -352,7 +352,7 @@ class Uses:
             Call(
                 target, node.lineno, f"{name_of(node.func)}()", self.track.held(), awaited, same,
                 timed or self.at.deadlines > 0, passed, tuple(key for key, _ in pairs),
-                entered=node is self.entering,
+                entered=node is self.entering, tests=self._tests(),
             )
         )  # fmt: skip
 

@@ -71,6 +71,8 @@ def _through_calls(program: Program, function: Function, module: Module) -> Iter
             pool = program.pools.get(reach.use.place)
             if first is None or pool is None or not reach.use.takes or not reach.use.waits:
                 continue
+            if reach.use.restores:
+                continue  # it gave the caller's hold back first
             if reach.use.place in seen or _judge(pool, reach.use) is None:
                 continue
             seen.add(reach.use.place)
