@@ -30,6 +30,8 @@ _GATHERERS = frozenset({"concurrent.futures.as_completed", "concurrent.futures.w
 _CONSUMERS = frozenset(
     {"list", "tuple", "sum", "sorted", "set", "dict", "max", "min", "any", "all"}
 )
+# Methods that raise only when memory is out, or when their caller has gone wrong already.
+_SAFE = frozenset({"append", "appendleft", "is_set", "locked", "notify", "notify_all", "notifyAll"})
 _MOVES = frozenset({"hand_over", "transfer"})
 _LOOKS = frozenset({"empty", "qsize", "full"})
 _COLLECT = frozenset({"append", "add", "appendleft", "insert"})
@@ -174,7 +176,8 @@ class Uses:
         self._lend_arguments(node)
         if not self._on_value(node, awaited, timed) and not self._special(node, path):
             self._project(node, path, awaited, timed)
-        self.track.risk(node.lineno)
+        if not isinstance(node.func, ast.Attribute) or node.func.attr not in _SAFE:
+            self.track.risk(node.lineno)
 
     def _on_value(self, node: ast.Call, awaited: bool, timed: bool) -> bool:
         """A method of a pool, an element or a future; whether it was one."""
