@@ -175,3 +175,29 @@ def test_every_rule_has_its_page() -> None:
         page = (ROOT / "docs" / "audit" / f"{rule.id}.md").read_text()
         assert page.startswith(f"# {rule.id}\n")
         assert all(f"| `{verdict}` |" in page for verdict in rule.verdicts)
+
+
+DOUBLE_CHECKED = """
+import threading
+class Service:
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.engine = None
+    def start(self):
+        {guard}
+        with self._lock:
+            self.engine = make()
+            self.fill()
+    def fill(self):
+        self.start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "bug"), [("if self.engine is not None:\n            return", False), ("pass", True)]
+)
+def test_a_lock_behind_a_first_look_is_worth_a_note(guard: str, bug: bool, tmp_path: Path) -> None:
+    (tmp_path / "service.py").write_text(DOUBLE_CHECKED.format(guard=guard))
+    (found,) = FRONT_END.scan([str(tmp_path / "service.py")], Options(jobs=1))
+    assert isinstance(found, Finding)
+    assert (found.rule, found.bug) == ("nested-take", bug)

@@ -70,6 +70,7 @@ class Use:
     spans: bool = False  # a lease whose body awaits
     tests: tuple[str, ...] = ()  # parameters and attributes on which it depends whether it happens
     restores: bool = False  # it gave back before what a caller holds
+    guarded: bool = False  # its function has left before if something is there already
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Setting:
     tests: list[ast.expr] = field(default_factory=list)  # of the branches around
     loops: int = 0
     deadlines: int = 0
+    guarded: bool = False  # from here on: `if self.it is not None: return` came before
 
 
 class Uses:
@@ -249,6 +250,7 @@ class Uses:
             Use(
                 pool.place, node.lineno, text, self.track.held(), True, waits, timed,
                 spans=spans, tests=self._tests(), restores=pool.place in self.track.returned,
+                guarded=self.at.guarded,
             )
         )  # fmt: skip
         return text

@@ -33,7 +33,9 @@ def find(program: Program) -> Iterator[Finding]:
             if pool is None or not use.takes or not use.waits:
                 continue
             first = _same(program.held(use.held), use.place)
-            if first is not None and _is_private(pool, use, first, function):
+            if first is not None and (
+                _is_private(pool, use, first, function) or _of_others(use, first, function)
+            ):
                 continue
             if first is not None:
                 if _judge(pool, use):
@@ -54,6 +56,13 @@ def _is_private(pool: Pool, use: Use, first: Held, function: Function) -> bool:
         return by_hand or ".acquire(" in use.text
     held = sum(1 for each in use.held if each.place == use.place)
     return pool.size is not None and held < pool.size
+
+
+def _of_others(use: Use, first: Held, function: Function) -> bool:
+    """`self.one.lock` and `self.other.lock`: locks of two objects of one class."""
+    before = [each.text for each in function.uses if (each.place, each.line) == first]
+    texts = [text.removesuffix(".acquire()") for text in (use.text, *before[:1])]
+    return len(set(texts)) > 1 and all(text.count(".") > 1 for text in texts)
 
 
 def _same(held: list[Held], place: str) -> Held | None:
@@ -124,6 +133,10 @@ def _finding(
     judged = _judge(pool, use)
     name = label(pool)
     verdict, what, severity = judged or ("hangs", "it is held already", "note")
+    if through and use.guarded:
+        severity = (
+            "note"  # a double-checked lock: whoever holds it has filled what the callee looks for
+        )
     fix = f"take {name} once and pass the element on"
     if pool.kind is Kind.LOCK:
         fix = "split off a part that expects the lock to be held, and call that"
