@@ -201,3 +201,21 @@ def test_a_lock_behind_a_first_look_is_worth_a_note(guard: str, bug: bool, tmp_p
     (found,) = FRONT_END.scan([str(tmp_path / "service.py")], Options(jobs=1))
     assert isinstance(found, Finding)
     assert (found.rule, found.bug) == ("nested-take", bug)
+
+
+@pytest.mark.parametrize(
+    ("ender", "bug"),
+    [("with self.lock:\n            self.ready.set()", True), ("self.ready.set()", False)],
+)
+def test_a_wait_under_a_lock_is_a_bug_if_its_end_needs_the_lock(
+    ender: str, bug: bool, tmp_path: Path
+) -> None:
+    text = (
+        "import threading\nclass A:\n    def __init__(self):\n        self.lock = threading.Lock()\n"
+        "        self.ready = threading.Event()\n    def take(self):\n        with self.lock:\n"
+        f"            self.ready.wait()\n    def tell(self):\n        {ender}\n"
+    )
+    (tmp_path / "a.py").write_text(text)
+    (found,) = FRONT_END.scan([str(tmp_path / "a.py")], Options(jobs=1))
+    assert isinstance(found, Finding)
+    assert (found.rule, found.line, found.bug) == ("untimed-wait", 8, bug)

@@ -128,6 +128,9 @@ class Function:
     calls: list[Call] = field(default_factory=list)
     submits: list[Submit] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    ends: list[tuple[str, tuple[Held, ...]]] = field(
+        default_factory=list
+    )  # events set, queues filled
     looked: set[str] = field(default_factory=set)  # queues whose length it asks before it waits
 
 

@@ -212,7 +212,10 @@ class Uses:
             if name in ("submit", "map") and node.args:
                 self._submit(pool, node.args[0], node.lineno)
             return
+        if pool.kind is Kind.EVENT and name == "set":
+            self.at.function.ends.append((pool.place, self.track.held()))
         if pool.kind is Kind.QUEUE and name in ("put", "put_nowait"):
+            self.at.function.ends.append((pool.place, self.track.held()))
             self.at.puts.setdefault(pool.place, []).append((node.lineno, self.at.loops > 0))
             if not pool.bounded:
                 return
