@@ -2,7 +2,7 @@
 
 The tree comes from Debian's package: HEADWAY_BENCH_TREE names one that is unpacked; else the newest
 /usr/src/linux-source-*.tar.xz is unpacked, or the package downloaded (apt-get download, no root). Where
-none of this can be had there is no row but one that says so.
+none of this can be had there is no row but one that says so. `audit_peer` sets the rule noretry beside Coccinelle.
 
 *Cold* means an empty store of answers; the files themselves are in the page cache after the first round,
 as they are for the search. Memory is the largest resident size of any one process. It does not show a
@@ -12,18 +12,22 @@ disk that has to be read, or more processors than this machine has.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
 
+from bench import audit_peer
 from bench.measure import Row
 
 _PACKAGE = "linux-source-6.12"
+FILES = 10_000  # of Python
 _RUN = """
 import os, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -39,14 +43,44 @@ def run(quick: bool) -> list[Row]:
         tree = _tree(Path(place))
         if tree is None:
             why = f"skipped: no HEADWAY_BENCH_TREE, and Debian's package {_PACKAGE} cannot be had"
-            return [Row("a kernel tree", 0.0, "s", note=why)]
-        if quick:
-            tree = tree / "block"
+            skipped = Row("a kernel tree", 0.0, "s", note=why)
+            return [skipped, *_site_packages(Path(place), quick)]
+        part = "block" if quick else "."
         rounds = 1 if quick else 3
-        return [
-            *_rows(tree, Path(place), "noretry", ["--only", "noretry"], rounds, (8.0, 2.0, 300.0)),
-            *_rows(tree, Path(place), "all C rules", [], 1, (120.0, 10.0, 1024.0)),
-        ]
+        one = ["--only", "noretry", part]
+        first = _rows(tree, Path(place), "noretry", one, rounds, (8.0, 2.0, 300.0))
+        peer = audit_peer.rows(tree, part, _bugs(tree, Path(place), one), first[0].value)
+        all_of_c = _rows(tree, Path(place), "all C rules", [part], 1, (120.0, 10.0, 1024.0))
+        return [*first, *peer, *all_of_c, *_site_packages(Path(place), quick)]
+
+
+def _bugs(tree: Path, place: Path, options: list[str]) -> list[tuple[str, str]]:
+    """The functions that headway calls bugs."""
+    command = [sys.executable, "-m", "headway", "audit", "--json", *options]
+    done = subprocess.run(
+        command, cwd=tree, env=_environment(place), capture_output=True, text=True, check=False
+    )
+    found = json.loads(done.stdout)["findings"]
+    return [(one["path"], one["function"]) for one in found if one["bug"]]
+
+
+def _site_packages(place: Path, quick: bool) -> list[Row]:
+    """The Python rules over the packages of this interpreter, copied until there are FILES of them."""
+    installed = Path(sysconfig.get_paths()["purelib"])
+    names = sorted(path.relative_to(installed) for path in installed.rglob("*.py"))
+    wanted = 200 if quick else FILES
+    for number in range(wanted):
+        name = names[number % len(names)]
+        target = place / "site" / f"copy{number // len(names)}" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(installed / name, target)
+    command = [sys.executable, "-m", "headway", "audit", "--no-cache", "--fail-on", "never", "site"]
+    seconds, mebibytes = _timed(command, place, place)
+    note = f"{wanted} files: what is installed beside headway, as often as it takes"
+    return [
+        Row("Python rules, site-packages", seconds, "s", goal=20.0, note=note),
+        Row("Python rules, memory", mebibytes, "MiB", note="the largest process"),
+    ]
 
 
 def _rows(
@@ -57,10 +91,10 @@ def _rows(
     rounds: int,
     goals: tuple[float, float, float],
 ) -> list[Row]:
-    command = [sys.executable, "-m", "headway", "audit", "--fail-on", "never", *options, "."]
+    command = [sys.executable, "-m", "headway", "audit", "--fail-on", "never", *options]
     cold, warm, memory, ratios = [], [], [], []
     for _ in range(rounds):
-        searched = _search(tree)
+        searched = _search(tree, options[-1])
         shutil.rmtree(place / "store", ignore_errors=True)
         seconds, mebibytes = _timed(command, tree, place)
         cold.append(seconds)
@@ -105,12 +139,10 @@ def _rows(
 
 def _timed(command: list[str], tree: Path, place: Path) -> tuple[float, float]:
     """Seconds, and MiB of the largest process."""
-    own = str(Path(__file__).resolve().parents[1] / "src")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(place / "store"), "PYTHONPATH": own}
     done = subprocess.run(
         [sys.executable, "-c", _RUN, *command],
         cwd=tree,
-        env=environment,
+        env=_environment(place),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -119,13 +151,18 @@ def _timed(command: list[str], tree: Path, place: Path) -> tuple[float, float]:
     return float(seconds), float(mebibytes)
 
 
-def _search(tree: Path) -> float | None:
+def _environment(place: Path) -> dict[str, str]:
+    own = str(Path(__file__).resolve().parents[1] / "src")
+    return {**os.environ, "XDG_CACHE_HOME": str(place / "store"), "PYTHONPATH": own}
+
+
+def _search(tree: Path, part: str) -> float | None:
     """Seconds of one pass of ripgrep over the C files; None where there is none."""
     found = shutil.which("rg")
     if found is None:
         return None
     start = time.perf_counter()
-    words = [found, "-l", "--no-ignore", "-t", "c", "__GFP_NORETRY", "."]
+    words = [found, "-l", "--no-ignore", "-t", "c", "__GFP_NORETRY", part]
     subprocess.run(words, cwd=tree, stdout=subprocess.DEVNULL, check=False)
     return time.perf_counter() - start
 

@@ -9,114 +9,11 @@ import pytest
 
 from headway.audit.finding import Options
 from headway.audit.scan import audit
+from tests.audit.c_pools import ON_POOLS
 
 # (rule, verdict found or "", the body of a C file)
 SNIPPETS = [
-    ("unchecked", "unchecked-result", """
-int grow(struct list *l)
-{
-	struct item *p = kmalloc(sizeof(*p), GFP_KERNEL);
-
-	p->next = l->first;
-	l->first = p;
-	return 0;
-}
-"""),
-    ("unchecked", "", """
-int grow(struct list *l)
-{
-	struct item *p = kmalloc(sizeof(*p), GFP_KERNEL);
-
-	if (NULL == p || l->closed)
-		return -ENOMEM;
-	p->next = l->first;
-	return 0;
-}
-"""),
-    ("unchecked", "", """
-int grow(struct list *l)
-{
-	l->first = kzalloc(sizeof(*l->first), GFP_NOFS | __GFP_NOFAIL);
-	l->first->next = NULL;
-	return 0;
-}
-"""),
-    ("unchecked", "", """
-int grow(struct list *l)
-{
-	struct item *p = kmalloc(sizeof(*p), GFP_KERNEL);
-
-	if (WARN_ON(!p))
-		goto out;
-	BUG_ON(l->first);
-	p->next = NULL;
-out:
-	return l->error;
-}
-"""),
-    ("unchecked", "unchecked-result", """
-void fill(struct table *t, int n)
-{
-	int i;
-
-	t->rows = kcalloc(n, sizeof(*t->rows), GFP_KERNEL);
-	for (i = 0; i < n; i++)
-		t->rows[i] = i;
-}
-"""),
-    ("golden-rule", "takes-while-holding", """
-static void bounce(struct bio *bio)
-{
-	struct page *page;
-
-	bio_for_each_segment_all(vec, bio, iter) {
-		page = mempool_alloc(&page_pool, GFP_NOIO);
-		vec->page = page;
-	}
-	submit_bio(bio);
-}
-"""),
-    ("golden-rule", "", """
-static void bounce(struct bio *bio)
-{
-	struct page *page;
-
-	while (more(bio)) {
-		page = mempool_alloc(&page_pool, GFP_NOIO);
-		submit_page(page);
-	}
-}
-"""),
-    ("golden-rule", "", """
-static void bounce(struct bio *bio)
-{
-	mutex_lock(&bounce_lock);
-	while (more(bio))
-		add(bio, mempool_alloc(&page_pool, GFP_NOIO));
-	mutex_unlock(&bounce_lock);
-}
-"""),
-    ("golden-rule", "", """
-static void bounce(struct bio *bio)
-{
-	while (more(bio))
-		add(bio, mempool_alloc(&page_pool, GFP_NOWAIT));
-}
-"""),
-    ("golden-rule", "takes-while-holding", """
-static void *header(struct log *log)
-{
-	return mempool_alloc(log->pool, GFP_NOFS);
-}
-
-static void commit(struct log *log)
-{
-	void *body = mempool_alloc(log->pool, GFP_NOFS);
-	void *head = header(log);
-
-	write_both(log, head, body);
-}
-"""),
+    *ON_POOLS,
     ("gfp-flags", "conflicting-flags", """
 void *get(size_t n)
 {
@@ -202,36 +99,6 @@ int sync_all(struct fs *fs)
 	return 0;
 }
 """),
-    ("mempool-result", "mempool-unchecked", """
-void note(struct log *log)
-{
-	struct entry *e = mempool_alloc(log->pool, GFP_ATOMIC);
-
-	e->at = now();
-}
-"""),
-    ("mempool-result", "mempool-dead-test", """
-int note(struct log *log)
-{
-	struct entry *e = mempool_alloc(log->pool, GFP_NOIO);
-
-	if (!e)
-		return -ENOMEM;
-	e->at = now();
-	return 0;
-}
-"""),
-    ("mempool-result", "", """
-int note(struct log *log, gfp_t gfp)
-{
-	struct entry *e = mempool_alloc(log->pool, gfp);
-
-	if (!e)
-		return -ENOMEM;
-	e->at = now();
-	return 0;
-}
-"""),
     ("shrinker", "shrinker-allocates", """
 static unsigned long cache_scan(struct shrinker *s, struct shrink_control *sc)
 {
@@ -248,6 +115,45 @@ static unsigned long cache_scan(struct shrinker *s, struct shrink_control *sc)
 	void **batch = kmalloc(sc->nr_to_scan * sizeof(void *), GFP_NOWAIT);
 
 	return batch ? drop(batch) : SHRINK_STOP;
+}
+"""),
+    ("worth-a-scope", "convert-to-scope", """
+int log_two(struct log *l)
+{
+	l->a = kmalloc(1, GFP_NOFS);
+	l->b = kmalloc(2, GFP_NOFS);
+	return l->a && l->b ? 0 : -ENOMEM;
+}
+"""),
+    ("worth-a-scope", "", """
+int log_two(struct log *l)
+{
+	unsigned int flags = memalloc_nofs_save();
+
+	l->a = kmalloc(1, GFP_KERNEL);
+	l->b = kmalloc(2, GFP_NOFS);
+	memalloc_nofs_restore(flags);
+	return l->a && l->b ? 0 : -ENOMEM;
+}
+"""),
+    ("noretry", "bug-missing-fallback", """
+static bool remember(struct list *all, struct queue *q)
+{
+	struct note *n = kmalloc(sizeof(*n), GFP_NOIO | __GFP_NORETRY);
+
+	if (!n)
+		return false;
+	add(n, all);
+	return true;
+}
+
+void update_queues(struct set *s)
+{
+	if (!remember(&s->all, s->q))
+		goto back;
+	change(s);
+back:
+	thaw(s);
 }
 """),
     ("noretry", "bug-keeps-flag", """

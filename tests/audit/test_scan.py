@@ -99,6 +99,14 @@ def test_a_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     assert reasons(run(tmp_path)) == {"pipe.c": "not a regular file"}
 
 
+def test_a_file_whose_reading_fails_is_reported(tmp_path: Path) -> None:
+    for name in ("a.c", "a.py"):
+        (tmp_path / name).symlink_to("/proc/self/mem")  # opens, and gives an error on reading
+    report = run(tmp_path, "a.c", "a.py")
+    assert set(reasons(report)) == {"a.c", "a.py"}
+    assert all(why.startswith("cannot be read: ") for why in reasons(report).values())
+
+
 def test_a_path_that_is_not_there_is_misuse(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         run(tmp_path, "gone")
@@ -153,6 +161,7 @@ def test_diff_keeps_what_lies_in_changed_functions(tmp_path: Path) -> None:
     git("init", "-q")
     (tmp_path / "a.c").write_text(BUG + BUG.replace("start", "again"))
     git("add", ".")
+    assert changed_lines("HEAD", [str(tmp_path)]) == {str(tmp_path.resolve() / "a.c"): None}
     git("commit", "-qm", "first")
     text = (tmp_path / "a.c").read_text()
     (tmp_path / "a.c").write_text(text.replace("return 0;", "return 1;", 1))

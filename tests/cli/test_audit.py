@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BUG = """
 static int start(struct device *d)
 {
@@ -83,3 +85,37 @@ def test_the_rules_are_listed_and_each_has_its_page(tmp_path: Path) -> None:
     for rule in said["rules"]:
         text = (pages / f"{rule['id']}.md").read_text(encoding="utf-8")
         assert all(f"`{verdict}`" in text for verdict in rule["verdicts"]), rule["id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("open.py", b"def f(:\n", "not Python 3 in line 1: "),
+        ("zero.py", b"import queue\n\0\n", "cannot contain null bytes"),
+        ("latin.py", b"name = '\xe9'\n", "codec can't decode byte 0xe9"),
+        ("deep.py", b"x = " + b"(" * 5000 + b")" * 5000, "too many nested parentheses"),
+        ("elf.c", b"\x7fELF\0\0 GFP_KERNEL | __GFP_NORETRY", "holds NUL bytes: not text"),
+        ("note.txt", b"hello", "no rules for this kind of file"),
+        ("self.c", None, "a link that leads nowhere, or in a circle"),
+    ],
+)
+def test_a_named_file_that_cannot_be_judged_is_one_line_and_two(
+    tmp_path: Path, name: str, data: bytes | None, said: str
+) -> None:
+    if data is None:
+        (tmp_path / name).symlink_to(name)
+    else:
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.c").write_text(BUG)
+    done = headway(tmp_path, name, "good.c")
+    assert done.returncode == 2
+    assert "1 finding, 1 bug" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"headway: cannot audit {name}: ") and said in line
+
+
+def test_the_same_file_met_on_the_way_is_listed_and_no_misuse(tmp_path: Path) -> None:
+    (tmp_path / "open.py").write_text("import queue\nq = queue.Queue()\ndef f(:\n")
+    done = headway(tmp_path, ".")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not read: 1\n  open.py: not Python 3 in line 3: " in done.stdout

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from headway.audit.finding import Finding
 from headway.errors import UsageError
@@ -30,6 +30,11 @@ def changed_lines(revision: str, paths: Sequence[str]) -> dict[str, list[range] 
         top = os.fsdecode(_git(directory, "rev-parse", "--show-toplevel").rstrip(b"\n"))
         if revision.startswith("-"):
             raise UsageError(f"--diff {revision}: not a revision")
+        if revision == "HEAD" and not _git(top, "rev-list", "-n", "1", "--all"):
+            out.update(
+                dict.fromkeys(_listed(top, "--cached", "--others"))
+            )  # before the first commit
+            continue
         _git(directory, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", said=revision)
         diff = _git(top, "diff", "--no-color", "--no-ext-diff", "--no-renames", "-U0", revision)
         current: list[range] | None = None
@@ -43,11 +48,15 @@ def changed_lines(revision: str, paths: Sequence[str]) -> dict[str, list[range] 
             elif (hunk := _HUNK.match(line)) is not None and current is not None:
                 first, count = int(hunk.group(1)), int(hunk.group(2) or b"1")
                 current.append(range(first, first + max(count, 1)))
-        untracked = _git(top, "ls-files", "--others", "--exclude-standard", "-z")
-        for name in untracked.split(b"\0"):
-            if name:
-                out[os.path.realpath(os.path.join(top, os.fsdecode(name)))] = None
+        out.update(dict.fromkeys(_listed(top, "--others")))
     return out
+
+
+def _listed(top: str, *which: str) -> Iterator[str]:
+    """The files of a work tree that git counts among these, as real paths."""
+    for name in _git(top, "ls-files", *which, "--exclude-standard", "-z").split(b"\0"):
+        if name:
+            yield os.path.realpath(os.path.join(top, os.fsdecode(name)))
 
 
 def _directory_of(path: str) -> str:

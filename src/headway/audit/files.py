@@ -2,7 +2,7 @@
 
 Decides what is walked: no directory whose name begins with a dot, no link to a directory (a circle
 would never end), no link to a file (its target is read where it lies). What is left out for another
-reason than its name is reported. Nothing is opened.
+reason than its name is reported. Opened is only what was named itself, for one byte.
 
 Source: the habits of ripgrep and git grep for hidden and linked files.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from headway.audit.finding import Skipped
 from headway.errors import UsageError
 
-__all__ = ["found", "signature"]
+__all__ = ["found", "plain", "signature"]
 
 
 def found(paths: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[str], list[Skipped]]:
@@ -29,16 +29,34 @@ def found(paths: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[str], l
         if os.path.isdir(path):
             _walk(path, suffixes, files, skipped)
         elif os.path.lexists(path):
-            if path.lower().endswith(suffixes):
-                files[_plain(path)] = None
+            why = _unfit(path, suffixes)
+            if why:
+                skipped.append(Skipped(plain(path), why))
             else:
-                skipped.append(Skipped(_plain(path), "no rules for this kind of file"))
+                files[plain(path)] = None
         else:
             raise UsageError(f"cannot audit {path}: there is no such file or directory")
     return sorted(files), skipped
 
 
-def _plain(path: str) -> str:
+def _unfit(path: str, suffixes: tuple[str, ...]) -> str:
+    """Why a path that was named, and is no directory, cannot be read; empty if it can."""
+    if not path.lower().endswith(suffixes):
+        return "no rules for this kind of file"
+    if not os.path.exists(path):
+        return "a link that leads nowhere, or in a circle"
+    if not os.path.isfile(path):
+        return "not a regular file"
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+    return ""
+
+
+def plain(path: str) -> str:
+    """A path as findings name it: with "/", and without a leading "./"."""
     path = path.replace(os.sep, "/")
     while path.startswith("./") and len(path) > 2:
         path = path[2:].lstrip("/")
@@ -54,7 +72,7 @@ def _walk(
         try:
             entries = list(os.scandir(directory))
         except OSError as error:
-            skipped.append(Skipped(_plain(directory), error.strerror or "cannot be listed"))
+            skipped.append(Skipped(plain(directory), error.strerror or "cannot be listed"))
             continue
         for entry in entries:
             if entry.name.startswith("."):
@@ -64,17 +82,19 @@ def _walk(
             elif entry.is_dir():
                 stack.append(entry.path)
             elif entry.name.lower().endswith(suffixes):
-                if entry.is_file():
-                    files[_plain(entry.path)] = None
+                if not entry.is_file():
+                    skipped.append(Skipped(plain(entry.path), "not a regular file"))
+                elif not os.access(entry.path, os.R_OK):
+                    skipped.append(Skipped(plain(entry.path), "cannot be read: permission denied"))
                 else:
-                    skipped.append(Skipped(_plain(entry.path), "not a regular file"))
+                    files[plain(entry.path)] = None
 
 
 def _link(entry: os.DirEntry[str], suffixes: tuple[str, ...], skipped: list[Skipped]) -> None:
     if os.path.isdir(entry.path):
-        skipped.append(Skipped(_plain(entry.path), "a link to a directory: not followed"))
+        skipped.append(Skipped(plain(entry.path), "a link to a directory: not followed"))
     elif entry.name.lower().endswith(suffixes) and not os.path.exists(entry.path):
-        skipped.append(Skipped(_plain(entry.path), "a link that leads nowhere, or in a circle"))
+        skipped.append(Skipped(plain(entry.path), "a link that leads nowhere, or in a circle"))
 
 
 def signature(path: str) -> str:

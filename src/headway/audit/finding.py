@@ -87,6 +87,10 @@ class Options:
     jobs: int = 0  # processes; 0: as many as there are processors
     cache: Path | None = None  # a directory; None: nothing is kept
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # a project's own pool names
+    purposes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # words, by verdict
+    named: frozenset[str] = (
+        frozenset()
+    )  # files asked for by their own name: judged, or said why not
     progress: Callable[[str, int, int], None] | None = None  # (stage, done, of all)
 
     def wants(self, rule: Rule) -> bool:

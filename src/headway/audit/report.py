@@ -17,6 +17,7 @@ from headway.audit.scan import Report
 
 __all__ = ["as_json", "as_text", "fails"]
 
+MOST = 20  # files not read that the text names
 _LEVELS = ("never", "bug", "warning", "note")
 
 
@@ -73,6 +74,7 @@ def as_text(report: Report) -> Iterator[str]:
         for finding in found:
             yield from _lines(finding, rank < 2)
         yield ""
+    yield from _skipped(report)
     bugs = sum(finding.bug for finding in report.findings)
     rest = [
         f"{count} {what}"
@@ -88,6 +90,17 @@ def as_text(report: Report) -> Iterator[str]:
     yield f"{', '.join(counts)}, in {_count(report.files, 'file')}" + (
         f" ({', '.join(rest)})" if rest else ""
     )
+
+
+def _skipped(report: Report) -> Iterator[str]:
+    if not report.skipped:
+        return
+    yield f"not read: {len(report.skipped)}"
+    for each in report.skipped[:MOST]:
+        yield f"  {each.path}: {each.reason}"
+    if len(report.skipped) > MOST:
+        yield f"  and {len(report.skipped) - MOST} more; --json has them all"
+    yield ""
 
 
 def _count(n: int, what: str) -> str:

@@ -10,6 +10,7 @@ Source: the suppression comments of clang-tidy and ruff, which need no reason an
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from headway.audit import files as walked
 from headway.audit.finding import Finding, FrontEnd, Options, Rule, Skipped
 from headway.errors import UsageError
 
-__all__ = ["FRONT_ENDS", "Report", "audit", "front_ends", "rules"]
+__all__ = ["FRONT_ENDS", "Report", "audit", "front_ends", "named_but_skipped", "rules"]
 
 # Modules with an object FRONT_END, in the order of the report. A new language adds its name here.
 FRONT_ENDS: tuple[str, ...] = ("headway.audit.c", "headway.audit.python")
@@ -60,6 +61,8 @@ def audit(paths: Sequence[str], options: Options) -> Report:
     suffixes = tuple(suffix for front in fronts for suffix in front.suffixes)
     files, skipped = walked.found(paths, suffixes)
     findings: list[Finding] = []
+    named = frozenset(walked.plain(path) for path in paths).intersection(files)
+    options = dataclasses.replace(options, named=named)
     for front in fronts:
         mine = [path for path in files if path.lower().endswith(front.suffixes)]
         if not mine or not any(options.wants(rule) for rule in front.rules):
@@ -76,6 +79,12 @@ def audit(paths: Sequence[str], options: Options) -> Report:
         skipped=tuple(sorted(set(skipped), key=lambda s: (s.path, s.reason))),
         suppressed=len(findings) - len(kept),
     )
+
+
+def named_but_skipped(report: Report, paths: Sequence[str]) -> list[Skipped]:
+    """Files that were asked for by their own name, and could not be judged as a whole or in part."""
+    named = {walked.plain(path) for path in paths}
+    return [each for each in report.skipped if each.path in named]
 
 
 def _check_names(options: Options, known: list[str]) -> None:

@@ -77,7 +77,7 @@ def command(
 ) -> int:
     """Judge how C code takes memory, and how Python code takes from pools. Nothing is run.
 
-    Exit status: 0 clean, 1 findings at or above --fail-on, 2 misuse.
+    Exit status: 0 clean, 1 findings at or above --fail-on, 2 misuse, or a file named here cannot be read.
     """
     output = "json" if as_json else output
     _check(output, fail_on, update_baseline, baseline)
@@ -89,8 +89,9 @@ def command(
     from headway.audit import report as reports
     from headway.audit import scan
     from headway.audit.finding import Options
-    from headway.audit.settings import names_near
+    from headway.audit.settings import settings_near
 
+    settings = settings_near(paths[0])
     with _progress() as progress:
         options = Options(
             only=frozenset(only or ()),
@@ -98,7 +99,8 @@ def command(
             flag=flag,
             jobs=jobs,
             cache=None if no_cache else _cache(),
-            names=names_near(paths[0]),
+            names=settings.names,
+            purposes=settings.purposes,
             progress=progress,
         )
         report = scan.audit(paths, options)
@@ -107,7 +109,10 @@ def command(
     if baseline is not None:
         report = _without_known(report, baseline, update_baseline)
     _print(report, output)
-    return 1 if reports.fails(report, fail_on) else 0
+    unread = scan.named_but_skipped(report, paths)
+    for each in unread:
+        print(f"headway: cannot audit {each.path}: {each.reason}", file=sys.stderr)
+    return 2 if unread else 1 if reports.fails(report, fail_on) else 0
 
 
 def _check(output: str, fail_on: str, update: bool, baseline: Path | None) -> None:

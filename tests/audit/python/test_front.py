@@ -175,3 +175,47 @@ def test_every_rule_has_its_page() -> None:
         page = (ROOT / "docs" / "audit" / f"{rule.id}.md").read_text()
         assert page.startswith(f"# {rule.id}\n")
         assert all(f"| `{verdict}` |" in page for verdict in rule.verdicts)
+
+
+DOUBLE_CHECKED = """
+import threading
+class Service:
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.engine = None
+    def start(self):
+        {guard}
+        with self._lock:
+            self.engine = make()
+            self.fill()
+    def fill(self):
+        self.start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "bug"), [("if self.engine is not None:\n            return", False), ("pass", True)]
+)
+def test_a_lock_behind_a_first_look_is_worth_a_note(guard: str, bug: bool, tmp_path: Path) -> None:
+    (tmp_path / "service.py").write_text(DOUBLE_CHECKED.format(guard=guard))
+    (found,) = FRONT_END.scan([str(tmp_path / "service.py")], Options(jobs=1))
+    assert isinstance(found, Finding)
+    assert (found.rule, found.bug) == ("nested-take", bug)
+
+
+@pytest.mark.parametrize(
+    ("ender", "bug"),
+    [("with self.lock:\n            self.ready.set()", True), ("self.ready.set()", False)],
+)
+def test_a_wait_under_a_lock_is_a_bug_if_its_end_needs_the_lock(
+    ender: str, bug: bool, tmp_path: Path
+) -> None:
+    text = (
+        "import threading\nclass A:\n    def __init__(self):\n        self.lock = threading.Lock()\n"
+        "        self.ready = threading.Event()\n    def take(self):\n        with self.lock:\n"
+        f"            self.ready.wait()\n    def tell(self):\n        {ender}\n"
+    )
+    (tmp_path / "a.py").write_text(text)
+    (found,) = FRONT_END.scan([str(tmp_path / "a.py")], Options(jobs=1))
+    assert isinstance(found, Finding)
+    assert (found.rule, found.line, found.bug) == ("untimed-wait", 8, bug)

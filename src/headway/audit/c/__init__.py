@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.c import local
 from headway.audit.csource.project import Project
+from headway.audit.csource.words import own_purposes
 from headway.audit.finding import Finding, Options, Rule, Skipped
 from headway.audit.kept import Kept
 from headway.audit.rules import noretry
@@ -33,13 +34,15 @@ class _C:
 
 
 def _noretry(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
-    name = f"c-noretry {local.version()} {options.flag}"
+    purposes = own_purposes(options.purposes)
+    own = " ".join(f"{verdict}={','.join(w)}" for verdict, w in sorted(options.purposes.items()))
+    name = f"c-noretry {local.version()} {options.flag} {own}"
     with Kept(options.cache, name) as kept:
         known = kept.get_whole(paths)
         if known is not None:
             yield from local.revived(known)
             return
-        project = Project(paths, options.jobs, options.progress)
+        project = Project(paths, options.jobs, options.progress, purposes)
         findings = list(noretry.check(project, options))
         yield from findings
         yield from project.skipped

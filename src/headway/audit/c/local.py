@@ -32,6 +32,7 @@ from headway.audit.rules import (
     scopes,
     shrinker,
     unchecked,
+    worth_a_scope,
 )
 
 __all__ = ["RULES", "judge_file", "plain", "revived", "scan", "version"]
@@ -44,6 +45,7 @@ _MODULES: tuple[ModuleType, ...] = (
     scopes,
     mempool_result,
     shrinker,
+    worth_a_scope,
 )
 RULES: tuple[Rule, ...] = tuple(module.RULE for module in _MODULES)
 _FEW = 60  # files, below which other processes are not worth their start

@@ -200,9 +200,9 @@ class _Walk:
             out.append(_with(state, step=step.other, known=tuple(sorted(no.items()))))
         return out
 
-    def _note_test(self, expr: Expr, known: dict[str, str]) -> None:
+    def _note_test(self, expr: Expr, known: dict[str, str], handled: bool = True) -> None:
         if identifiers(expr) & _roots(self.targets):
-            self.out.tested = True
+            self.out.tested = self.out.tested or handled
             known[_TESTED] = GOOD
 
     def _followed(self, step: Step, known: dict[str, str]) -> None:
@@ -224,6 +224,8 @@ class _Walk:
                 if holds(call.args[0], known) is True:
                     return state, True
                 self._note_test(call, known)
+            elif call.op.isupper() and any(_is_test(arg) for arg in call.args):
+                self._note_test(call, known, handled=False)  # a macro that asserts
             if words.turns_off(call.op):
                 state = _with(state, off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
@@ -363,6 +365,13 @@ def _with(state: _State, **new: object) -> _State:
     fields = {name: getattr(state, name) for name in _State.__slots__}
     fields.update(new)
     return _State(**fields)
+
+
+def _is_test(expr: Expr) -> bool:
+    """Whether an expression can only be meant as a condition."""
+    if expr.kind == "bin" and expr.op in ("&&", "||"):
+        return any(_is_test(arg) for arg in expr.args)
+    return expr.op == "!" if expr.kind == "un" else expr.kind == "bin" and expr.op in ("==", "!=")
 
 
 def _roots(targets: set[str]) -> set[str]:

@@ -73,7 +73,7 @@ class Fates:
             one = Judgement(one.verdict, one.reason, _elsewhere(one, own, caller.site))
             if out is None or (one.verdict.startswith("bug") and not out.verdict.startswith("bug")):
                 out = one
-        purpose = words.purpose_of("", "", taken)
+        purpose = words.purpose_of("", "", taken, own=self.project.purposes)
         if purpose is not None and (out is None or out.verdict.startswith("bug")):
             where = (Evidence(function.line, "called through a pointer: " + taken.strip()),)
             out = Judgement(purpose.verdict, purpose.reason, where)

@@ -46,6 +46,7 @@ class Function:
     body: list[Stmt] = field(default_factory=list)
     text: str = ""  # cleaned source, for what needs only words
     boot: bool = False  # runs only while the system starts
+    file: bytes = field(default=b"", repr=False)  # all of its file, for what needs a search
 
 
 @functools.cache
@@ -88,6 +89,7 @@ def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Funct
         else:
             for function in got:
                 function.boot = boot
+                function.file = data
             found += got
     return found, skipped
 

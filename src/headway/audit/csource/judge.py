@@ -176,7 +176,9 @@ def _other_source(
 def _purpose(analysis: Analysis, site: Site, flag: str) -> words.Purpose | None:
     function = analysis.function
     tests = _tests_of(analysis, site, flag)
-    return words.purpose_of(function.path, function.name, site.call.op, site.call.text, *tests)
+    return words.purpose_of(
+        function.path, function.name, site.call.op, site.call.text, *tests, own=analysis.purposes
+    )
 
 
 def _switched_off(

@@ -17,6 +17,7 @@ from headway.audit.csource.flow import Flow, flow
 from headway.audit.csource.functions import Function
 from headway.audit.csource.gfp import UNKNOWN, Mask, evaluate, is_word
 from headway.audit.csource.tree import Expr, assignments, calls
+from headway.audit.csource.words import Purpose
 
 __all__ = ["Analysis", "Site", "analyse", "takes_mask"]
 
@@ -41,9 +42,15 @@ class Site:
 class Analysis:
     """A function with its graph, its masks, and its sites."""
 
-    def __init__(self, function: Function, known: Mapping[str, Mask]) -> None:
+    def __init__(
+        self,
+        function: Function,
+        known: Mapping[str, Mask],
+        purposes: tuple[Purpose, ...] = (),
+    ) -> None:
         self.function = function
         self.known = known
+        self.purposes = purposes  # the project's own, for which failure is fine
         self.graph: Flow = flow(function.body, function.end)
         self.variables = _mask_variables(function, self.graph, known)
         self.before: list[dict[str, Mask] | None] = _forward(

@@ -22,7 +22,7 @@ from headway.audit.csource.gfp import Mask, evaluate, is_word
 from headway.audit.csource.masks import Analysis, Site
 from headway.audit.csource.search import MAX_BYTES, Hits, search
 from headway.audit.csource.tree import calls, identifiers
-from headway.audit.csource.words import is_allocator
+from headway.audit.csource.words import Purpose, is_allocator
 from headway.audit.finding import Skipped
 
 __all__ = ["Caller", "Project"]
@@ -55,9 +55,11 @@ class Project:
         paths: Sequence[str],
         jobs: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
+        purposes: tuple[Purpose, ...] = (),
     ) -> None:
         self.paths = paths
         self.jobs = jobs
+        self.purposes = purposes
         self.skipped: list[Skipped] = []
         self.shared: dict[str, Mask] = {}  # masks named in headers
         self.shared_allocating: dict[str, tuple[str, int]] = {}
@@ -164,7 +166,7 @@ class Project:
         for function in found:
             key = f"{function.line}"
             if key not in file.functions:
-                file.functions[key] = Analysis(function, self.known(path))
+                file.functions[key] = Analysis(function, self.known(path), self.purposes)
             out.append(file.functions[key])
         return out
 

@@ -63,6 +63,8 @@ def holds(expr: Expr, known: dict[str, str]) -> bool | None:
             return inner in (ERROR, NULL)
         if expr.op.startswith("WARN"):
             return holds(expr.args[0], known)
+    if expr.kind == "comma" and expr.args:
+        return holds(expr.args[-1], known)
     if expr.kind == "bin" and expr.op in ("==", "!=", "<", ">", "<=", ">="):
         return _compared(expr, known)
     if expr.kind == "un" and expr.op == "!":

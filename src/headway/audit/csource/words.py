@@ -9,14 +9,19 @@ Source: the purposes named in the 2018 audit of `__GFP_NORETRY`; allocator names
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+
+from headway.errors import UsageError
 
 __all__ = [
+    "CONFIGURABLE",
     "Purpose",
     "ends_all",
     "family",
     "is_allocator",
     "is_harmless",
     "is_setup",
+    "own_purposes",
     "purpose_of",
     "turns_off",
 ]
@@ -36,7 +41,7 @@ _FAMILIES = (
     ("slab", re.compile(r"k[mzvc]alloc|kmem_cache|kcalloc|kmalloc|kvzalloc|kvcalloc")),
 )
 _TURNS_OFF = re.compile(r"(^|_)(disable|turn_off|shut_?down|switch_off)(_|$)|_disabled?$|_oom$")
-_SETUP = re.compile(r"(^|_)(init|setup|probe|register)(_|$)")
+_SETUP = re.compile(r"(^|_)(init|setup|probe|register|realloc|resize|update)(_|$)")
 _ENDS = frozenset(("panic", "BUG", "do_exit", "exit", "abort", "unreachable", "fatal"))
 _HARMLESS = re.compile(
     r"free|put|unlock|pr_|dev_(?:err|warn|info|dbg)|printk|WARN|trace|debug|dbg|cond_resched|"
@@ -56,6 +61,7 @@ class Purpose:
 
 
 _TOLERATED = "failure-tolerated"
+CONFIGURABLE = ("disables-feature", "failure-tolerated", "readahead-only")
 _PURPOSES = (
     Purpose(
         r"read_?ahead|prefetch|(^|_)READ_?AHEAD(_|$)|(^|_)ra(_|$)",
@@ -90,9 +96,32 @@ _PURPOSES = (
 )
 
 
-def purpose_of(path: str, function: str, *texts: str) -> Purpose | None:
-    """The purpose that a place's path, function or other words show, if any."""
-    for purpose in _PURPOSES:
+def own_purposes(configured: Mapping[str, Sequence[str]]) -> tuple[Purpose, ...]:
+    """A project's own words, by verdict; a word matches a whole part of a name or path.
+
+    Raises: UsageError for a verdict that is none of these, or a word that is no part of a name.
+    """
+    out = []
+    for verdict, own in sorted(configured.items()):
+        if verdict not in CONFIGURABLE:
+            raise UsageError(
+                f"audit purpose {verdict!r} is no verdict; it may be {', '.join(CONFIGURABLE)}"
+            )
+        for word in own:
+            if not re.fullmatch(r"\w+", word):
+                raise UsageError(
+                    f"audit purpose {verdict!r} has {word!r}, which is no word of letters, digits and _"
+                )
+            reason = f"the project's settings say so of {word!r}"
+            out.append(Purpose(rf"(^|[_/.]){word}([_/.(]|$)", verdict, reason))
+    return tuple(out)
+
+
+def purpose_of(
+    path: str, function: str, *texts: str, own: tuple[Purpose, ...] = ()
+) -> Purpose | None:
+    """The purpose that a place's path, function or other words show, if any; ``own`` ones first."""
+    for purpose in (*own, *_PURPOSES):
         for text in (function, path, *texts):
             if text and purpose.words.search(text):
                 return purpose
@@ -124,7 +153,7 @@ def ends_all(name: str) -> bool:
 
 
 def is_setup(name: str) -> bool:
-    """Whether a function sets something up, so that its silent failure is noticed later."""
+    """Whether a function sets something up or changes its size: silent failure is noticed later."""
     return bool(_SETUP.search(name))
 
 

@@ -69,6 +69,8 @@ class Use:
     loop: bool = False  # taken again and again, without giving back between
     spans: bool = False  # a lease whose body awaits
     tests: tuple[str, ...] = ()  # parameters and attributes on which it depends whether it happens
+    restores: bool = False  # it gave back before what a caller holds
+    guarded: bool = False  # its function has left before if something is there already
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Call:
     passed: tuple[tuple[str, str], ...] = ()  # (parameter's position or name, place)
     given: tuple[str, ...] = ()  # which parameters got any argument: positions and names
     entered: bool = False  # `with f()`
+    tests: tuple[str, ...] = ()  # parameters and attributes on which it depends whether it happens
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,9 @@ class Function:
     calls: list[Call] = field(default_factory=list)
     submits: list[Submit] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    ends: list[tuple[str, tuple[Held, ...]]] = field(
+        default_factory=list
+    )  # events set, queues filled
     looked: set[str] = field(default_factory=set)  # queues whose length it asks before it waits
 
 

@@ -65,7 +65,7 @@ def _read_all(
     skipped: dict[str, Skipped] = {}
     modules: dict[str, Module] = {}
     batches = [
-        Batch(tuple(files[start : start + _BATCH]), shapes)
+        Batch(tuple(files[start : start + _BATCH]), shapes, named=options.named)
         for start in range(0, len(files), _BATCH)
     ]
     for outcome in _carry_out(batches, options, "reading"):

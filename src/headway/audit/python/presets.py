@@ -9,25 +9,23 @@ Source: the documentation of each library, read for the versions current in 2026
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headway.audit.python.shapes import Kind, Shape
 
 _ACQUIRE = frozenset({"acquire"})
 _RELEASE = frozenset({"release"})
+_CONDITION_WAITS = frozenset({"wait", "wait_for"})
 _QUEUE_WAITS = frozenset({"get", "put", "join"})
 
 
-def _lock(name: str, kind: Kind = Kind.LOCK, *, awaits: bool = False, **more: object) -> Shape:
-    waits = frozenset(more.pop("waits", ()))  # type: ignore[call-overload]
-    return Shape(
-        name,
-        kind,
-        awaits,
-        itself=True,
-        takes=_ACQUIRE,
-        gives=_RELEASE,
-        waits=waits,
-        **more,  # type: ignore[arg-type]
-    )
+def _lock(name: str, kind: Kind = Kind.LOCK, *, awaits: bool = False) -> Shape:
+    return Shape(name, kind, awaits, itself=True, takes=_ACQUIRE, gives=_RELEASE)
+
+
+def _condition(name: str, kind: Kind, *, awaits: bool = False) -> Shape:
+    """A lock that is also waited on; asyncio's may not be taken again by its holder."""
+    return replace(_lock(name, kind, awaits=awaits), waits=_CONDITION_WAITS)
 
 
 def _semaphore(name: str, *, awaits: bool = False, default: int | None = 1) -> Shape:
@@ -57,11 +55,11 @@ def _executor(name: str) -> Shape:
 _STANDARD = (
     _lock("threading.Lock"),
     _lock("threading.RLock", Kind.REENTRANT),
-    _lock("threading.Condition", Kind.REENTRANT, waits={"wait", "wait_for"}),
+    _condition("threading.Condition", Kind.REENTRANT),
     _lock("multiprocessing.Lock"),
     _lock("multiprocessing.RLock", Kind.REENTRANT),
     _lock("asyncio.Lock", awaits=True),
-    _lock("asyncio.Condition", awaits=True, waits={"wait", "wait_for"}),
+    _condition("asyncio.Condition", Kind.LOCK, awaits=True),
     _semaphore("threading.Semaphore"),
     _semaphore("threading.BoundedSemaphore"),
     _semaphore("multiprocessing.Semaphore"),
@@ -97,10 +95,13 @@ _STRUCTURED = (
 
 _ENGINE = frozenset({"connect", "begin"})
 _CLOSE = frozenset({"close"})
-_PSYCOPG = {
-    "leases": frozenset({"connection"}), "takes": frozenset({"getconn"}), "gives": frozenset({"putconn"}),
-    "timed": True, "size": "max_size", "size_at": 2,
-}  # fmt: skip
+
+
+def _psycopg(name: str, *, awaits: bool = False) -> Shape:
+    return Shape(
+        name, Kind.POOL, awaits, leases=frozenset({"connection"}), takes=frozenset({"getconn"}),
+        gives=frozenset({"putconn"}), timed=True, size="max_size", size_at=2,
+    )  # fmt: skip
 
 
 def _engine(name: str, kind: str, *, awaits: bool = False) -> Shape:
@@ -145,8 +146,8 @@ _DATABASES = (
     _engine("sqlalchemy.ext.asyncio.create_async_engine", "AsyncEngine", awaits=True),
     _sessions("sqlalchemy.orm.sessionmaker", "sessionmaker"),
     _sessions("sqlalchemy.ext.asyncio.async_sessionmaker", "async_sessionmaker", awaits=True),
-    Shape("psycopg_pool.ConnectionPool", Kind.POOL, **_PSYCOPG),  # type: ignore[arg-type]
-    Shape("psycopg_pool.AsyncConnectionPool", Kind.POOL, awaits=True, **_PSYCOPG),  # type: ignore[arg-type]
+    _psycopg("psycopg_pool.ConnectionPool"),
+    _psycopg("psycopg_pool.AsyncConnectionPool", awaits=True),
     Shape(
         "asyncpg.create_pool", Kind.POOL, True, leases=_ACQUIRE, takes=_ACQUIRE, gives=_RELEASE,
         size="max_size", size_default=10, types=("asyncpg.Pool", "asyncpg.pool.Pool"),
@@ -171,25 +172,24 @@ _DATABASES = (
 )  # fmt: skip
 
 _STREAM = frozenset({"stream"})
-_MEMPOOL = {
-    "leases": frozenset({"lease"}), "takes": frozenset({"alloc"}),
-    "gives": frozenset({"free", "free_bulk", "hand_over", "transfer"}),
-}  # fmt: skip
+
+
+def _mempool(name: str, *, awaits: bool = False) -> Shape:
+    """A pool or budget of headway."""
+    return Shape(
+        name, Kind.POOL, awaits, leases=frozenset({"lease"}), takes=frozenset({"alloc"}),
+        gives=frozenset({"free", "free_bulk", "hand_over", "transfer"}),
+    )  # fmt: skip
+
 
 _OTHERS = (
     Shape("httpx.Client", Kind.POOL, leases=_STREAM, timed=True, size_default=100),
     Shape("httpx.AsyncClient", Kind.POOL, True, leases=_STREAM, timed=True, size_default=100),
-    Shape(
-        "headway.Mempool",
-        Kind.POOL,
-        size="min_count",
-        types=("headway.threaded.Mempool",),
-        **_MEMPOOL,  # type: ignore[arg-type]
-    ),
-    Shape("headway.Mempool.of", Kind.POOL, **_MEMPOOL),  # type: ignore[arg-type]
-    Shape("headway.Budget", Kind.POOL, **_MEMPOOL),  # type: ignore[arg-type]
-    Shape("headway.aio.Mempool", Kind.POOL, True, over=("pool",), **_MEMPOOL),  # type: ignore[arg-type]
-    Shape("headway.aio.Mempool.of", Kind.POOL, True, **_MEMPOOL),  # type: ignore[arg-type]
+    replace(_mempool("headway.Mempool"), size="min_count", types=("headway.threaded.Mempool",)),
+    _mempool("headway.Mempool.of"),
+    _mempool("headway.Budget"),
+    replace(_mempool("headway.aio.Mempool", awaits=True), over=("pool",)),
+    _mempool("headway.aio.Mempool.of", awaits=True),
 )
 
 SHAPES: tuple[Shape, ...] = _STANDARD + _STRUCTURED + _DATABASES + _OTHERS

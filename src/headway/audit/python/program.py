@@ -181,6 +181,8 @@ class Program:
                     call, function, Reach(use, function, home, ()), module
                 )
         for inner in function.calls:
+            if set(inner.tests) & set(call.given):
+                continue  # whether it happens depends on what this caller says
             for far in self._reach(inner, home, seen, depth + 1):
                 if far.use.place in function.looked:
                     continue  # it asks for the length before it calls

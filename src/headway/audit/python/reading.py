@@ -6,8 +6,9 @@ the parser does with it short of ending the process; that case is the caller's.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from headway.audit.finding import Skipped
@@ -29,13 +30,12 @@ class Batch:
     known: Mapping[str, Pool | Instance] = field(default_factory=dict)
     bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: frozenset[str] = frozenset()  # read only files that import one of these; empty: all
+    named: frozenset[str] = frozenset()  # parsed even if they cannot matter
 
     def halves(self) -> list[Batch]:
         middle = len(self.files) // 2
         parts = (self.files[:middle], self.files[middle:])
-        return [
-            Batch(part, self.shapes, self.known, self.bases, self.names) for part in parts if part
-        ]
+        return [replace(self, files=part) for part in parts if part]
 
 
 @dataclass(slots=True)
@@ -61,9 +61,13 @@ def read_batch(batch: Batch) -> Outcome:
         source = _source(path, outcome)
         if source is None:
             continue
-        if not (words.matter(source) if mentions is None else mentions.found(source)):
+        matters = words.matter(source) if mentions is None else mentions.found(source)
+        if not matters and path not in batch.named:
             continue
         try:
+            if not matters:
+                ast.parse(source)
+                continue
             module = read(
                 path, source, name, table, batch.known, batch.bases,
                 wanted=lambda found: not batch.names

@@ -40,6 +40,9 @@ class Track:
         self.opens: list[Open] = []
         self.losses: list[Loss] = []
         self._given: set[str] = set()
+        self.returned: set[str] = (
+            set()
+        )  # given back here, but taken by a caller or a `with` outside
         self._left: list[tuple[Open, str, int]] = []
         self.guards: list[frozenset[str]] = []  # what each enclosing `finally` gives back
 
@@ -50,6 +53,7 @@ class Track:
         fresh.protected = any(
             fresh.place in guard or fresh.element in guard for guard in self.guards
         )
+        fresh.managed = fresh.managed or fresh.place in self.returned  # it restores somebody's hold
         self.opens.append(fresh)
 
     def give(self, place: str, element: str = "", moved: bool = False) -> None:
@@ -58,7 +62,12 @@ class Track:
         ``moved``: its next owner gives it back, and has it already if the element was passed on.
         """
         self._given.add(place)
-        same = [each for each in self.opens if each.place == place and not each.managed]
+        mine = [each for each in self.opens if each.place == place]
+        same = [each for each in mine if not each.managed]
+        if not same:
+            self.returned.add(place)
+            for each in [each for each in mine if not each.owner][-1:]:
+                self.opens.remove(each)  # `with lock:` around a release: not held until taken again
         named = [each for each in same if each.element and each.element == element]
         for each in (named or same)[-1:]:
             if each.risky and not each.protected and not (moved and each.escaped):

@@ -30,6 +30,8 @@ _GATHERERS = frozenset({"concurrent.futures.as_completed", "concurrent.futures.w
 _CONSUMERS = frozenset(
     {"list", "tuple", "sum", "sorted", "set", "dict", "max", "min", "any", "all"}
 )
+# Methods that raise only when memory is out, or when their caller has gone wrong already.
+_SAFE = frozenset({"append", "appendleft", "is_set", "locked", "notify", "notify_all", "notifyAll"})
 _MOVES = frozenset({"hand_over", "transfer"})
 _LOOKS = frozenset({"empty", "qsize", "full"})
 _COLLECT = frozenset({"append", "add", "appendleft", "insert"})
@@ -51,6 +53,7 @@ class Setting:
     tests: list[ast.expr] = field(default_factory=list)  # of the branches around
     loops: int = 0
     deadlines: int = 0
+    guarded: bool = False  # from here on: `if self.it is not None: return` came before
 
 
 class Uses:
@@ -174,7 +177,8 @@ class Uses:
         self._lend_arguments(node)
         if not self._on_value(node, awaited, timed) and not self._special(node, path):
             self._project(node, path, awaited, timed)
-        self.track.risk(node.lineno)
+        if not isinstance(node.func, ast.Attribute) or node.func.attr not in _SAFE:
+            self.track.risk(node.lineno)
 
     def _on_value(self, node: ast.Call, awaited: bool, timed: bool) -> bool:
         """A method of a pool, an element or a future; whether it was one."""
@@ -208,7 +212,10 @@ class Uses:
             if name in ("submit", "map") and node.args:
                 self._submit(pool, node.args[0], node.lineno)
             return
+        if pool.kind is Kind.EVENT and name == "set":
+            self.at.function.ends.append((pool.place, self.track.held()))
         if pool.kind is Kind.QUEUE and name in ("put", "put_nowait"):
+            self.at.function.ends.append((pool.place, self.track.held()))
             self.at.puts.setdefault(pool.place, []).append((node.lineno, self.at.loops > 0))
             if not pool.bounded:
                 return
@@ -245,7 +252,8 @@ class Uses:
         self.at.function.uses.append(
             Use(
                 pool.place, node.lineno, text, self.track.held(), True, waits, timed,
-                spans=spans, tests=self._tests(),
+                spans=spans, tests=self._tests(), restores=pool.place in self.track.returned,
+                guarded=self.at.guarded,
             )
         )  # fmt: skip
         return text
@@ -352,7 +360,7 @@ class Uses:
             Call(
                 target, node.lineno, f"{name_of(node.func)}()", self.track.held(), awaited, same,
                 timed or self.at.deadlines > 0, passed, tuple(key for key, _ in pairs),
-                entered=node is self.entering,
+                entered=node is self.entering, tests=self._tests(),
             )
         )  # fmt: skip
 

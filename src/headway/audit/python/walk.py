@@ -284,11 +284,22 @@ class Walk(Uses):
             self.track.take(got)
         second = self.block(node.orelse)
         self.at.tests.pop()
+        if not first and not node.orelse and self._is_there(test):
+            self.at.guarded = True
         paths = [p for p, ends in ((after_first, first), (self.track.opens, second)) if ends]
         if not paths:
             return False
         self.track.merge(paths)
         return True
+
+    def _is_there(self, test: ast.expr) -> bool:
+        """`self.it` or `CACHE is not None`: the first half of a double-checked lock."""
+        match test:
+            case ast.Compare(left=left, ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]):
+                test = left
+        if isinstance(test, ast.Attribute):
+            return True
+        return isinstance(test, ast.Name) and test.id not in self.at.function.parameters
 
     def _branches(
         self, test: ast.expr, bodies: list[list[ast.stmt]], last: list[ast.stmt] | None

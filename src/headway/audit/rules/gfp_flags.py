@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.gfp import Mask
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
 from headway.audit.csource.tree import Expr, identifiers
 from headway.audit.finding import Finding, Rule
 
@@ -111,18 +112,14 @@ def _ored(expr: Expr) -> set[str]:
 
 
 def _finding(analysis: Analysis, site: Site, said: _Said) -> Finding:
-    function = analysis.function
     verdict, bug, message, fix = said
-    return Finding(
-        path=function.path,
-        line=site.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict=verdict,
+    return finding_at(
+        analysis,
+        site.call,
+        RULE,
+        verdict,
+        f"{site.call.op}(): {message}",
+        fix,
         bug=bug,
-        message=f"{site.call.op}(): {message}",
-        fix=fix,
         severity="error" if bug else "warning",
-        site=site.call.text,
-        span=(function.line, function.end),
     )

@@ -7,8 +7,8 @@ Decides by walking from each waiting take: the element stays held until it is fr
 another waiting take of the same pool comes first (in the same function, the same call again in a
 loop, or in a function of the same file one call deep), that is a finding. Ways out that are known:
 a mutex taken before (it makes the function the only holder), a take that may not wait, a bulk take,
-and handing the element over before the next. Not known: whether the pool is as large as the largest
-request of a single holder; the remedy names it.
+handing the element over before the next, and a pool made in the same file with as many elements as the
+loop takes (`sizes`). Not known: whether there is only one such holder at a time.
 
 Source: the contract of mempools and bio sets, block/bio.c of Linux 6.12; a fix of block/blk-crypto
 of January 2026 for such a loop.
@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.masks import Analysis
+from headway.audit.csource.said import finding_at
+from headway.audit.csource.sizes import as_large
 from headway.audit.csource.takes import Take, gives, locked, takes, while_held
 from headway.audit.finding import Evidence, Finding, Rule
 
@@ -41,7 +43,7 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
             if locked(analysis.graph, take.step):
                 continue
             found = _second(analysis, take, known)
-            if found is not None:
+            if found is not None and not as_large(analysis, take):
                 yield _finding(analysis, take, *found)
 
 
@@ -74,23 +76,18 @@ def _second(analysis: Analysis, take: Take, known: dict[str, list[Take]]) -> tup
 
 
 def _finding(analysis: Analysis, take: Take, line: int, what: str) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=take.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="takes-while-holding",
-        bug=True,
-        message=f"{what} of {take.pool} waits while an element of it is held: two tasks that do "
+    return finding_at(
+        analysis,
+        take.call,
+        RULE,
+        "takes-while-holding",
+        f"{what} of {take.pool} waits while an element of it is held: two tasks that do "
         "this can wait for each other for ever",
-        fix="take all at once (a bulk take), hand each over before the next, hold one mutex around "
+        "take all at once (a bulk take), hand each over before the next, hold one mutex around "
         "all takes, or make the pool as large as the largest request",
+        bug=True,
         evidence=(
             Evidence(take.call.line, f"taken: {take.call.text[:60]}"),
             Evidence(line, what),
         ),
-        severity="error",
-        site=take.call.text,
-        span=(function.line, function.end),
     )

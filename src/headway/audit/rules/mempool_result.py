@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.failing import walk
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
 from headway.audit.csource.values import NULL
 from headway.audit.finding import Evidence, Finding, Rule
 
@@ -42,49 +43,26 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
 
 def _unchecked(analysis: Analysis, site: Site, used: tuple[int, str]) -> Finding:
     line, text = used
-    return _finding(
+    return finding_at(
         analysis,
-        site,
+        site.call,
+        RULE,
         "mempool-unchecked",
         "mempool_alloc() that may not wait fails when the reserve is empty, and "
         f"{site.target} is followed without a test",
         f"test {site.target}, or use a mask that may wait",
-        (Evidence(line, f"followed here: {text[:60]}"),),
+        bug=True,
+        evidence=(Evidence(line, f"followed here: {text[:60]}"),),
     )
 
 
 def _dead(analysis: Analysis, site: Site) -> Finding:
-    return _finding(
+    return finding_at(
         analysis,
-        site,
+        site.call,
+        RULE,
         "mempool-dead-test",
         "mempool_alloc() that may wait never fails, so the test of its result is dead code",
         "remove the test and what it guards",
-        (),
-    )
-
-
-def _finding(
-    analysis: Analysis,
-    site: Site,
-    verdict: str,
-    message: str,
-    fix: str,
-    evidence: tuple[Evidence, ...],
-) -> Finding:
-    function = analysis.function
-    bug = verdict == "mempool-unchecked"
-    return Finding(
-        path=function.path,
-        line=site.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict=verdict,
-        bug=bug,
-        message=message,
-        fix=fix,
-        evidence=evidence,
-        severity="error" if bug else "note",
-        site=site.call.text,
-        span=(function.line, function.end),
+        bug=False,
     )

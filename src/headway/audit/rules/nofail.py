@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.failing import walk
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
 from headway.audit.finding import Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]
@@ -33,7 +34,9 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
             if "__GFP_NOFAIL" in site.mask.sure:
                 said = _said(analysis, site)
                 if said is not None:
-                    yield _finding(analysis, site, *said)
+                    verdict, bug, message, fix = said
+                    message = f"{site.call.op}(): {message}"
+                    yield finding_at(analysis, site.call, RULE, verdict, message, fix, bug=bug)
 
 
 def _said(analysis: Analysis, site: Site) -> tuple[str, bool, str, str] | None:
@@ -68,22 +71,3 @@ def _said(analysis: Analysis, site: Site) -> tuple[str, bool, str, str] | None:
             "remove the test and what it guards",
         )
     return None
-
-
-def _finding(
-    analysis: Analysis, site: Site, verdict: str, bug: bool, message: str, fix: str
-) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=site.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict=verdict,
-        bug=bug,
-        message=f"{site.call.op}(): {message}",
-        fix=fix,
-        severity="error" if bug else "note",
-        site=site.call.text,
-        span=(function.line, function.end),
-    )

@@ -19,6 +19,7 @@ from headway.audit.csource.flagged import Place, is_own, learn, places
 from headway.audit.csource.judge import Judgement
 from headway.audit.csource.masks import Site
 from headway.audit.csource.project import Project
+from headway.audit.csource.said import finding_at
 from headway.audit.finding import Finding, Options, Rule
 
 __all__ = ["RULE", "check"]
@@ -97,19 +98,16 @@ def _finding(place: Place, found: Judgement, flag: str) -> Finding:
             if function.name.lstrip("_").startswith("kv")
             else "kvmalloc() does the same in one call"
         )
-    return Finding(
-        path=function.path,
-        line=call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict=found.verdict,
+    return finding_at(
+        place.analysis,
+        call,
+        RULE,
+        found.verdict,
+        f"{call.op}() may fail early ({flag}): {reason}",
+        fix,
         bug=bug,
-        message=f"{call.op}() may fail early ({flag}): {reason}",
-        fix=fix,
         evidence=found.evidence,
         severity="error" if bug else "warning" if found.verdict in _FIXES else "note",
-        site=call.text,
-        span=(function.line, function.end),
     )
 
 

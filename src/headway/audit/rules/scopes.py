@@ -3,7 +3,7 @@
 `memalloc_nofs_save()` and its kin restrict every request of the task until restored. Decides two
 things: a save from which some path leaves the function without the restore (a bug: the task stays
 restricted), and GFP_NOFS or GFP_NOIO inside a matching scope (redundant). GFP_KERNEL inside a scope is
-right and never named. It does not say which flags outside of scopes are worth converting to one.
+right and never named. Which flags outside of scopes are worth one is `worth_a_scope`.
 
 Source: Documentation/core-api/gfp_mask-from-fs-io.rst and include/linux/sched/mm.h of Linux 6.12.
 """
@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
+from headway.audit.csource.tree import Expr
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]
@@ -40,7 +42,7 @@ def check(analyses: Sequence[Analysis]) -> Iterator[Finding]:
                 inside, leak = _extent(analysis, number, match.group(1))
                 own = _restores_here(analysis, match.group(1)) and not _guarded(analysis, number)
                 if leak is not None and own:
-                    yield _left_open(analysis, call.line, call.text, match.group(1), leak)
+                    yield _left_open(analysis, call, match.group(1), leak)
                 for site in analysis.sites:
                     if site.step in inside and _needless(site, match.group(1)):
                         yield _redundant(analysis, site, call.line, match.group(1))
@@ -94,38 +96,28 @@ def _needless(site: Site, kind: str) -> bool:
     return kind == "noio" and ("GFP_NOIO" in text or "GFP_NOFS" in text)
 
 
-def _left_open(analysis: Analysis, line: int, text: str, kind: str, leak: int) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="scope-left-open",
-        bug=True,
-        message=f"the {kind} scope is not restored on a path that leaves the function, so the task "
+def _left_open(analysis: Analysis, save: Expr, kind: str, leak: int) -> Finding:
+    return finding_at(
+        analysis,
+        save,
+        RULE,
+        "scope-left-open",
+        f"the {kind} scope is not restored on a path that leaves the function, so the task "
         "stays restricted",
-        fix=f"call memalloc_{kind}_restore() before the return of line {leak}",
+        f"call memalloc_{kind}_restore() before the return of line {leak}",
+        bug=True,
         evidence=(Evidence(leak, "leaves the function with the scope open"),),
-        severity="error",
-        site=text,
-        span=(function.line, function.end),
     )
 
 
 def _redundant(analysis: Analysis, site: Site, line: int, kind: str) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=site.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="redundant-in-scope",
+    return finding_at(
+        analysis,
+        site.call,
+        RULE,
+        "redundant-in-scope",
+        f"{site.call.op}(): the {kind} scope around it already forbids what this flag does",
+        "say GFP_KERNEL: the scope masks it",
         bug=False,
-        message=f"{site.call.op}(): the {kind} scope around it already forbids what this flag does",
-        fix="say GFP_KERNEL: the scope masks it",
         evidence=(Evidence(line, f"the {kind} scope begins"),),
-        severity="note",
-        site=site.call.text,
-        span=(function.line, function.end),
     )

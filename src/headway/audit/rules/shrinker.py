@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
 from headway.audit.finding import Evidence, Finding, Rule
 
 __all__ = ["RULE", "WORDS", "check"]
@@ -51,18 +52,13 @@ def _reenters(site: Site) -> bool:
 
 
 def _finding(shrinker: Analysis, analysis: Analysis, site: Site) -> Finding:
-    function = analysis.function
-    return Finding(
-        path=function.path,
-        line=site.call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="shrinker-allocates",
+    return finding_at(
+        analysis,
+        site.call,
+        RULE,
+        "shrinker-allocates",
+        f"{site.call.op}() runs inside reclaim and may start reclaim of file systems again",
+        "allocate before, or use GFP_NOWAIT and do without on failure",
         bug=True,
-        message=f"{site.call.op}() runs inside reclaim and may start reclaim of file systems again",
-        fix="allocate before, or use GFP_NOWAIT and do without on failure",
         evidence=(Evidence(shrinker.function.line, f"{shrinker.function.name}() is a shrinker"),),
-        severity="error",
-        site=site.call.text,
-        span=(function.line, function.end),
     )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.audit.csource.failing import Failure, walk
 from headway.audit.csource.masks import Analysis, Site
+from headway.audit.csource.said import finding_at
 from headway.audit.csource.values import NULL, follows
 from headway.audit.csource.words import purpose_of
 from headway.audit.finding import Evidence, Finding, Rule
@@ -99,17 +100,13 @@ def _finding(analysis: Analysis, site: Site, used: tuple[int, str]) -> Finding:
     line, text = used
     purpose = purpose_of(function.path, function.name)
     bug = not function.boot and (purpose is None or "test" not in purpose.reason)
-    return Finding(
-        path=function.path,
-        line=call.line,
-        function=function.name,
-        rule=RULE.id,
-        verdict="unchecked-result",
+    return finding_at(
+        analysis,
+        call,
+        RULE,
+        "unchecked-result",
+        f"{call.op}() may return NULL, and {site.target} is followed without a test",
+        f"test {site.target} before line {line}, and undo what was done so far",
         bug=bug,
-        message=f"{call.op}() may return NULL, and {site.target} is followed without a test",
-        fix=f"test {site.target} before line {line}, and undo what was done so far",
         evidence=(Evidence(line, f"followed here: {text[:60]}"),),
-        severity="error" if bug else "note",
-        site=call.text,
-        span=(function.line, function.end),
     )

@@ -33,7 +33,9 @@ def find(program: Program) -> Iterator[Finding]:
             if pool is None or not use.takes or not use.waits:
                 continue
             first = _same(program.held(use.held), use.place)
-            if first is not None and _is_private(pool, use, first, function):
+            if first is not None and (
+                _is_private(pool, use, first, function) or _of_others(use, first, function)
+            ):
                 continue
             if first is not None:
                 if _judge(pool, use):
@@ -56,6 +58,13 @@ def _is_private(pool: Pool, use: Use, first: Held, function: Function) -> bool:
     return pool.size is not None and held < pool.size
 
 
+def _of_others(use: Use, first: Held, function: Function) -> bool:
+    """`self.one.lock` and `self.other.lock`: locks of two objects of one class."""
+    before = [each.text for each in function.uses if (each.place, each.line) == first]
+    texts = [text.removesuffix(".acquire()") for text in (use.text, *before[:1])]
+    return len(set(texts)) > 1 and all(text.count(".") > 1 for text in texts)
+
+
 def _same(held: list[Held], place: str) -> Held | None:
     return next((each for each in reversed(held) if each.place == place), None)
 
@@ -71,6 +80,8 @@ def _through_calls(program: Program, function: Function, module: Module) -> Iter
             pool = program.pools.get(reach.use.place)
             if first is None or pool is None or not reach.use.takes or not reach.use.waits:
                 continue
+            if reach.use.restores:
+                continue  # it gave the caller's hold back first
             if reach.use.place in seen or _judge(pool, reach.use) is None:
                 continue
             seen.add(reach.use.place)
@@ -122,6 +133,10 @@ def _finding(
     judged = _judge(pool, use)
     name = label(pool)
     verdict, what, severity = judged or ("hangs", "it is held already", "note")
+    if through and use.guarded:
+        severity = (
+            "note"  # a double-checked lock: whoever holds it has filled what the callee looks for
+        )
     fix = f"take {name} once and pass the element on"
     if pool.kind is Kind.LOCK:
         fix = "split off a part that expects the lock to be held, and call that"
