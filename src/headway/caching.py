@@ -124,7 +124,6 @@ def _decorated(cache: Any, function: Callable[P, R], typed: bool) -> Cached[P, R
     look, put, key_of = cache.get, cache.put, _typed_key if typed else _key
     missing: Any = object()
 
-    @functools.wraps(function)
     def answer(*args: P.args, **kwargs: P.kwargs) -> R:
         key = key_of(args, kwargs) if kwargs or typed else args
         found: R = look(key, missing)
@@ -133,11 +132,11 @@ def _decorated(cache: Any, function: Callable[P, R], typed: bool) -> Cached[P, R
             put(key, found)
         return found
 
-    cached = cast("Cached[P, R]", answer)
-    cached.cache_info = lambda: _info(cache)  # type: ignore[method-assign]
-    cached.cache_clear = lambda: _clear(cache)  # type: ignore[method-assign]
-    cached.cache_parameters = lambda: {"maxsize": cache.max_bytes, "typed": typed}  # type: ignore[method-assign]
-    return cached
+    cached: Any = functools.update_wrapper(answer, function)
+    cached.cache_info = lambda: _info(cache)
+    cached.cache_clear = lambda: _clear(cache)
+    cached.cache_parameters = lambda: {"maxsize": cache.max_bytes, "typed": typed}
+    return cast("Cached[P, R]", cached)
 
 
 def _key(args: tuple[Hashable, ...], kwargs: dict[str, Any]) -> Hashable:

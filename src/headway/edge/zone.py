@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from headway.core.mm import zone as core
 from headway.core.mm.balloon import LAST, PRESSURE, Balloon
@@ -20,8 +20,6 @@ from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom, Victim
 from headway.core.mm.pages import PageRun, order_for
 from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
-from headway.core.mm.slab_caches import SlabCaches
-from headway.core.mm.slab_page import Memory
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
@@ -32,6 +30,10 @@ from headway.edge.buffers import Buffers, Obtaining, WatchedBuffers
 from headway.edge.lending import Lending, written_after_free
 from headway.edge.pressure import read_memory
 from headway.errors import NoMemory, PoolBusy, UsageError
+
+if TYPE_CHECKING:
+    from headway.core.mm.slab_caches import SlabCaches
+    from headway.core.mm.slab_page import Memory
 
 
 @final
@@ -278,6 +280,8 @@ class Zone:
 
     def slab_caches(self, memory: Callable[[], Memory]) -> SlabCaches:
         """The slab caches of this zone, and what was decided about each (`headway.Slab`)."""
+        from headway.core.mm.slab_caches import SlabCaches  # most zones have no slabs
+
         if self._slabs is None:
             self._slabs = SlabCaches(self._path, self._runtime, memory())
         return self._slabs
