@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, final
 from headway import threaded
 from headway.aio_buffers import BufferCache
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
+from headway.aio_reservation import Reservations
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
 from headway.core.mm.cache import ShrinkableCache as CoreCache
@@ -34,6 +35,7 @@ __all__ = [
     "BufferCache",
     "Lease",
     "Mempool",
+    "Reservations",
     "ShrinkableCache",
     "Together",
     "dirtied",

@@ -284,6 +284,7 @@ class Zone:
 
         if self._slabs is None:
             self._slabs = SlabCaches(self._path, self._runtime, memory())
+            self._path.reclaim.shrinkers.register(self._slabs, name="empty slabs", seeks=1)
         return self._slabs
 
     def adopt(self, cache: Any) -> None:

@@ -322,6 +322,10 @@ class Slab(Generic[E]):
         return len(self._out) + len(self._urgent)
 
     @property
+    def at_hand_count(self) -> int:
+        return len(self._at_hand)
+
+    @property
     def closed(self) -> bool:
         return bool(self._gate & CLOSED)
 
