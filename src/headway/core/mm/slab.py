@@ -47,22 +47,8 @@ class Slab(Generic[E]):
     """
 
     __slots__ = (
-        "_at_hand",
-        "_constructor",
-        "_gate",
-        "_inspector",
-        "_kept",
-        "_key",
-        "_on_room",
-        "_out",
-        "_refused",
-        "_runtime",
-        "_slots",
-        "_urgent",
-        "_views",
-        "cache",
-        "decision",
-        "name",
+        "_at_hand", "_constructor", "_gate", "_inspector", "_kept", "_key", "_on_room", "_out",
+        "_refused", "_runtime", "_slots", "_urgent", "_views", "cache", "decision", "name",
         "size_bytes",
     )  # fmt: skip
 
