@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
+from headway.core.mm.gfp import Gfp
 from headway.errors import UsageError
-from headway.incidents import INCIDENTS, find, listing
-from headway.incidents.stage import CLEAN_ERROR, DONE, LIVELOCK
+from headway.incidents import INCIDENTS, e_002, find, listing
+from headway.incidents.e_002 import Case, Page, Rule, case_of
+from headway.incidents.stage import CLEAN_ERROR, DEADLOCK, DONE, LIVELOCK, Stage
 
 RUNS = [
     (incident.id, fix)
@@ -122,6 +126,74 @@ def test_t71_reclaim_waits_for_the_lock_as_long_as_the_allocation_is_throttled()
     for fix in ("drop-lock", "noio-once", "no-lock-count", "trylock"):
         assert not any("has waited" in line for line in lines("E-001", fix))
     assert "R1: counts, without L -> 2 buffers" in lines("E-001", "no-lock-count")
+
+
+@pytest.mark.parametrize(("workers", "pages"), [(1, 2), (2, 3), (3, 8), (2, 2), (4, 3)])
+def test_t81_002_every_worker_waits_where_there_are_more_items(workers: int, pages: int) -> None:
+    """With as many workers as items it is slow; with fewer nobody is left."""
+    ends = {}
+    for fix in (None, *(its.name for its in e_002.INCIDENT.fixes)):
+        stage = Stage()
+        ends[fix] = e_002.play(stage, fix, pages=pages, workers=workers, writer=False)
+        waits = [event.actor for event in stage.events if event.action == "waits"]
+        if ends[fix] == DEADLOCK:
+            assert sorted(waits) == [f"W{number + 1}" for number in range(workers)]
+    hangs = DEADLOCK if workers < pages else DONE
+    assert ends.pop(None) == ends.pop("nofs-scope") == hangs
+    assert set(ends.values()) == {DONE}, "each of the others is progress"
+
+
+def test_t82_002_without_the_wait_the_group_is_killed_while_its_pages_get_clean() -> None:
+    assert lines("E-002", "no-wait")[1].startswith("T: is killed: out of memory -> 4 pages would")
+    for fix in ("fs-test", "after-batch", "timed", "group-dirty"):
+        assert "T: has page 2 of 2" in lines("E-002", fix), "what replaces the wait"
+    assert "T: was throttled -> until a write ended" in lines("E-002", "after-batch")
+    assert "T: was throttled -> for 100 ms" in lines("E-002", "timed"), "bounded, and imprecise"
+    assert not any("waits" in line or "throttled" in line for line in lines("E-002", "group-dirty"))
+
+
+KSWAPD_CASES = [
+    # kswapd, flagged, many: the first case of all, whatever the mask
+    (True, True, True, Case.IMMEDIATE),
+    (True, True, False, Case.LATER),
+    (True, False, True, Case.LATER),
+    (False, True, True, Case.LATER),
+]
+
+
+@pytest.mark.parametrize(("kswapd", "flagged", "many", "case"), KSWAPD_CASES)
+def test_t83_the_background_counts_and_goes_on(
+    kswapd: bool, flagged: bool, many: bool, case: Case
+) -> None:
+    page = Page("p", reclaim=flagged)
+    assert case_of(page, Gfp.KERNEL, group=None, kswapd=kswapd, many=many) is case
+
+
+WAITS = [  # mask, of the swap cache, through a file: may it wait under the rule of 3.6, and of 4.2
+    (Gfp.KERNEL, False, False, True, True),
+    (Gfp.KERNEL, True, True, True, True),
+    (Gfp.NOFS, False, False, True, False),
+    (Gfp.NOFS, True, False, True, True),
+    (Gfp.NOFS, True, True, True, False),
+    (Gfp.NOIO, False, False, False, False),
+    (Gfp.NOIO, True, False, False, False),
+    (Gfp.NOIO, True, True, False, False),
+]
+
+
+@pytest.mark.parametrize(("gfp", "swap", "by_fs", "with_io", "with_fs"), WAITS)
+def test_t83_who_waits_for_a_page(
+    gfp: Gfp, swap: bool, by_fs: bool, with_io: bool, with_fs: bool
+) -> None:
+    """Only in a group of version 1, at the second encounter, where the mapping allows it."""
+    rules = {Rule.IO: with_io, Rule.FS: with_fs, Rule.NOBODY: False}
+    for rule, may_wait in rules.items():
+        for group, flagged, deadlocks in product((None, 1, 2), (False, True), (False, True)):
+            page = Page("p", reclaim=flagged, swap=swap, swap_by_fs=by_fs, may_deadlock=deadlocks)
+            waits = may_wait and group == 1 and flagged and not deadlocks
+            assert case_of(page, gfp, group=group, rule=rule) is (
+                Case.WAIT if waits else Case.LATER
+            )
 
 
 def test_t710_blocking_scan_trylock_and_queued_work() -> None:
