@@ -103,7 +103,7 @@ def test_release_the_reserve_serves_the_first_who_gives_back() -> None:
     )
 
 
-def test_all_dirty_the_circuit_writes_every_page() -> None:
+def test_t36_all_dirty_the_circuit_writes_every_page() -> None:
     for fix in ("mempool", "admission"):
         assert any(
             line.startswith("write-out: writes a page -> 0 dirty")
