@@ -17,7 +17,8 @@ from headway.aio_reservation import Reservations
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
 from headway.core.mm.cache import ShrinkableCache as CoreCache
-from headway.core.mm.dirty import DirtyDevice, Domain
+from headway.core.mm.dirty import DirtyDevice
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.observed import PoolStats
 from headway.runtimes import scopes, tasks

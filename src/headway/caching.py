@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from headway.core.mm import cache as core
 from headway.core.mm.dirtied import WriteBack
+from headway.core.mm.domain import Domain
 from headway.core.mm.shrinker import SEEKS
 from headway.core.plan import Runtime
 from headway.core.units import parse_size
@@ -60,6 +61,8 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
     what holds other objects). `max_size` limits this cache alone; without it, what the zone has free
     is the limit. The lower `seeks`, what a value costs to have again, the sooner it goes. With
     `write_back(key, value)`, values may be put in `dirty`, and are written before they are dropped.
+    What may be dirty at one time is limited for all caches of the zone; `group`, of
+    ``zone.dirty_limits().group(name, limit)``, is a limit for some of them.
 
     >>> from headway import Zone
     >>> zone = Zone("1MiB")
@@ -91,6 +94,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
         max_size: int | str | None = None,
         seeks: int = SEEKS,
         write_back: WriteBack[K, V] | None = None,
+        group: Domain | None = None,
         typed: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -103,6 +107,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
             seeks=seeks,
             max_bytes=None if max_size is None else parse_size(max_size, f"max_size of {name!r}"),
             write_back=write_back,
+            group=group,
         )
         zone.adopt(self)
         ROSTER.enter(self)
