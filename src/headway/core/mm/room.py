@@ -137,8 +137,10 @@ class Room:
 
     def free_pages(self) -> int:
         """Under the guard: what nobody holds and nothing is charged to."""
-        shares: tuple[Claimant, ...] = self._shares
-        return self._open - sum(share.held_count << share.order for share in shares)
+        held = 0
+        for share in self._shares:  # a loop, not a sum: every draw on a promise comes here
+            held += len(share._out) << share.order
+        return self._open - held
 
     def firm_room(self) -> int:
         """Under the guard: what would be open if all clean data were dropped."""
