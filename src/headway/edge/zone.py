@@ -32,7 +32,7 @@ from headway.edge.pressure import read_memory
 from headway.errors import NoMemory, PoolBusy, UsageError
 
 if TYPE_CHECKING:
-    from headway.core.mm.dirty import DirtyThrottle
+    from headway.core.mm import dirty
     from headway.core.mm.slab_caches import SlabCaches
     from headway.core.mm.slab_page import Memory
 
@@ -288,7 +288,7 @@ class Zone:
             self._path.reclaim.shrinkers.register(self._slabs, name="empty slabs", seeks=1)
         return self._slabs
 
-    def dirty_limits(self) -> DirtyThrottle:
+    def dirty_limits(self) -> dirty.DirtyThrottle:
         """The limits on what caches of this zone may have dirty: a tenth, and a fifth of it.
 
         Who accepts data for a device of his own may count it there too: ``device(name)``.
