@@ -16,7 +16,7 @@ Source: Linux ``mm/page_counter.c`` and ``mm/memcontrol.c`` for charging every l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from headway.core.mm.ladder import Wake
@@ -33,7 +33,7 @@ class Account(Watched):
     """The state of a budget. `starving` are the requests for which this level is the one that has too little."""
 
     __slots__ = (
-        "_home", "_most", "_room", "above", "below", "capacity", "floor", "floors", "force", "forced_count", "lines",
+        "_home", "_most", "_room", "below", "capacity", "floor", "floors", "force", "forced_count", "lines",
         "parent", "reclaim", "reserve", "reserve_uses", "show", "starving", "wake",
     )  # fmt: skip
 
@@ -63,7 +63,6 @@ class Account(Watched):
             0  # the sum of the children's floors, drawn from here for as long as they live
         )
         self.parent = parent
-        self.above: tuple[Account, ...] = () if parent is None else parent.levels()
         self.wake = wake
         self.reclaim = reclaim
         self.below: tuple[Account, ...] = ()  # those of the levels below that have a reclaimer
@@ -80,14 +79,12 @@ class Account(Watched):
     def _new_record(self, *, complete: bool) -> UnitRecord:
         return UnitRecord(self.name, complete, self.runtime.guard())
 
-    def levels(self) -> tuple[Account, ...]:
+    def levels(self) -> Iterator[Account]:
         """This one and all above it."""
-        return (self, *self.above)
-
-    @property
-    def awaited(self) -> bool:
-        """Whether anybody waits here, or starves at this level."""
-        return bool(self._gate & WAITERS)
+        level: Account | None = self
+        while level is not None:
+            yield level
+            level = level.parent
 
     @property
     def gives_way(self) -> bool:

@@ -204,13 +204,7 @@ class Meeting:
         while self.due:
             account = self.due.pop()
             account.come_home()
-            levels = account.levels()
-            for level in levels:
-                if level.awaited:
-                    break
-            else:
-                continue  # the usual case of a tree: nobody waits anywhere
-            for level in levels:
+            for level in account.levels():
                 self._push_starving(heap, level)
             self._push_first(heap, account)
         served = []
