@@ -229,13 +229,11 @@ class _Job:
             name="copy frames",
         )
         try:
-            buffers.on_room(frames.kick)  # others in a shared zone have given back
             if starve:
                 frames.inject(lambda: True)
             peak, digest = self._passes(frames, starve)
             return frames.stats(), peak, digest
         finally:
-            buffers.on_room(None)
             frames.close()
 
     def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:

@@ -135,13 +135,6 @@ class Room:
         lenders: tuple[Claimant, ...] = self._lenders
         return sum(max(one.floor_count - one.held_count, 0) << one.order for one in lenders)
 
-    def free_pages(self) -> int:
-        """Under the guard: what nobody holds and nothing is charged to."""
-        held = 0
-        for share in self._shares:  # a loop, not a sum: every draw on a promise comes here
-            held += len(share._out) << share.order
-        return self._open - held
-
     def firm_room(self) -> int:
         """Under the guard: what would be open if all clean data were dropped."""
         return self._claimed(self._shares) + sum(charge.clean for charge in self._charges)
