@@ -18,7 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.argument_designs import DESIGNS, PINNED, TICK_S, Design, Pool, World, pause
+from bench.argument_designs import (
+    DESIGNS,
+    PINNED,
+    TICK_S,
+    Design,
+    Pool,
+    Reservations,
+    World,
+    pause,
+)
 from headway.core.mm.ladder import HEAVY, LIGHT, Step
 from headway.core.mm.pages import PageRun
 from headway.core.mm.pools import BackedMempool
@@ -64,8 +73,7 @@ def play(
     design.set_up(world)
     world.fill()
     world.calm_idle = design.idle()
-    while design.may_dirty() and world.made_dirty < WRITES:
-        world.cache.soil(1)
+    while world.made_dirty < WRITES and design.soil():
         world.made_dirty += 1
     for number in range(write_outs):
         simulator.start(_write_out(design, world, needs), f"write-out-{number}")
@@ -146,13 +154,14 @@ def _write(design: Design, world: World, who: str) -> Plan[None]:
     while world.made_dirty < WRITES and not _over(world):
         since_s = world.runtime.now()
         world.line.append(who)
-        while not (world.line[0] == who and design.may_dirty()) and not _over(world):
-            yield from pause(TICK_S)
+        done = False
+        while not (done or _over(world)) and world.made_dirty < WRITES:
+            done = world.line[0] == who and design.soil()
+            if not done:
+                yield from pause(TICK_S)
         world.line.remove(who)
         _waited(world, "writer", since_s)
-        if design.may_dirty() and world.made_dirty < WRITES:
-            world.cache.soil(1)
-            world.made_dirty += 1
+        world.made_dirty += done
 
 
 def _other(design: Design, world: World) -> Plan[None]:
@@ -237,6 +246,8 @@ def costs() -> dict[str, float]:
         one = design()
         one.set_up(World(THREADS))
         pairs.append((design.name, one.pair()))
+        if isinstance(one, Reservations):
+            pairs.append(("a draw on a promise", one.draw()))
     best = {name: float("inf") for name, _ in pairs}
     for _ in range(25):  # in turn, so that a noisy moment does not fall on one alone
         for name, pair in pairs:

@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from headway.core.mm import reservation as core
 from headway.core.mm.charge import Charge
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
 from headway.core.mm.pools import BackedMempool
+from headway.core.mm.shrinker import ScanControl
+from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.mm.zone import Zone
 from headway.core.plan import Park, Plan, Runtime, Ticket
@@ -57,6 +60,7 @@ class World:
         if run is None and self.cache.clean > clean_left:
             self.cache.give(1)
             run = self.share.take(mark)
+            self.fill()  # if it was in vain: what was dropped is read again
         return run
 
     def free(self, run: PageRun) -> None:
@@ -66,6 +70,21 @@ class World:
     @property
     def free_pages(self) -> int:
         return self.zone.room()
+
+
+class Dropping:
+    """The page cache as a shrinker: what is clean is dropped without I/O."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def count_objects(self, control: ScanControl) -> int:
+        return self.world.cache.clean
+
+    def scan_objects(self, control: ScanControl) -> int:
+        dropped = min(control.scan_count, self.world.cache.clean)
+        self.world.cache.give(dropped)
+        return dropped
 
 
 class Design:
@@ -80,6 +99,10 @@ class Design:
 
     def may_dirty(self) -> bool:
         return self.world.cache.clean > 0
+
+    def soil(self) -> bool:
+        """Make a clean page dirty, if the design allows it."""
+        return self.may_dirty() and self.world.cache.soil(1)
 
     def others_take(self) -> PageRun | None:
         return self.world.take(self.world.zone.marks.min)
@@ -152,43 +175,51 @@ class Pool(Design):
         return lambda: pool.free(pool.alloc())
 
 
+class _NoBytes:
+    """What lies in a page does not matter here: a draw gives an object that stands for it."""
+
+    def lend(self, run: PageRun) -> None: ...
+    def take_back(self, run: PageRun) -> None: ...
+    def drop(self, element: Any) -> None: ...
+    def cut(self, offset: int, size: int) -> Any:
+        return bytearray(1)
+
+
 class Reservations(Design):
-    """Ben LaHaise: admission. What is promised is lent to clean data, and kept from dirty data."""
+    """Ben LaHaise: admission. What is promised is lent to clean data, and kept from dirty data.
+
+    It is headway's own (`headway.core.mm.reservation`): one promise, of a page for each write-out.
+    """
 
     name = "reservations"
 
     def set_up(self, world: World) -> None:
         super().set_up(world)
-        self.drawn = 0
-
-    def _fits(self, more: int) -> bool:
-        """held + dirty + promised <= total, as for any firm use of memory."""
-        held = self.world.share.held_count
-        return held + self.world.cache.dirty + PROMISED - self.drawn + more <= PAGES
-
-    def may_dirty(self) -> bool:
-        return super().may_dirty() and self._fits(1)
-
-    def others_take(self) -> PageRun | None:
-        return super().others_take() if self._fits(1) else None
+        path = SlowPath(world.zone, world.runtime)
+        path.reclaim.shrinkers.register(Dropping(world))
+        self.of: core.Reservations[Any] = core.Reservations(
+            path, runtime=world.runtime, memory=_NoBytes(), name="journal"
+        )
+        promise = self.of.try_reserve(PROMISED, "write-out")
+        assert promise is not None, "it is asked for before memory is full"
+        self.promise = promise
 
     def page(self, who: str) -> Plan[Any]:
-        run = self.world.take()
-        assert run is not None, "a draw on a promise cannot fail"
-        self.drawn += 1
-        return run
-        yield  # a plan, that need not wait
+        page = yield from self.promise.draw_plan(0, who)
+        self.world.fill()  # more may have been dropped than was needed
+        return page
 
     def put(self, page: Any) -> None:
-        self.drawn -= 1
-        super().put(page)
+        self.promise.free(page)
+        self.world.fill()
 
     def idle(self) -> int:
-        return max(0, PROMISED - self.drawn - self.world.cache.clean)
+        return max(0, PROMISED - self.promise.drawn - self.world.cache.clean)
 
-    def pair(self) -> Callable[[], object]:
-        share, fits = self.world.share, self._fits
-        return lambda: share.free(share.take(0)) if fits(1) else None  # type: ignore[arg-type]
+    def draw(self) -> Callable[[], object]:
+        """Drawing on the promise and giving back, where there are pages enough."""
+        promise = self.promise
+        return lambda: promise.free(promise.draw())
 
 
 class Classes(Design):

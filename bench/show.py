@@ -68,11 +68,15 @@ def _range(row: Row) -> str:
 
 
 def page_table(paths: Sequence[Path]) -> str:
-    """For the documentation: results files side by side, goals first; then how each was taken."""
+    """For the documentation: a column for each Python; then how each file was taken.
+
+    Files of one Python share its column (subjects that were run apart); what is in two is the later one's.
+    """
     files = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    pythons = [str(file["around"]["python"]) for file in files]
+    pythons = list(dict.fromkeys(str(file["around"]["python"]) for file in files))
     found: dict[tuple[str, str, str], dict[int, Row]] = {}
-    for place, file in enumerate(files):
+    for file in files:
+        place = pythons.index(str(file["around"]["python"]))
         for kept in file["rows"]:
             row = Row(**{name: value for name, value in kept.items() if name != "met"})
             key = (
@@ -83,11 +87,11 @@ def page_table(paths: Sequence[Path]) -> str:
             found.setdefault(key, {})[place] = row
     lines = [
         f"| case | beside | goal | {' | '.join(pythons)} |",
-        f"|---|---|---|{'---|' * len(files)}",
+        f"|---|---|---|{'---|' * len(pythons)}",
     ]
     for (_, case, peer), rows in found.items():
         goals = [goal(row) for row in rows.values() if row.goal is not None]
-        measured = [_cell(rows.get(place)) for place in range(len(files))]
+        measured = [_cell(rows.get(place)) for place in range(len(pythons))]
         lines.append(f"| {case} | {peer} | {goals[0] if goals else ''} | {' | '.join(measured)} |")
     lines.append("")
     for path, file in zip(paths, files, strict=True):

@@ -141,9 +141,10 @@ def make_group(named: str | None) -> tuple[str | None, str]:
     if named is None and not is_ours(group):
         return (
             None,
-            "this process's memory group was not handed to us, and groups of others are left alone",
+            "this process's memory group was not handed to us, and groups of others are left alone; "
+            "--group names one that is ours",
         )
-    path = os.path.join(group.path, f"headway-{os.getpid()}")
+    path = os.path.join(group.path, f"headway-pressure-{os.getpid()}")
     limit = "memory.max" if group.version == 2 else "memory.limit_in_bytes"
     try:
         os.mkdir(path)

@@ -317,3 +317,24 @@ def test_under_asyncio_dirty_values_are_written_without_stopping_the_loop() -> N
     assert turns == 5 and set(stored) == set(range(60)) and cache.stats().dirty == 0
     assert cache.get(59) == bytes(10_000) and "aio ShrinkableCache 'cache'" in repr(cache)
     zone.close()
+
+
+def test_caches_and_devices_of_ones_own_share_the_limits_of_the_zone() -> None:
+    with hw.Zone("1MiB", min_free=0) as zone:
+        limits = zone.dirty_limits()
+        assert limits is zone.dirty_limits()
+        assert (limits.whole.limit, limits.whole.background) == (51 * 4096, 25 * 4096)
+        written: list[int] = []
+        cache: hw.ShrinkableCache[int, bytes] = hw.ShrinkableCache(
+            zone, cost=len, group=limits.group("tenant", "16KiB"),
+            write_back=lambda key, value: written.append(key),
+        )  # fmt: skip
+        disk = limits.device("disk")
+        disk.dirtied(8192)
+        for key in range(16):
+            cache.put(key, bytes(4096), dirty=True)
+            assert cache.stats().dirty <= 16 << 10
+        assert written[:12] == list(range(12)) and limits.whole.dirty >= 8192
+        disk.cleaned(8192)
+        cache.flush()
+        assert limits.whole.dirty == 0

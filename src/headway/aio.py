@@ -13,10 +13,12 @@ from typing import Any, Generic, TypeVar, final
 from headway import threaded
 from headway.aio_buffers import BufferCache
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
+from headway.aio_reservation import Reservations
 from headway.core.mm import mempool as core
 from headway.core.mm.cache import CacheStats
 from headway.core.mm.cache import ShrinkableCache as CoreCache
-from headway.core.mm.dirty import DirtyDevice, Domain
+from headway.core.mm.dirty import DirtyDevice
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.observed import PoolStats
 from headway.runtimes import scopes, tasks
@@ -34,6 +36,7 @@ __all__ = [
     "BufferCache",
     "Lease",
     "Mempool",
+    "Reservations",
     "ShrinkableCache",
     "Together",
     "dirtied",

@@ -47,7 +47,7 @@ class Budget:
 
     async def alloc(
         self,
-        units: int,
+        units: int | str,
         gfp: Gfp = KERNEL,
         timeout_s: float | None = None,
         *,
@@ -64,7 +64,7 @@ class Budget:
 
     def lease(
         self,
-        units: int,
+        units: int | str,
         gfp: Gfp = KERNEL,
         timeout_s: float | None = None,
         *,

@@ -38,10 +38,13 @@ class Budget(core.Budget):
     `capacity` is a number, or a size like ``"256MiB"``; None shares the parent's. `reserve` units are
     for requests that are *entitled* (``entitled=True``, or made under ``noreclaim()``): give them to
     the code that gives back, so that it never waits for those who wait for it. With `force` the
-    entitled may pass the limit instead of waiting. What is taken here is taken from `parent` and all
-    above it too; `floor` units are kept for this budget there, from now on. `wake` is FIFO or ANY_FIT.
+    entitled may pass the limit instead of waiting, and HIGH requests instead of failing.
+    What is taken here is taken from `parent` and all above it too; `floor` units are kept for this
+    budget there, from now on. `wake` is FIFO or ANY_FIT.
     `reclaim` is called with the number of units that are missed, outside any lock, when a request that
     may wait, and may call code above it, does not fit; it frees what it can and says how many units.
+    The reclaimers of all budgets below are called too, in turn, until that is enough: close a budget
+    that has one, so that it is called no more.
     `trace` records who holds what (also ``HEADWAY_TRACE=1``).
 
     >>> budget = Budget("256MiB", reserve="16MiB", name="decode")

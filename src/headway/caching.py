@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from headway.core.mm import cache as core
 from headway.core.mm.dirtied import WriteBack
+from headway.core.mm.domain import Domain
 from headway.core.mm.shrinker import SEEKS
 from headway.core.plan import Runtime
 from headway.core.units import parse_size
@@ -60,6 +61,8 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
     what holds other objects). `max_size` limits this cache alone; without it, what the zone has free
     is the limit. The lower `seeks`, what a value costs to have again, the sooner it goes. With
     `write_back(key, value)`, values may be put in `dirty`, and are written before they are dropped.
+    What may be dirty at one time is limited for all caches of the zone; `group`, of
+    ``zone.dirty_limits().group(name, limit)``, is a limit for some of them.
 
     >>> from headway import Zone
     >>> zone = Zone("1MiB")
@@ -91,6 +94,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
         max_size: int | str | None = None,
         seeks: int = SEEKS,
         write_back: WriteBack[K, V] | None = None,
+        group: Domain | None = None,
         typed: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -103,6 +107,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
             seeks=seeks,
             max_bytes=None if max_size is None else parse_size(max_size, f"max_size of {name!r}"),
             write_back=write_back,
+            group=group,
         )
         zone.adopt(self)
         ROSTER.enter(self)
@@ -124,7 +129,6 @@ def _decorated(cache: Any, function: Callable[P, R], typed: bool) -> Cached[P, R
     look, put, key_of = cache.get, cache.put, _typed_key if typed else _key
     missing: Any = object()
 
-    @functools.wraps(function)
     def answer(*args: P.args, **kwargs: P.kwargs) -> R:
         key = key_of(args, kwargs) if kwargs or typed else args
         found: R = look(key, missing)
@@ -133,11 +137,11 @@ def _decorated(cache: Any, function: Callable[P, R], typed: bool) -> Cached[P, R
             put(key, found)
         return found
 
-    cached = cast("Cached[P, R]", answer)
-    cached.cache_info = lambda: _info(cache)  # type: ignore[method-assign]
-    cached.cache_clear = lambda: _clear(cache)  # type: ignore[method-assign]
-    cached.cache_parameters = lambda: {"maxsize": cache.max_bytes, "typed": typed}  # type: ignore[method-assign]
-    return cached
+    cached: Any = functools.update_wrapper(answer, function)
+    cached.cache_info = lambda: _info(cache)
+    cached.cache_clear = lambda: _clear(cache)
+    cached.cache_parameters = lambda: {"maxsize": cache.max_bytes, "typed": typed}
+    return cast("Cached[P, R]", cached)
 
 
 def _key(args: tuple[Hashable, ...], kwargs: dict[str, Any]) -> Hashable:

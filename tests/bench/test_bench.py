@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,18 @@ def test_the_page_quotes_the_results_it_names() -> None:
     named = [word for word in quoted.split("`") if word.endswith(".json")]
     assert named, "python -m bench.show bench/results/FILE... fills the page"
     assert quoted == show.page_table([ROOT / name for name in named])
+
+
+def test_files_of_one_python_share_a_column_and_the_later_counts(tmp_path: Path) -> None:
+    paths = []
+    for python, case, value in (("3.11.2", "a", 1.0), ("3.13.0", "a", 2.0), ("3.11.2", "b", 3.0)):
+        paths.append(tmp_path / f"{len(paths)}.json")
+        row = asdict(Row(case, value, "ns"))
+        around = {
+            "python": python, "machine": "m", "processors": 2, "kernel": "k", "commit": "c",
+            "niceness": 0, "load_average": [0], "load_average_after": [0],
+        }  # fmt: skip
+        paths[-1].write_text(json.dumps({"around": around, "rows": [row]}))
+    lines = show.page_table([*paths, paths[0]]).splitlines()
+    assert lines[0] == "| case | beside | goal | 3.11.2 | 3.13.0 |"
+    assert lines[2:4] == ["| a |  |  | 1 ns | 2 ns |", "| b |  |  | 3 ns |  |"]

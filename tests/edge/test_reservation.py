@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import headway as hw
-from headway.runtimes import tasks
+from headway import aio
 
 BOTH = pytest.mark.parametrize("debug", [False, True])
 
@@ -43,9 +43,8 @@ def test_threads_and_tasks_wait_in_one_line() -> None:
                 order.append("thread")
 
         async def task() -> None:
-            node = await tasks.run(of.reserve_plan(2, "task", "task"))
-            order.append("task")
-            node.release()
+            async with await aio.Reservations(of).reserve(2, "task"):
+                order.append("task")
 
         started = threading.Thread(target=thread)
         started.start()
@@ -60,6 +59,33 @@ def test_threads_and_tasks_wait_in_one_line() -> None:
         started.join(30)
         other.join(30)
         assert order == ["thread", "task"]
+
+
+def test_tasks_draw_on_what_clean_cache_lies_in_and_parts_are_admitted_beforehand() -> None:
+    async def main() -> None:
+        with hw.Zone("1MiB", min_free=0) as zone:
+            journal = aio.Reservations(zone, "64KiB", name="journal")
+            async with await journal.reserve(8, "transaction") as transaction:
+                part = await transaction.child(4, "part")
+                assert transaction.try_child(8, "another") is None, "an order to wait"
+                cache: hw.ShrinkableCache[int, bytes] = hw.ShrinkableCache(zone, cost=len)
+                for key in range(256):
+                    cache[key] = bytes(4096)
+                blocks = [await node.draw() for node in (part, *[transaction] * 8)]
+                assert cache.stats().evicted >= 9 * 16
+                with pytest.raises(hw.UsageError, match="all 8 buffers that were promised"):
+                    await transaction.draw()
+                part.free(blocks[0])
+                for block in blocks[1:]:
+                    transaction.free(block)
+                part.release()
+            assert "0 x 64KiB promised" in repr(journal)
+            first = await journal.reserve(16)
+            with pytest.raises(hw.PoolTimeout, match="were not promised in"):
+                await journal.reserve(1, timeout_s=0.01)
+            first.release()
+
+    asyncio.run(main())
 
 
 def test_the_impossible_is_refused_at_once() -> None:

@@ -108,6 +108,24 @@ def test_reclaim_makes_room_for_a_page_of_a_slab() -> None:
             slab.free(view)
 
 
+def test_empty_pages_of_a_slab_are_given_back_when_others_need_them() -> None:
+    with hw.Zone("256KiB", min_free=0) as zone:
+        slab = hw.Slab(zone, "4KiB", name="blocks")
+        views = [slab.alloc() for _ in range(40)]
+        for view in views:
+            assert view is not None
+            slab.free(view)
+        kept = zone.stats().held
+        assert kept and slab.stats().at_hand, "it keeps some for the next time"
+        buffers = zone.buffers("256KiB")
+        whole = buffers.alloc()
+        assert whole is not None and len(whole) == 256 << 10, "all of the zone"
+        assert slab.stats().page_count == slab.stats().at_hand == 0
+        assert slab.alloc() is None
+        buffers.free(whole)
+        slab.check_invariants()
+
+
 def test_the_impossible_is_refused_at_once() -> None:
     with hw.Zone("64KiB", min_free=0) as zone:
         with pytest.raises(UsageError, match="can never be had"):

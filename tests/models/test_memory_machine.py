@@ -19,13 +19,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from headway.budgets import Budget
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
-from headway.core.mm.reservation import Reservations, Reserve, check_sum
+from headway.core.mm.reservation import Reservations, Reserve
 from headway.core.mm.slab import Slab
 from headway.core.mm.watermarks import lowest_mark
 from headway.core.plan import Now, Park, Plan
 from headway.errors import PoolTimeout
 from headway.runtimes.simulator import Simulator
 from tests.core.mm.memory import MIN, PAGE, PAGES, cached
+from tests.core.mm.promises import check_sum
 from tests.core.mm.slabs import Entitlement, Shop
 from tests.steps import Stepper, step
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headway.core.mm.gfp import Gfp
-from headway.core.mm.reservation import Reservations, Reserve, check_sum
+from headway.core.mm.reservation import Reservations, Reserve
 from headway.errors import UsageError
 from headway.runtimes.simulator import Simulator
 from tests.core.mm.memory import MIN, PAGE, PAGES, cached
+from tests.core.mm.promises import check_sum
 from tests.core.mm.slabs import Shop
 
 

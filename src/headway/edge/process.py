@@ -11,7 +11,6 @@ Source: ``prctl(PR_SET_IO_FLUSHER)`` (Linux 5.6), made for FUSE, iSCSI, multipat
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -86,6 +85,8 @@ class IoFlusher:
 
 def _prctl(option: int, state: int = 0) -> tuple[int, int]:
     """The answer, and the error number (0: none)."""
+    import ctypes  # here: few programs need it, and it takes its time to import
+
     libc = ctypes.CDLL(None, use_errno=True)
     zero = ctypes.c_ulong(0)
     answer = int(libc.prctl(option, ctypes.c_ulong(state), zero, zero, zero))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from headway.core.mm import zone as core
 from headway.core.mm.balloon import LAST, PRESSURE, Balloon
@@ -20,8 +20,6 @@ from headway.core.mm.kswapd import Kswapd
 from headway.core.mm.oom import Oom, Victim
 from headway.core.mm.pages import PageRun, order_for
 from headway.core.mm.shrinker import SEEKS, PlanShrinker, Registration, Shrinker
-from headway.core.mm.slab_caches import SlabCaches
-from headway.core.mm.slab_page import Memory
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.plan import Runtime
@@ -32,6 +30,11 @@ from headway.edge.buffers import Buffers, Obtaining, WatchedBuffers
 from headway.edge.lending import Lending, written_after_free
 from headway.edge.pressure import read_memory
 from headway.errors import NoMemory, PoolBusy, UsageError
+
+if TYPE_CHECKING:
+    from headway.core.mm import dirty
+    from headway.core.mm.slab_caches import SlabCaches
+    from headway.core.mm.slab_page import Memory
 
 
 @final
@@ -278,9 +281,21 @@ class Zone:
 
     def slab_caches(self, memory: Callable[[], Memory]) -> SlabCaches:
         """The slab caches of this zone, and what was decided about each (`headway.Slab`)."""
+        from headway.core.mm.slab_caches import SlabCaches  # most zones have no slabs
+
         if self._slabs is None:
             self._slabs = SlabCaches(self._path, self._runtime, memory())
+            self._path.reclaim.shrinkers.register(self._slabs, name="empty slabs", seeks=1)
         return self._slabs
+
+    def dirty_limits(self) -> dirty.DirtyThrottle:
+        """The limits on what caches of this zone may have dirty: a tenth, and a fifth of it.
+
+        Who accepts data for a device of his own may count it there too: ``device(name)``.
+        """
+        from headway.core.mm.dirtied import throttle_of
+
+        return throttle_of(self._path, self._runtime)
 
     def adopt(self, cache: Any) -> None:
         """Close `cache` when the zone is closed."""

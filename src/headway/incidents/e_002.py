@@ -37,6 +37,7 @@ from headway.incidents.stage import (
     Incident,
     Stage,
 )
+from headway.incidents.under_writeback import Case, Met, Rule, case_of
 
 PAGE_BYTES: Final = 4096
 PAGES: Final = 4  # under writeback
@@ -114,8 +115,8 @@ class _Group:
         return 0
 
     def _meet(self, page: _Page, control: ScanControl) -> Plan[None]:
-        needs = {"io": Gfp.IO, "fs": Gfp.FS}.get(self.rule)
-        if needs is not None and control.gfp & needs:
+        rule = {"io": Rule.IO, "fs": Rule.FS}.get(self.rule, Rule.NOBODY)
+        if case_of(Met(before=True), control.gfp, rule=rule) is Case.WAIT:
             self.stage.say(control.who, f"reclaims: {page.name} is under writeback", "waits for it")
             yield from page.wait()
         elif self.rule == "timed":

@@ -145,7 +145,7 @@ def test_units_that_came_home_where_nobody_waits_are_found_by_who_waits_elsewher
     assert waiting.finish()
 
 
-@pytest.mark.parametrize("units", [-1, 1.5, "1", None])
+@pytest.mark.parametrize("units", [-1, 1.5, b"1", None])
 def test_units_are_whole_numbers(units: object) -> None:
     budget = Budget(4)
     for use in (budget.alloc, budget.try_alloc, budget.free):
@@ -254,6 +254,18 @@ def test_a_kick_asks_the_reclaimer_again() -> None:
     pinned = False
     budget.kick()
     assert waiting.finish()
+
+
+def test_units_may_be_written_as_sizes() -> None:
+    budget = Budget("64MiB", trace=True)
+    with budget.lease("8MiB"), Together((budget, "1KiB")).lease():
+        assert budget.used == (8 << 20) + 1024
+        assert budget.try_alloc("2MiB") and not budget.try_alloc("60MiB")
+        budget.hand_over("2MiB")
+    budget.free("2MiB")
+    assert budget.used == 0
+    with pytest.raises(UsageError, match=r"8M.*write '8MiB'"):
+        budget.alloc("8M")
 
 
 def test_closing() -> None:

@@ -83,6 +83,63 @@ def test_who_dirties_too_much_writes_himself() -> None:
     cache.check_invariants()
 
 
+def test_a_cache_that_cannot_write_uses_up_its_own_part_of_the_limit() -> None:
+    memory, fast, disk = dirty_memory()
+    broken = Disk()
+    slow = cached(memory, write_back=broken, name="slow")
+    page = memory.zone.page_bytes
+    limit = memory.path.dirty.whole.limit
+    for key in range(3 * PAGES):
+        put_dirty(fast, key, PAGE)  # it has shown what it can do
+    broken.fails = True
+    with pytest.raises(OSError, match="disk full"):
+        for key in range(PAGES):
+            put_dirty(slow, key, PAGE)
+    part = slow._dirtied.device.part
+    assert part < limit // 4 and slow.stats().dirty <= part + page, (
+        "who is over his part must write"
+    )
+    before = len(disk.written)
+    for key in range(PAGES):
+        put_dirty(fast, key, PAGE)
+    assert fast.stats().dirty > limit // 2 and len(disk.written) > before
+    assert memory.zone.stats().dirty_pages <= PAGES // 5 + 1
+    for cache in (fast, slow):
+        cache.check_invariants()
+    broken.fails = False
+    slow.close()
+    assert fast._dirtied.device.part == limit, "all is the other's now"
+
+
+def test_a_group_has_limits_of_its_own() -> None:
+    memory, one, disk = dirty_memory()
+    group = memory.path.dirty.group("tenant", 4 * PAGE)
+    tenants = [cached(memory, write_back=disk, name=f"t{n}", group=group) for n in range(2)]
+    for key in range(12):
+        for cache in tenants:
+            put_dirty(cache, key, PAGE)
+            assert group.dirty <= 4 * PAGE == group.limit
+    put_dirty(one, "other", 9 * PAGE)
+    assert one.stats().dirty == 9 * PAGE, "it is no business of theirs"
+    del tenants[0][11]
+    for cache in tenants:
+        cache.close()
+    assert group.dirty == 0 and memory.path.dirty.whole.dirty == 9 * PAGE
+    assert [device.name for device in memory.path.dirty.devices] == ["c"]
+
+
+def test_what_is_dropped_unwritten_is_no_speed_of_a_device() -> None:
+    _memory, cache, _disk = dirty_memory()
+    put_dirty(cache, "a", PAGE)
+    put_dirty(cache, "a", PAGE)
+    del cache["a"]
+    assert cache._dirtied.device is not None
+    assert (cache._dirtied.device.dirty, cache._dirtied.device.cleaned_bytes) == (0, 0)
+    put_dirty(cache, "a", PAGE)
+    cache.flush()
+    assert cache._dirtied.device.cleaned_bytes == PAGE
+
+
 def test_what_is_dirty_and_not_kept_is_written_now() -> None:
     memory, cache, disk = dirty_memory()
     memory.fill(leave=LOW)

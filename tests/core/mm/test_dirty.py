@@ -14,10 +14,9 @@ from headway.core.mm.dirty import (
     MAX_PAUSE_S,
     DirtyDevice,
     DirtyThrottle,
-    Domain,
     Pacing,
-    position_ratio,
 )
+from headway.core.mm.domain import Domain, position_ratio
 from headway.core.mm.gfp import Scope
 from headway.core.plan import Now, Park, Plan, Ticket, park
 from headway.errors import UsageError

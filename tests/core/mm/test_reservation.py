@@ -9,12 +9,13 @@ import pytest
 from headway.core.mm.cache import ShrinkableCache
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pools import BackedMempool
-from headway.core.mm.reservation import Reservations, Reserve, check_sum
+from headway.core.mm.reservation import Reservations, Reserve
 from headway.core.plan import Runtime
 from headway.errors import PoolBusy, PoolTimeout, UsageError
 from headway.runtimes.simulator import Option, Simulator
 from headway.runtimes.threads import THREADS
 from tests.core.mm.memory import LOW, MIN, PAGE, PAGES, Memory, cached
+from tests.core.mm.promises import check_sum
 from tests.core.mm.slabs import Pages
 from tests.steps import step
 

@@ -33,8 +33,8 @@ class Account(Watched):
     """The state of a budget. `starving` are the requests for which this level is the one that has too little."""
 
     __slots__ = (
-        "_home", "_most", "_room", "capacity", "floor", "floors", "force", "forced_count", "lines", "parent",
-        "reclaim", "reserve", "reserve_uses", "show", "starving", "wake",
+        "_home", "_most", "_room", "below", "capacity", "floor", "floors", "force", "forced_count", "lines",
+        "parent", "reclaim", "reserve", "reserve_uses", "show", "starving", "wake",
     )  # fmt: skip
 
     what = "budget"
@@ -65,6 +65,7 @@ class Account(Watched):
         self.parent = parent
         self.wake = wake
         self.reclaim = reclaim
+        self.below: tuple[Account, ...] = ()  # those of the levels below that have a reclaimer
         self.force = force
         self.show = show
         self._room = self._most = capacity - reserve  # more than `_most` is a surplus
@@ -84,6 +85,11 @@ class Account(Watched):
         while level is not None:
             yield level
             level = level.parent
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether anybody can be asked to make room here: its own reclaimer, or one below."""
+        return self.reclaim is not None or bool(self.below)
 
     # -- numbers; exact under the guard, a moment old elsewhere ----------------------------------------
 
@@ -156,6 +162,20 @@ class Account(Watched):
         self._room += capacity - self.capacity
         self.capacity = capacity
         self._most = capacity - self.reserve
+
+    def enter_reclaimer(self, *, leave: bool = False) -> None:
+        """Be asked from now on when a level above has too little; or, with `leave`, no more."""
+        if self.reclaim is not None:
+            for level in self.levels():
+                if level is not self:
+                    others = tuple(one for one in level.below if one is not self)
+                    level.below = others if leave else (*others, self)
+
+    def reclaimers(self) -> tuple[Reclaim, ...]:
+        """Whom to ask for room here: its own first, then those below, each time another one before the rest."""
+        asked = [self, *self.below]
+        self.below = self.below[1:] + self.below[:1]
+        return tuple(one.reclaim for one in asked if one.reclaim is not None)
 
     def drop_floor(self) -> None:
         """Give the level above what was kept there for nobody but this one."""

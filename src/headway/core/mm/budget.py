@@ -105,6 +105,7 @@ class Budget(Account):
         self._meeting = meeting
         if kept:
             meeting.change(self._keep_floor)
+        meeting.change(self.enter_reclaimer)
 
     def _keep_floor(self) -> None:
         parent = self.parent
@@ -124,13 +125,13 @@ class Budget(Account):
 
     def alloc(
         self,
-        units: int,
+        units: int | str,
         gfp: Gfp = KERNEL,
         timeout_s: float | None = None,
         *,
         entitled: bool = False,
     ) -> bool:
-        """Take `units`; wait for them in line if the mask allows waiting, else False.
+        """Take `units` (a number, or a size like ``"8MiB"``); wait in line if the mask allows it, else False.
 
         `entitled` may draw from the reserve, here and above, and does not queue with the others; code
         under ``noreclaim()`` is entitled too.
@@ -145,11 +146,11 @@ class Budget(Account):
             self.alloc_plan(units, gfp, runtime.scope(), runtime.owner(), timeout_s, entitled)
         )
 
-    def try_alloc(self, units: int, *, entitled: bool = False) -> bool:
+    def try_alloc(self, units: int | str, *, entitled: bool = False) -> bool:
         """Take `units` if that needs no wait. The same as ``alloc(units, Gfp.NOWAIT)``."""
         return self.take_now(units) or self.alloc(units, NOWAIT, entitled=entitled)
 
-    def take_now(self, units: int) -> bool:
+    def take_now(self, units: int | str) -> bool:
         """The fast path of ``alloc()`` alone: False means that the slow path has to be taken."""
         taken = False
         if not self._gate & ~TREE and units.__class__ is int and units >= 0:
@@ -178,7 +179,7 @@ class Budget(Account):
 
     def lease(
         self,
-        units: int,
+        units: int | str,
         gfp: Gfp = KERNEL,
         timeout_s: float | None = None,
         *,
@@ -188,14 +189,22 @@ class Budget(Account):
         return UnitLease(self, (units,), gfp, timeout_s, entitled)
 
     def alloc_plan(
-        self, units: int, gfp: Gfp, scope: int, who: str, timeout_s: float | None, entitled: bool
+        self,
+        units: int | str,
+        gfp: Gfp,
+        scope: int,
+        who: str,
+        timeout_s: float | None,
+        entitled: bool,
     ) -> Plan[bool]:
         """The slow path as a plan."""
         parts = ((self, self.checked(units)),)
         return charge(self._meeting, parts, gfp, scope, who, timeout_s, entitled)
 
-    def checked(self, units: int) -> int:
-        """`units` as a plain integer. Raises: UsageError if it is none, or negative."""
+    def checked(self, units: int | str) -> int:
+        """`units` as a plain integer. Raises: UsageError if it is no number and no size, or negative."""
+        if isinstance(units, str):
+            return parse_size(units, f"units of budget {self.name!r}")
         try:
             count = index(units)
         except TypeError:
@@ -206,7 +215,7 @@ class Budget(Account):
 
     # -- giving back -----------------------------------------------------------------------------------
 
-    def free(self, units: int) -> None:
+    def free(self, units: int | str) -> None:
         """Give `units` back; waiting requests are served with them.
 
         Waits: never. Raises: UsageError, when traced, if so many are not out.
@@ -221,14 +230,16 @@ class Budget(Account):
         if self._gate:
             self._meeting.look(self)
 
-    def hand_over(self, units: int) -> None:
+    def hand_over(self, units: int | str) -> None:
         """Say that units are in flight: a completion gives them back, not the one who took them."""
+        units = self.checked(units)
         if self._record is not None:
             self._record.moved(units, self.runtime.owner(), in_flight=True)
         self.tell("hand_over", units)
 
-    def transfer(self, units: int, to: str) -> None:
+    def transfer(self, units: int | str, to: str) -> None:
         """Say that another owner (a task's or a thread's name) holds the units now."""
+        units = self.checked(units)
         if self._record is not None:
             self._record.moved(units, self.runtime.owner(), to=to)
         self.tell("transfer", units, to=to)
@@ -283,6 +294,7 @@ class Budget(Account):
             if self.parent is not None:
                 self.parent.floors -= self.floor
             self.drop_floor()
+            self.enter_reclaimer(leave=True)
 
     def __enter__(self) -> Budget:
         return self

@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, TypeVar, final
 
 from headway.core.mm.charge import Charge
 from headway.core.mm.dirtied import Dirtied, WriteBack
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.shrinker import STOP, Registration, ScanControl
 from headway.core.mm.sieve import Entry, Sieve
@@ -75,6 +76,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         seeks: int,
         max_bytes: int | None,
         write_back: WriteBack[K, V] | None,
+        group: Domain | None = None,
     ) -> None:
         self.name = name
         self.closed = False
@@ -90,7 +92,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         self._entries: dict[K, Entry[K, V]] = {}
         self._sieve: Sieve[K, V] = Sieve()
         self._charge = Charge(path.zone, name)
-        self._dirtied = Dirtied(self._guard, self._charge, runtime, write_back)
+        self._dirtied = Dirtied(self._guard, self._charge, path, runtime, write_back, group)
         self._registration: Registration = path.reclaim.shrinkers.register(
             self, name=name, seeks=seeks, batch=path.reclaim.enough_pages
         )
@@ -357,6 +359,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         self._dirtied.stop()
         self._registration.unregister()
         self.clear()
+        self._dirtied.leave()
         self._charge.close()
 
     def stats(self) -> CacheStats:

@@ -2,8 +2,9 @@
 
 It does not decide who is granted (`headway.core.mm.meeting` does). The story is that of a memory
 cgroup: draw from every level; those entitled may draw from reserves, and beyond a limit that allows
-force; else the level that has too little asks its reclaimer, as often as that makes progress; else the
-request fails where its mask says so, or waits in line. One that comes to starve at another level while
+force; else the level that has too little asks its reclaimer, and those of the levels below it, as often as
+that makes progress; else the request fails where its mask says so (but HIGH passes limits that allow
+force), or waits in line. One that comes to starve at another level while
 it waits is woken to ask that one's reclaimer too, and keeps its place.
 
 Bound: a reclaimer is asked at most `ROUNDS` times in a row; a request parks once, and again only
@@ -26,6 +27,7 @@ ROUNDS: Final = 16
 
 _MEMALLOC, _NOMEMALLOC = int(Gfp.MEMALLOC), int(Gfp.NOMEMALLOC)
 _MAY_WAIT, _NORETRY, _FS = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY), int(Gfp.FS)
+_HIGH = int(Gfp.HIGH)
 _NORECLAIM = int(Scope.NORECLAIM)
 
 
@@ -57,9 +59,11 @@ def charge(
     try:
         if not (meeting.take_now(ask) or (yield from _reclaim(meeting, ask, mask, scope))):
             if mask & (_MAY_WAIT | _NORETRY) != _MAY_WAIT:
-                _tell_of_end(parts, who)
-                return False
-            yield from _wait(meeting, ask, mask, scope, who, timeout_s)
+                if not _force(meeting, ask, mask):
+                    _tell_of_end(parts, who)
+                    return False
+            else:
+                yield from _wait(meeting, ask, mask, scope, who, timeout_s)
     except BaseException:
         meeting.drop(ask)
         _tell_of_end(parts, who)
@@ -77,17 +81,29 @@ def _check(ask: Ask) -> None:
     ask.check_possible()
 
 
+def _force(meeting: Meeting, ask: Ask, mask: int) -> bool:
+    """An urgent request that would fail: it passes the limits, where all that it meets allow that."""
+    if not mask & _HIGH or mask & _NOMEMALLOC or not all(level.force for level in ask.levels):
+        return False
+    ask.entitled = True
+    return meeting.take_now(ask)
+
+
 def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
-    """Ask the reclaimer of the level that has too little; True if that was enough."""
+    """Ask the reclaimers of the level that has too little, and of those below; True if that was enough."""
     if not (mask & _MAY_WAIT and mask & _FS) or scope & _NORECLAIM:
         return False
     for _ in range(ROUNDS):
         short = ask.short
-        if ask.granted or short is None or short.reclaim is None:
+        if ask.granted or short is None or not short.gives_way:
             break
         ask.asked = short
         units = max(units for account, units in ask.parts if short in account.levels())
-        freed = yield from offload(short.reclaim, units, scope=scope | _NORECLAIM)
+        freed = 0
+        for reclaimer in meeting.change(short.reclaimers):
+            freed += yield from offload(reclaimer, units - freed, scope=scope | _NORECLAIM)
+            if freed >= units:
+                break
         if ask.ticket is None and not ask.granted:
             meeting.take_now(ask)
         if not freed:

@@ -1,18 +1,20 @@
 """When dirty objects of a cache are written back, by whom, and in which order.
 
-It does not know how they are written (a callback does; a swap device later) and does not evict
-(`headway.core.mm.cache` does). The oldest go first. A background plan writes what has been dirty for
-30 seconds, or as soon as a tenth of the zone is dirty; above a fifth, whoever dirties writes back
-himself before he may go on, so a fast producer is slowed to the speed of the writing. Reclaim that
-may do I/O writes too, when it finds nothing clean.
+It does not know how they are written (a callback does), does not evict (`headway.core.mm.cache` does),
+and does not count how much is too much: each cache is a device of the zone's throttle
+(`headway.core.mm.dirty`), with its part of the limits. The oldest go first. A background plan writes what
+has been dirty for 30 seconds, or as soon as a tenth of the zone is dirty (or that share of the cache's
+part, or of its group's limit); above a fifth, whoever dirties writes back himself before he may go on, so
+a fast producer is slowed to the speed of the writing, and a slow cache does not use up what a fast
+one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
 
 Two writes of one key never overlap, so an old value cannot land on a new one. What fails to be
 written stays dirty, and stays charged: data is lost only by being overwritten or deleted.
 
 Bound: the dirty part of a zone is a fifth of it, plus one object for each thread that dirties.
 
-Source: Linux ``mm/page-writeback.c`` (6.12): 30 s of expiry, 10% and 20%. Departure: no estimate of
-bandwidth; who is over the limit does the work instead of sleeping for it.
+Source: Linux ``mm/page-writeback.c`` (6.12): 30 s of expiry, 10% and 20%. Departure: who is over the
+limit does the work instead of sleeping for it, as there is a callback that he can run.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeAlias, TypeVar, final
 
 from headway.core.mm.charge import Charge
+from headway.core.mm.dirty import DirtyDevice, DirtyThrottle
+from headway.core.mm.domain import Domain
 from headway.core.mm.sieve import Entry
+from headway.core.mm.slowpath import SlowPath
 from headway.core.plan import Guard, Plan, Runtime, Ticket, now, offload, park, spawn
 from headway.errors import UsageError
 
@@ -35,18 +40,39 @@ BACKGROUND: Final = 10  # a tenth of the zone
 LIMIT: Final = 5  # a fifth
 
 
+def throttle_of(path: SlowPath, runtime: Runtime) -> DirtyThrottle:
+    """The limits on what may be dirty in a zone; made when it is first asked for."""
+    zone = path.zone
+    background, limit = (zone.page_count // part * zone.page_bytes for part in (BACKGROUND, LIMIT))
+    made = DirtyThrottle(max(limit, 1), background, runtime=runtime, name=f"dirty in {zone.name}")
+    with zone._step:
+        if path.dirty is None:
+            path.dirty = made
+        throttle: DirtyThrottle = path.dirty
+    return throttle
+
+
 @final
 class Dirtied(Generic[K, V]):
     """The dirty entries of one cache, oldest first. All changes under the cache's guard."""
 
     __slots__ = (
-        "_charge", "_done", "_guard", "_idle", "_order", "_runtime", "_stopping", "_write",
-        "_writing", "bytes", "errors", "pages", "running", "written",
+        "_charge", "_done", "_group", "_guard", "_idle", "_of", "_order", "_runtime", "_stopping",
+        "_write", "_writing", "bytes", "device", "errors", "pages", "running", "written",
     )  # fmt: skip
 
     def __init__(
-        self, guard: Guard, charge: Charge, runtime: Runtime, write_back: WriteBack[K, V] | None
+        self,
+        guard: Guard,
+        charge: Charge,
+        path: SlowPath,
+        runtime: Runtime,
+        write_back: WriteBack[K, V] | None,
+        group: Domain | None = None,
     ) -> None:
+        self._of = None if write_back is None else throttle_of(path, runtime)
+        self.device: DirtyDevice | None = None if self._of is None else self._of.device(charge.name)
+        self._group = group
         self._guard = guard
         self._charge = charge
         self._runtime = runtime
@@ -79,21 +105,28 @@ class Dirtied(Generic[K, V]):
         self._order[entry] = None
         return True
 
-    def remove(self, entry: Entry[K, V]) -> None:
+    def remove(self, entry: Entry[K, V], *, written: bool = False) -> None:
         """It is clean, or gone."""
         if entry.dirty:
             entry.dirty = False
             del self._order[entry]
-            self._count(-entry.cost)
+            self._count(-entry.cost, written)
 
-    def _count(self, change: int) -> bool:
-        pages = -(-(self.bytes + change) // self._charge.zone.page_bytes)
-        if pages > self.pages and not self._charge.soil(pages - self.pages):
+    def _count(self, change: int, written: bool = False) -> bool:
+        page_bytes, device = self._charge.zone.page_bytes, self.device
+        pages = -(-(self.bytes + change) // page_bytes)
+        more = pages - self.pages
+        if more > 0 and not self._charge.soil(more):
             return False
         self.bytes += change
-        if pages < self.pages:
-            self._charge.wash(self.pages - pages)
         self.pages = pages
+        assert device is not None
+        if more > 0:
+            device.account(more * page_bytes, self._group)
+        elif more < 0:
+            self._charge.wash(-more)
+            tell = device.cleaned if written else device.dropped
+            tell(-more * page_bytes, self._group)
         return True
 
     def _pick(self) -> Entry[K, V] | None:
@@ -117,7 +150,7 @@ class Dirtied(Generic[K, V]):
                 del self._writing[entry.key]
                 if written:
                     self.written += 1
-                    self.remove(entry)
+                    self.remove(entry, written=True)
                 else:
                     self.errors += 1
                 done, self._done = self._done, []
@@ -168,14 +201,15 @@ class Dirtied(Generic[K, V]):
         if not kept:
             yield from self._write_through(entry, scope)
             return
-        while self._is_over(LIMIT):
+        assert self.device is not None
+        while self.device.is_over(self._group):
             if not (yield from self._write_oldest(scope)):
                 break  # it is others who are dirty
         with self._guard:
             begin = not self.running and not self._stopping and bool(self._order)
             self.running = self.running or begin
             idle = None
-            if self._is_over(BACKGROUND):
+            if self.device.is_due(self._group):
                 idle, self._idle = self._idle, None
         if begin:
             try:
@@ -206,14 +240,11 @@ class Dirtied(Generic[K, V]):
                 return
             yield from park(ticket, RETRY_S)
 
-    def _is_over(self, part: int) -> bool:
-        zone = self._charge.zone
-        return sum(charge.dirty for charge in zone._charges) > zone.page_count // part
-
     # -- in the background ---------------------------------------------------------------------------
 
     def _background(self) -> Plan[None]:
         ended = False
+        assert self.device is not None
         try:
             while True:
                 idle = Ticket(f"dirty data of {self._charge.name}")
@@ -225,7 +256,7 @@ class Dirtied(Generic[K, V]):
                         return
                     self._idle = idle
                 left_s = entry.dirtied_s + EXPIRE_S - (yield from now())
-                if left_s > 0 and not self._is_over(BACKGROUND):
+                if left_s > 0 and not self.device.is_due(self._group):
                     yield from park(idle, left_s)
                     continue
                 try:
@@ -245,6 +276,11 @@ class Dirtied(Generic[K, V]):
         if idle is not None:
             idle.wake()
 
+    def leave(self) -> None:
+        """The cache is closed: nothing of it is dirty any more."""
+        if self._of is not None and self.device is not None:
+            self._of.forget(self.device)
+
     def _complain(self, error: Exception) -> None:
         self._runtime.report(
             f"cache {self._charge.name!r}: writing back raised {type(error).__name__}: {error}; "
@@ -255,4 +291,6 @@ class Dirtied(Generic[K, V]):
     def check_invariants(self) -> None:
         assert self.bytes == sum(entry.cost for entry in self._order)
         assert all(entry.dirty and entry.linked for entry in self._order)
+        dirty = 0 if self.device is None else self.device.dirty
+        assert dirty == self.pages * self._charge.zone.page_bytes
         assert self.pages == -(-self.bytes // self._charge.zone.page_bytes) == self._charge.dirty

@@ -1,12 +1,14 @@
 """How fast writers may make data dirty: at the speed of their own device, and no slower for another's.
 
 It does not write anything back (flushers do, and say what is `cleaned`), and holds no data: it counts
-bytes, per device, per group, and in all. Below a *free run*, half-way between the background limit
-and the hard one, nobody is slowed. Above it each chunk costs a pause, so long that the writers of a
-device together make data dirty as fast as the device cleans it. A *position ratio* corrects that,
-from 2 (far below the set point) over 1 to 0 (at the limit); of all domains that a writer is in the
-smaller one counts. A device's part of the limit is its part of what was cleaned of late, so dirt that
-a slow one cannot get rid of does not use up the room of a fast one.
+bytes, per device, per group, and in all. The caches of a zone are devices of its throttle as well, but
+there whoever is over does the writing himself (`headway.core.mm.dirtied`). Below a *free run*,
+half-way between the background limit and the hard one, nobody is slowed. Above it each chunk costs
+a pause, so long that the writers of a device together make data dirty as fast as the device cleans
+it. A *position ratio* corrects that, from 2 (far below the set point) over 1 to 0 (at the limit);
+of all domains that a writer is in the smaller one counts. A device's part of the limit is its part
+of what was cleaned of late, so dirt that a slow one cannot get rid of does not use up the room of a
+fast one.
 
 Who writes on behalf of others (`local`: a loop device, a server) is slowed for his own device alone;
 who is inside reclaim never is, as others wait for him. `Pacing.CONGESTION` is what there was before:
@@ -28,9 +30,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Scope
 from headway.core.plan import Plan, Runtime, Ticket, now, park
-from headway.core.units import format_size, parse_size
+from headway.core.units import format_size
 from headway.errors import UsageError
 
 MAX_PAUSE_S: Final = 0.2
@@ -70,50 +73,6 @@ class DirtyStats:
     longest_pause_s: float
 
 
-class Domain:
-    """A number of dirty bytes, and two limits on it. Changed under the throttle's guard."""
-
-    __slots__ = ("background", "dirty", "limit", "name")
-
-    def __init__(self, name: str, limit: int | str, background: int | str | None) -> None:
-        self.name = name
-        self.limit = parse_size(limit, f"limit of {name!r}")
-        half = self.limit // 2
-        self.background = (
-            half if background is None else parse_size(background, f"background of {name!r}")
-        )
-        if not 0 <= self.background < self.limit:
-            raise UsageError(
-                f"dirty limits of {name!r}: background {format_size(self.background)}, limit "
-                f"{format_size(self.limit)}; the background limit must be below the hard one"
-            )
-        self.dirty = 0
-
-    @property
-    def freerun(self) -> int:
-        """Up to here nobody is slowed."""
-        return (self.background + self.limit) // 2
-
-    @property
-    def ratio(self) -> float:
-        return position_ratio(self.dirty, self.freerun, self.limit)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Domain {self.name!r}: {format_size(self.dirty)} dirty, background "
-            f"{format_size(self.background)}, limit {format_size(self.limit)}>"
-        )
-
-
-def position_ratio(dirty: float, freerun: float, limit: float) -> float:
-    """1 at the set point between free run and limit, 0 at the limit and above, at most 2."""
-    if dirty >= limit:
-        return 0.0
-    setpoint = (freerun + limit) / 2
-    x = (setpoint - dirty) / (limit - setpoint)
-    return min(max(1 + x**3, 0.0), 2.0)
-
-
 class DirtyThrottle:
     """The limits of one program, or of one zone, and its devices."""
 
@@ -149,6 +108,12 @@ class DirtyThrottle:
         Raises: UsageError if the limits are none.
         """
         return Domain(name, limit, background)
+
+    def forget(self, device: DirtyDevice) -> None:
+        """A device is no more; what it left dirty is wanted no more."""
+        device.dropped(device.dirty)
+        with self._guard:
+            self.devices = tuple(other for other in self.devices if other is not device)
 
     def age(self, now_s: float) -> None:
         """Under the guard: let what was cleaned long ago count less."""
@@ -231,28 +196,45 @@ class DirtyDevice:
             self.dirty += size
             self._dirtied += size
             flusher = None
-            if self._is_due(group):
+            if self.is_due(group):
                 flusher, self.flusher = self.flusher, None
         if flusher is not None:
             flusher.wake()
 
-    def _is_due(self, group: Domain | None) -> bool:
+    def is_due(self, group: Domain | None = None) -> bool:
+        """Whether it is time to write, in the background: a domain, or its own part of one, is half full."""
         whole = self._of.whole
         own = self.part * whole.background / whole.limit
         return self.dirty > own or any(
             domain.dirty > domain.background for domain in (whole, group) if domain is not None
         )
 
+    def is_over(self, group: Domain | None = None) -> bool:
+        """Whether more is dirty than may be: in a domain, or, above the free run, of this device's part."""
+        whole = self._of.whole
+        return (whole.dirty > whole.freerun and self.dirty > self.part) or any(
+            domain.dirty > domain.limit for domain in (whole, group) if domain is not None
+        )
+
+    def dropped(self, size: int, group: Domain | None = None) -> None:
+        """So many dirty bytes are wanted no more: nobody has to write them. Waits: never."""
+        with self._of._guard:
+            self._uncount(size, group)
+        self._of.end_waits()
+
+    def _uncount(self, size: int, group: Domain | None) -> None:
+        for domain in (self._of.whole, group):
+            if domain is not None:
+                assert size <= domain.dirty, "more was cleaned than was dirty"
+                domain.dirty -= size
+        self.dirty -= size
+
     def cleaned(self, size: int, group: Domain | None = None) -> None:
         """So many bytes were written back. Waits: never."""
         of = self._of
         now_s = of.runtime.now()
         with of._guard:
-            for domain in (of.whole, group):
-                if domain is not None:
-                    assert size <= domain.dirty, "more was cleaned than was dirty"
-                    domain.dirty -= size
-            self.dirty -= size
+            self._uncount(size, group)
             self.cleaned_bytes += size
             of.age(now_s)
             self.recent += size

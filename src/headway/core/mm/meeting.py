@@ -221,7 +221,7 @@ class Meeting:
                 served.append(ticket)
                 for account in self._remove(ask):
                     self._push_first(heap, account)
-            elif ask.short.reclaim is not None and ask.asked is not ask.short:
+            elif ask.short.gives_way and ask.asked is not ask.short:
                 ask.asked = ask.short
                 served.append(ticket)
         return [ticket for ticket in served if not ticket.claim()]

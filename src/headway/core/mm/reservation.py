@@ -25,7 +25,7 @@ of the swap-over-network series (2008).
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
@@ -201,22 +201,25 @@ class Reservations(Generic[E]):
 
     def draw_now(self, node: Reserve[E]) -> E | None:
         """A buffer if a page is free; None if clean data has to be dropped first. Waits: never."""
-        node.book()
-        run = self._take()
-        if run is None:
-            node.unbook()
-            return None
-        return self._lend(run)
+        with self.path.zone._step:
+            node.book_step()
+            run = self._take_step()
+            node.drawn -= run is None
+        return None if run is None else self._lend(run)
 
     def _take(self) -> PageRun | None:
+        with self.path.zone._step:
+            return self._take_step()
+
+    def _take_step(self) -> PageRun | None:
+        """Under the zone's guard."""
         zone, share = self.path.zone, self.share
-        with zone._step:
-            if not self._is_open():
-                return None
-            run = zone._grant(share, 0)
-            assert run is not None, "a floor was not honoured"
-            share._out[run.first] = run
-            return run
+        if not self._is_open():
+            return None
+        run = zone._grant(share, 0)
+        assert run is not None, "a floor was not honoured"
+        share._out[run.first] = run
+        return run
 
     def _is_open(self) -> bool:
         """Whether a page is free in fact, with nothing lying in it, and in no floor but ours."""
@@ -362,12 +365,16 @@ class Reserve(Generic[E]):
 
     def book(self) -> None:
         with self.of.path.zone._step:
-            if self.drawn >= self.limit:
-                raise UsageError(
-                    f"reserve {self.name!r}: all {self.limit} buffers that were promised are drawn; "
-                    "reserve as many as the worst case holds at once"
-                )
-            self.drawn += 1
+            self.book_step()
+
+    def book_step(self) -> None:
+        """Under the zone's guard."""
+        if self.drawn >= self.limit:
+            raise UsageError(
+                f"reserve {self.name!r}: all {self.limit} buffers that were promised are drawn; "
+                "reserve as many as the worst case holds at once"
+            )
+        self.drawn += 1
 
     def unbook(self) -> None:
         with self.of.path.zone._step:
@@ -386,15 +393,3 @@ class Reserve(Generic[E]):
         assert 0 <= self.drawn <= self.limit
         for child in self.children:
             child.check_invariants()
-
-
-def check_sum(of: Reservations[Any], roots: list[Reserve[Any]]) -> None:
-    """The floor is the sum of all trees, and what is drawn is what the zone has out for them."""
-
-    def drawn(node: Reserve[Any]) -> int:
-        return node.drawn + sum(drawn(child) for child in node.children)
-
-    for root in roots:
-        root.check_invariants()
-    assert of.share.floor_count == sum(root.total for root in roots)
-    assert of.share.held_count == sum(drawn(root) for root in roots) == len(of._views)

@@ -48,21 +48,8 @@ class Slab(Generic[E]):
     """
 
     __slots__ = (
-        "_at_hand",
-        "_constructor",
-        "_gate",
-        "_inspector",
-        "_kept",
-        "_key",
-        "_out",
-        "_refused",
-        "_runtime",
-        "_slots",
-        "_urgent",
-        "_views",
-        "cache",
-        "decision",
-        "name",
+        "_at_hand", "_constructor", "_gate", "_inspector", "_kept", "_key", "_out", "_refused",
+        "_runtime", "_slots", "_urgent", "_views", "cache", "decision", "name",
         "size_bytes",
     )  # fmt: skip
 
@@ -319,6 +306,10 @@ class Slab(Generic[E]):
     def held_count(self) -> int:
         """Objects that are out."""
         return len(self._out) + len(self._urgent)
+
+    @property
+    def at_hand_count(self) -> int:
+        return len(self._at_hand)
 
     @property
     def closed(self) -> bool:

@@ -46,6 +46,10 @@ class User(Protocol):
 
     name: str
 
+    @property
+    def at_hand_count(self) -> int:
+        """Free objects that it keeps ready, and would give up."""
+
     def starving(self, hungry: bool, /) -> None:
         """Whether somebody was refused, so that who gives back sees to it. Called under the guard."""
 
@@ -333,6 +337,12 @@ class SlabCache:
         return len(empty) * self.path.zone.page_bytes << self.share.order
 
     # -- looking ---------------------------------------------------------------------------------
+
+    def idle_pages(self) -> int:
+        """Pages of the zone that `shrink` would give back, after users gave up what they have at hand."""
+        at_hand = sum(user.at_hand_count for user in self._users)
+        empty = sum(len(page.free) == self.per_page for page in self.pages())
+        return (empty + at_hand // self.per_page) << self.share.order
 
     def pages(self) -> tuple[SlabPage, ...]:
         """As they are now, oldest first: for tools and tests."""

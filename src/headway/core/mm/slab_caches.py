@@ -1,7 +1,10 @@
 """The slab caches of one zone: which there are, and why each was made or merged; what one shows of itself.
 
 It does not judge (`headway.core.mm.slab_merge` does) and hands out no objects (`headway.core.mm.slab`
-does).
+does). To the zone all of them together are one shrinker: pages that are empty, and kept only to be at
+hand, go back when others need them.
+
+Bound: what can be given back is known up to what users have at hand, which is found out by asking once.
 
 Source: ``slab_caches`` of Linux ``mm/slab_common.c`` (6.12).
 """
@@ -12,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
+from headway.core.mm.shrinker import ScanControl
 from headway.core.mm.slab_cache import SlabCache
 from headway.core.mm.slab_merge import Decision, SlabSpec, decide
 from headway.core.mm.slab_page import Memory
 from headway.core.mm.slowpath import SlowPath
-from headway.core.plan import Runtime
+from headway.core.plan import Plan, Runtime
 
 
 @final
@@ -77,6 +81,23 @@ class SlabCaches:
             self._caches = (*self._caches, cache)
         self.decisions = (*self.decisions, decision)
         return cache, decision
+
+    # -- as a shrinker -------------------------------------------------------------------------------
+
+    def count_objects(self, control: ScanControl) -> int:
+        """Pages that are empty, or would be if what users have at hand lay together."""
+        return sum(cache.idle_pages() for cache in self._caches)
+
+    def scan(self, control: ScanControl) -> Plan[int]:
+        """Give empty pages back; users give up what they have at hand only if that is not enough."""
+        yield from ()
+        freed = sum(cache.shrink() for cache in self._caches)
+        if freed < control.scan_count * self._path.zone.page_bytes:
+            for cache in self._caches:
+                for user in cache.users:
+                    user.drain()
+                freed += cache.shrink()
+        return freed // self._path.zone.page_bytes
 
     def __iter__(self) -> Iterator[SlabCache]:
         return iter(self._caches)

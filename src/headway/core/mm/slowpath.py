@@ -22,7 +22,7 @@ emergency memory, as scopes only take away: a shrinker asks with MEMALLOC, or ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 from headway.core.mm.gfp import Gfp, Scope, for_allocator, restrict
 from headway.core.mm.oom import GRACE_S, Oom, OutOfMemory, Victim
@@ -57,8 +57,8 @@ class SlowPath:
     """The slow path of one zone. The counts are statistics; `_refusing`, `_judging` are hints."""
 
     __slots__ = (
-        "_judging", "_refusing", "_runtime", "observe", "oom", "oom_count", "reclaim", "throttled",
-        "zone",
+        "_judging", "_refusing", "_runtime", "dirty", "observe", "oom", "oom_count", "reclaim",
+        "throttled", "zone",
     )  # fmt: skip
 
     def __init__(self, zone: Zone, runtime: Runtime, oom: Oom | Victim = Oom.FAIL) -> None:
@@ -67,6 +67,7 @@ class SlowPath:
         self.oom = oom
         self.oom_count = 0
         self.throttled = 0
+        self.dirty: Any = None  # the zone's `DirtyThrottle`, once somebody may dirty data
         #: Told each action, and with which mark, in order: for tools and tests.
         self.observe: Callable[[str, int], object] | None = None
         self._runtime = runtime

@@ -24,7 +24,7 @@ class Together:
 
     __slots__ = ("_meeting", "parts", "runtime")
 
-    def __init__(self, *parts: tuple[Budget, int]) -> None:
+    def __init__(self, *parts: tuple[Budget, int | str]) -> None:
         counts: dict[Budget, int] = {}
         for budget, units in parts:
             counts[budget] = counts.get(budget, 0) + budget.checked(units)

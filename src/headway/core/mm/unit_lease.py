@@ -21,7 +21,7 @@ class UnitLease:
     def __init__(
         self,
         source: Any,
-        units: tuple[int, ...],
+        units: tuple[int | str, ...],
         gfp: Gfp,
         timeout_s: float | None,
         entitled: bool,

@@ -142,11 +142,10 @@ class Zone(Room):
             held = len(other._out)
             floor = other.floor_count
             room -= (held if held > floor else floor) << other.order
-        if self._lenders:
-            room += self._lent()
         inside = len(share._out) < share.floor_count
         if not inside and is_refused(room, order, mark):
-            return None
+            if not self._lenders or is_refused(room + self._lent(), order, mark):
+                return None
         if share._stock:
             return share._stock.pop()
         return self._search(share, inside)
