@@ -22,17 +22,22 @@ from headway.watch.ledger import Ledger
 
 def hang(ledger: Ledger, quiet_s: float = 0.0) -> dict[str, Any] | None:
     """Who is stuck for ever, if anybody is; `quiet_s`: only if none of their waits is younger."""
-    waits = list(ledger.waits.values())
-    stuck = _stuck(ledger, waits, ())
-    now = monotonic()
-    if not stuck or any(now - wait.since_s < quiet_s for wait in stuck):
+    waits, now = list(ledger.waits.values()), monotonic()
+    found = stuck(ledger, quiet_s)
+    if not found:
         return None
     return {
-        "holders": [_holder(holding, now) for holding in _held_there(stuck)],
-        "waiters": [_waiter(wait, now) for wait in stuck],
-        "cycle": _cycle(ledger, stuck),
-        "release": _release(ledger, waits, stuck),
+        "holders": [_holder(holding, now) for holding in _held_there(found)],
+        "waiters": [_waiter(wait, now) for wait in found],
+        "cycle": _cycle(ledger, found),
+        "release": _release(ledger, waits, found),
     }
+
+
+def stuck(ledger: Ledger, quiet_s: float = 0.0) -> list[Wait]:
+    """The waits that are hopeless; none if one of them is younger than `quiet_s` seconds."""
+    found, now = _stuck(ledger, list(ledger.waits.values()), ()), monotonic()
+    return [] if any(now - wait.since_s < quiet_s for wait in found) else found
 
 
 def snapshot(ledger: Ledger) -> dict[str, Any]:

@@ -36,23 +36,26 @@ class Owners:
 
     def __init__(self) -> None:
         self.flow: ContextVar[Owner | None] = ContextVar("headway_watch_flow", default=None)
+        self._carried = self.flow.get
         self._local = threading.local()
         self._tasks: weakref.WeakKeyDictionary[Any, Owner] = weakref.WeakKeyDictionary()
         self._threads: weakref.WeakKeyDictionary[Any, Owner] = weakref.WeakKeyDictionary()
 
     def current(self) -> Owner:
         """Whoever runs this."""
-        owner = self.flow.get()
+        owner = self._carried()
+        if owner is not None and (ref := owner.task) is not None and owner.thread == get_ident():
+            task = ref()
+            if task is not None and _current_task(task.get_loop()) is task:
+                return owner  # to ask for the running loop may cost a system call
         loop = _running_loop()
         if loop is not None:
             task = _current_task(loop)
             if task is not None:
-                if owner is not None and owner.task is not None and owner.task() is task:
-                    return owner
                 return self._of_task(task, owner)
             if owner is not None and owner.task is not None:
                 return owner  # a callback that the task left behind
-        if owner is not None and owner.key == get_ident():
+        elif owner is not None and owner.key == get_ident():
             return owner
         return self._of_thread(get_ident(), owner)
 
@@ -84,6 +87,7 @@ class Owners:
             ref = weakref.ref(task)
             parent = carried if carried is not None and carried.alive() else None
             known = Owner(_NO_THREAD, f"task {task.get_name()}", _task_alive(ref), parent, ref)
+            known.thread = get_ident()
             self._tasks[task] = known
         self.flow.set(known)
         return known

@@ -76,6 +76,23 @@ def near(frame: FrameType | None) -> Place:
     return (code, frame.f_lasti, caller.f_code, caller.f_lasti)
 
 
+def maker(frame: FrameType, kind: Any) -> FrameType:
+    """Who makes an object: not the `__init__` of a subclass that Python itself has."""
+    caller = frame.f_back
+    return caller if caller is not None and frame.f_code is kind.__init__.__code__ else frame
+
+
+def first(frame: FrameType) -> tuple[FrameType, int]:
+    """The first frame that is not quiet, and how far away it is, if `frame` is 1 away."""
+    at: FrameType | None = frame
+    away = 1
+    while at is not None:
+        if not QUIET[at.f_code.co_filename]:
+            return at, away
+        at, away = at.f_back, away + 1
+    return _outside_greenlet() or frame, 2
+
+
 def far(frame: FrameType | None) -> Place:
     """Up to 12 frames that are not quiet; for what is looked at once."""
     found: list[Any] = []

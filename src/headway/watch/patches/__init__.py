@@ -8,6 +8,7 @@ back what was there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 from headway.watch.classes import Pool
@@ -58,6 +59,12 @@ class Patcher:
         self._undo.append(
             (lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name))
         )
+
+    def mark(self, *kinds: Any) -> None:
+        """Let objects of these classes that were made before have no pool, for the price of an attribute."""
+        for kind in kinds:
+            setattr(kind, POOL, None)
+            self._undo.append(partial(delattr, kind, POOL))
 
     def on_undo(self, act: Callable[[], object]) -> None:
         self._undo.append(act)

@@ -18,6 +18,7 @@ from typing import Any, final
 from headway.watch.classes import Owner, Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import far, near
 
@@ -117,17 +118,13 @@ def _result(ledger: Ledger, original: Any, future: Any, pool: Pool, timeout: flo
     if future.done() and not ledger.current().held:
         return original(future, timeout)
     owner = ledger.ask(pool, timed)
-    if future.done():
-        result = original(future, timeout)
-    else:
+    try:
+        if future.done():
+            return original(future, timeout)
         stops_loop(ledger, "Future.result()", frame)
         item = getattr(future, _ITEM)()
-        wait = ledger.wait("a result", None, timeout, None if item is None else item.blockers)
-        try:
-            result = original(future, timeout)
-        finally:
-            ledger.waited(wait)
-            ledger.joined(future._headway_owner, owner.place or far(frame), timed)
-        return result
-    ledger.joined(future._headway_owner, owner.place or far(frame), timed)
-    return result
+        ends = None if item is None else item.blockers
+        with entered(ledger, ledger.wait("a result", None, timeout, ends)):
+            return original(future, timeout)
+    finally:
+        ledger.joined(future._headway_owner, owner.place or far(frame), timed)
