@@ -8,10 +8,15 @@ Source: the victim of a database's deadlock detector; here the youngest, because
 
 from __future__ import annotations
 
+from time import monotonic
+from typing import Final
+
 from headway.errors import Deadlock
 from headway.watch import explain
 from headway.watch.classes import Wait
 from headway.watch.ledger import Ledger
+
+_GRACE_S: Final = 1.0  # for the one that was told, before another is
 
 
 def end_youngest(ledger: Ledger, quiet_s: float = 0.0) -> list[str]:
@@ -21,7 +26,8 @@ def end_youngest(ledger: Ledger, quiet_s: float = 0.0) -> list[str]:
     """
     stuck = explain.stuck(ledger, quiet_s)
     stuck.sort(key=lambda wait: -wait.since_s)
-    if any(wait.broken is not None and wait.wake is not None for wait in stuck):
+    now = monotonic()
+    if any(now - wait.ended_s < _GRACE_S for wait in stuck):
         return []  # it is on its way out
     names = tuple(wait.owner.name for wait in stuck)
     for wait in stuck:
@@ -33,6 +39,7 @@ def end_youngest(ledger: Ledger, quiet_s: float = 0.0) -> list[str]:
             f"{wait.owner.name} waited the shortest; give back what is held and try again",
             stuck=names,
         )
+        wait.ended_s = now
         try:
             wake()
         except RuntimeError:

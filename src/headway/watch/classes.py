@@ -122,7 +122,7 @@ class Wait:
     """Somebody waits, now: for an element of a pool, for a piece of work, or for an event."""
 
     __slots__ = (
-        "broken", "cancelled", "owner", "place", "pool", "since_s", "target", "timeout_s", "wake", "what",
+        "broken", "cancelled", "ended_s", "owner", "place", "pool", "since_s", "target", "timeout_s", "wake", "what",
     )  # fmt: skip
 
     def __init__(
@@ -146,7 +146,13 @@ class Wait:
             None  # ends it, where that can be done from outside
         )
         self.broken: Deadlock | None = None  # what the waiter gets then
+        self.ended_s = 0.0  # when it was told to end
         self.cancelled = False  # the way in which a task gets it
+
+    def carry(self, wake: Callable[[], object]) -> None:
+        """From now on `wake` ends it; an earlier try to end it came too late."""
+        self.broken = None
+        self.wake = wake
 
 
 @final

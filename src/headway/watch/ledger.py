@@ -169,7 +169,12 @@ class Ledger:
     def enter(self, pool: Pool, element: Any = None) -> None:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
         owner = self._carried()
-        if owner is None or owner.key != get_ident() or _running_loop() is not None:
+        if (
+            owner is None
+            or owner.key != get_ident()
+            or _running_loop() is not None
+            or self.owners.foreign
+        ):
             owner = self.current()
         place = pool.here
         try:  # mostly it is the same line as last time, as many frames away

@@ -26,6 +26,12 @@ PATCHES: Final = {
     "redis.connection": "redis_pools",
     "redis.asyncio.connection": "redis_tasks",
     "psycopg_pool": "postgres",
+    "asyncpg": "asyncpg_pools",
+    "aiosqlite.core": "aiosqlite_threads",
+    "aiohttp.connector": "aiohttp_pools",
+    "urllib3": "urllib3_pools",
+    "trio": "trio_limiters",
+    "multiprocessing.pool": "process_pools",
     "headway.threaded": "mempools",
 }
 

@@ -96,7 +96,7 @@ def on_condition(condition: Any, timeout: float | None, wait: Wait) -> bool:
     mine: Any = _RAW()
     mine.acquire()
     condition._waiters.append(mine)
-    wait.wake = mine.release
+    wait.carry(mine.release)
     saved = condition._release_save()
     try:
         mine.acquire(True, -1 if timeout is None else max(0.0, timeout))

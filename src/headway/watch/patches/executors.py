@@ -27,7 +27,7 @@ _ITEM = "_headway_item"
 
 
 @final
-class _Item:
+class Item:
     """What is handed to the executor in place of the function."""
 
     __slots__ = ("__weakref__", "_fn", "_ledger", "_pool", "awaited", "owner", "parent")
@@ -77,7 +77,7 @@ def install(patcher: Patcher) -> None:
             pool = pool_of(self)
             if pool is None:
                 return original(self, fn, *args, **options)
-            item = _Item(ledger, pool, fn, ledger.current())
+            item = Item(ledger, pool, fn, ledger.current())
             item.owner.place = near(sys._getframe(1))
             item.awaited = _from_loop(sys._getframe(1))
             if item.awaited:
