@@ -33,6 +33,8 @@ PATCHES: Final = {
     "trio": "trio_limiters",
     "multiprocessing.pool": "process_pools",
     "headway.threaded": "mempools",
+    "headway.budgets": "budgets",
+    "headway.core.mm.shrinker": "reclaiming",
 }
 
 POOL: Final = "_headway_pool"  # the attribute in which a watched object keeps its pool
