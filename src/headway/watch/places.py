@@ -2,7 +2,7 @@
 
 It does not decide what is worth a stack (`ledger` does). A place is a flat tuple of code objects and
 instruction offsets, innermost first; nothing is formatted and no frame is kept alive. Frames of the
-standard library, of headway and of a library that has a patch are *quiet*: a place begins at the first
+standard library, of pytest, of headway and of a library that has a patch are *quiet*: a place begins at the first
 frame that is not, so that it names the program's own line.
 
 Bound: a near place has at most 2 frames and costs about a quarter of a microsecond; a far one has at most 12.
@@ -25,6 +25,9 @@ _STDLIB: Final = tuple(
     {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("stdlib", "platstdlib")}
     | {sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")}
 )
+_RUNNERS: Final = tuple(  # of tests: theirs are frames that no reader wants
+    f"{os.sep}site-packages{os.sep}{name}{os.sep}" for name in ("_pytest", "pytest", "pluggy")
+)
 FINALISER: Final = "__del__"
 
 
@@ -32,7 +35,11 @@ class _Quiet(dict[str, bool]):
     """Whether a file's frames are left out; asked once for each file."""
 
     def __missing__(self, filename: str) -> bool:
-        self[filename] = answer = is_stdlib(filename) or filename.startswith((_HERE, *_packages))
+        self[filename] = answer = (
+            is_stdlib(filename)
+            or filename.startswith((_HERE, *_packages))
+            or any(runner in filename for runner in _RUNNERS)
+        )
         return answer
 
 

@@ -17,6 +17,7 @@ from headway.watch.patches.loops import stops_loop
 from headway.watch.places import keep_quiet
 
 MODULE = "sqlalchemy"
+_NO_LIMIT = 1 << 40
 
 
 def install(patcher: Patcher) -> None:
@@ -82,6 +83,9 @@ def install(patcher: Patcher) -> None:
 
 def _size(pool: Any) -> int | None:
     """How many connections a pool gives out at most; None if nobody ever waits for one."""
+    slots = getattr(pool, "slots", None)  # headway's own
+    if slots is not None:
+        return int(slots.capacity) if slots.capacity < _NO_LIMIT else None
     inner, overflow = getattr(pool, "_pool", None), getattr(pool, "_max_overflow", -1)
     size = getattr(inner, "maxsize", 0)
     return size + overflow if size > 0 and overflow > -1 else None

@@ -1,11 +1,13 @@
 """headway's budgets: what is asked, granted and given back in units.
 
 A budget is watched as a pool of grants: as many as its largest request fits into it. A grant that comes
-back in parts is out until the last of them. Only the budget that is asked is seen, not those above it.
+back in parts is out until the last of them. Who may take the reserve waits for nobody who has not. Only the
+budget that is asked is seen, not those above it.
 """
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import Any
 
@@ -18,6 +20,9 @@ from headway.watch.patches import Patcher
 from headway.watch.patches.reclaiming import touch
 
 MODULE = "headway.budgets"
+_NO_LIMIT = 1 << 40  # what the integrations write for none
+_SEEN = ("headway.integrations.sqlalchemy", "headway.integrations.executor")  # by a patch of theirs
+_MEMALLOC = int(Gfp.MEMALLOC)
 _WAITS, _NORETRY = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY)
 
 
@@ -31,9 +36,10 @@ def install(patcher: Patcher) -> None:
     def init(original: Any) -> Any:
         def __init__(self: Any, *args: Any, **options: Any) -> None:
             original(self, *args, **options)
-            if scopes.ambient() is None and self.capacity is not None:
+            inside = sys._getframe(1).f_globals.get("__name__") in _SEEN
+            if not inside and scopes.ambient() is None and self.capacity < _NO_LIMIT:
                 known = ledger.pool("budget", f"budget {self.name!r}", self.capacity, of=self)
-                hook = _hook(ledger, maps, known, self.capacity)
+                hook = _hook(ledger, maps, known, self)
                 self.watch(hook)
                 hooked.append((weakref.ref(self), hook))
 
@@ -49,15 +55,19 @@ def install(patcher: Patcher) -> None:
     patcher.replace(budgets.Budget, "__init__", init)
 
 
-def _hook(ledger: Ledger, maps: Maps, known: Pool, capacity: int) -> Any:
+def _hook(ledger: Ledger, maps: Maps, known: Pool, of: Any) -> Any:
     """What tells the ledger of one budget's events."""
+    budget = weakref.ref(of)
     largest, flying = 1, 0  # flying: units handed on, which others give back
 
     def request(units: int, mask: int) -> None:
         nonlocal largest
-        if units > largest:
+        asked = budget()
+        if units > largest and asked is not None:
             largest = units
-            known.resized(max(1, capacity // largest))
+            known.resized(max(1, asked.capacity // largest))
+        if mask & _MEMALLOC and asked is not None and asked.reserve:
+            return  # it has the reserve, which nobody holds who waits for others
         if mask & (_WAITS | _NORETRY) == _WAITS:
             owner = ledger.ask(known)
             touch(maps, Gfp(mask))
