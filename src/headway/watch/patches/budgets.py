@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import Any
+from typing import Any, final
 
 from headway.core.mm.gfp import Gfp
 from headway.runtimes import scopes
@@ -39,7 +39,7 @@ def install(patcher: Patcher) -> None:
             inside = sys._getframe(1).f_globals.get("__name__") in _SEEN
             if not inside and scopes.ambient() is None and self.capacity < _NO_LIMIT:
                 known = ledger.pool("budget", f"budget {self.name!r}", self.capacity, of=self)
-                hook = _hook(ledger, maps, known, self)
+                hook = _Grants(ledger, maps, known, self).hook
                 self.watch(hook)
                 hooked.append((weakref.ref(self), hook))
 
@@ -55,64 +55,63 @@ def install(patcher: Patcher) -> None:
     patcher.replace(budgets.Budget, "__init__", init)
 
 
-def _hook(ledger: Ledger, maps: Maps, known: Pool, of: Any) -> Any:
+@final
+class _Grants:
     """What tells the ledger of one budget's events."""
-    budget = weakref.ref(of)
-    largest, flying = 1, 0  # flying: units handed on, which others give back
 
-    def request(units: int, mask: int) -> None:
-        nonlocal largest
-        asked = budget()
-        if units > largest and asked is not None:
-            largest = units
-            known.resized(max(1, asked.capacity // largest))
-        if mask & _MEMALLOC and asked is not None and asked.reserve:
+    def __init__(self, ledger: Ledger, maps: Maps, known: Pool, budget: Any) -> None:
+        self._ledger = ledger
+        self._maps = maps
+        self._known = known
+        self._budget = weakref.ref(budget)
+        self._largest = 1
+        self._flying = 0  # units handed on, which others give back
+
+    def hook(self, event: Any) -> None:
+        match event.kind:
+            case "request":
+                self._request(event.count, event.mask)
+            case "grant":
+                self._over()
+                self._ledger.grant(self._known, [event.count])
+            case "give_up":
+                self._over()
+            case "release":
+                self._release(event.count)
+            case "hand_over" | "transfer":  # it comes back by itself, or by another's hand
+                self._release(event.count)
+                self._flying += event.count
+
+    def _request(self, units: int, mask: int) -> None:
+        known, budget = self._known, self._budget()
+        if units > self._largest and budget is not None:
+            self._largest = units
+            known.resized(max(1, budget.capacity // units))
+        if mask & _MEMALLOC and budget is not None and budget.reserve:
             return  # it has the reserve, which nobody holds who waits for others
         if mask & (_WAITS | _NORETRY) == _WAITS:
-            owner = ledger.ask(known)
-            touch(maps, Gfp(mask))
+            owner = self._ledger.ask(known)
+            touch(self._maps, Gfp(mask))
             if len(known.out) >= (known.size or 0) and owner.wait is None:
-                ledger.wait("a budget", known, owner=owner)
+                self._ledger.wait("a budget", known, owner=owner)
 
-    def over() -> None:
-        wait = ledger.current().wait
-        if wait is not None and wait.pool is known:
-            ledger.waited(wait)
+    def _over(self) -> None:
+        wait = self._ledger.current().wait
+        if wait is not None and wait.pool is self._known:
+            self._ledger.waited(wait)
 
-    def back(units: int, holdings: list[Any]) -> int:
-        for holding in [h for h in reversed(holdings) if h.pool is known]:
+    def _release(self, units: int) -> None:
+        units = self._back(units, self._ledger.current().held)
+        landed = min(units, self._flying)
+        self._flying -= landed
+        self._back(units - landed, self._known.out)
+
+    def _back(self, units: int, holdings: list[Any]) -> int:
+        for holding in [h for h in reversed(holdings) if h.pool is self._known]:
             left = holding.element  # a list of one: how many units of this grant are out
             part = min(left[0], units)
             left[0] -= part
             units -= part
             if not left[0]:
-                ledger.release(known, left)
+                self._ledger.release(self._known, left)
         return units
-
-    def release(units: int) -> None:
-        nonlocal flying
-        units = back(units, ledger.current().held)
-        landed = min(units, flying)
-        flying -= landed
-        back(units - landed, known.out)
-
-    def fly(units: int) -> None:
-        nonlocal flying
-        flying += units
-
-    def hook(event: Any) -> None:
-        match event.kind:
-            case "request":
-                request(event.count, event.mask)
-            case "grant":
-                over()
-                ledger.grant(known, [event.count])
-            case "give_up":
-                over()
-            case "release":
-                release(event.count)
-            case "hand_over" | "transfer":  # it comes back by itself, or by another's hand
-                release(event.count)
-                fly(event.count)
-
-    return hook
