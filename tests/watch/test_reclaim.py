@@ -225,6 +225,21 @@ def test_a_reclaimer_of_a_budget_that_takes_what_is_held_over_a_charge(session, 
     assert found == ({"reclaim-recursion", "opposite-orders"} if under_lock else set())
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_T10_3_a_second_bio_of_one_set_below_oneself(session, own):
+    """E-RESCUE: a stacked driver takes a bio while the one above it is held back; cured by a set for each level."""
+    upper = hw.Mempool.of(range(4), name="bio")
+    lower = hw.Mempool.of(range(4), name="bio below") if own else upper
+
+    def below():
+        with lower.lease():
+            pass
+
+    with upper.lease():
+        below()
+    assert [(f.kind, f.hangs_from) for f in session.findings()] == ([] if own else [("nested", 4)])
+
+
 def test_T10_3_two_charges_of_one_budget_and_the_cure(session):
     budget = hw.Budget(10, name="bytes")
     budget.alloc(4)
