@@ -24,7 +24,7 @@ from pathlib import Path
 from bench.measure import Row, compared, in_turn
 
 SIZE = 512 << 20
-RUN_S = 2
+RUN_S = 1
 # name, fio's rw, block size, depth, what is compared; goal beside nbdkit file and nbdkit python
 CASES = [
     ("4K read", "randread", "4k", 16, "iops", 1.0, 3.0),
@@ -37,7 +37,7 @@ LAYERED = {
     "3 layers": ["linear,offset=1MiB", "stripe,with=OTHER", "linear"],
     "bounced": ["linear,offset=1MiB", "bounce,reserve=8", "linear"],
 }
-_PLUGIN = """
+PLUGIN = """
 import os
 API_VERSION = 2
 path = None
@@ -77,7 +77,7 @@ def run(quick: bool) -> list[Row]:
         for name, kind, block, depth, unit, against_file, against_python in CASES:
             ways: dict[str, Callable[[], float]] = {}
             for server, path in sockets.items():
-                ways[server] = _fio(path, kind, block, depth, unit)
+                ways[server] = fio(path, kind, block, depth, unit)
             taken = in_turn(ways, rounds=rounds)
             for ours in ("ours", *LAYERED):
                 label = name if ours == "ours" else f"{name}, {ours}"
@@ -107,7 +107,7 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
         with open(path, "wb") as file:
             for _ in range(SIZE >> 20):
                 file.write(b"\xa5" * (1 << 20))
-    plugin.write_text(_PLUGIN)
+    plugin.write_text(PLUGIN)
     serve = [sys.executable, "-m", "headway", "serve", str(image), "--listen", "unix:SOCKET"]
     commands = {
         "ours": serve,
@@ -133,7 +133,8 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
     return sockets
 
 
-def _fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:
+def fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:
+    """Measures one case against the server at `path`."""
     command = ["fio", "--name=bench", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={path}"]
     command += [f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={SIZE - (1 << 20)}"]
     command += [f"--runtime={RUN_S}", "--time_based", "--ramp_time=0.3", "--output-format=json"]

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Row
+from bench.nbd import PLUGIN
 
 MIB = 1 << 20
 SIZE = 512 * MIB
@@ -36,11 +37,12 @@ PATTERNS = [
     ("64 x 4 x 1 MiB read", 64, 4, MIB, READ),
 ]
 _SILENT_S = 0.5
+_LIMITS = ("memory.limit_in_bytes", "memory.max")  # version 1, version 2
 
 
 def run(quick: bool) -> list[Row]:
-    """Rows for us in 64 and 48 MiB, plain and through layers, and for nbdkit in 64 MiB."""
-    root = _groups()
+    """Rows for us in 64 and 48 MiB, plain and through layers, and for nbdkit and qemu-nbd in 64 MiB."""
+    root = groups()
     if root is None:
         return []
     python = [sys.executable, "-m", "headway", "serve"]
@@ -65,40 +67,55 @@ def run(quick: bool) -> list[Row]:
         }
         ways["ours through 3 layers", 48] = [*ways["ours", 48], *layers]
         if shutil.which("nbdkit") is not None:
-            ways["nbdkit file", 64] = ["nbdkit", "-f", "-U", "SOCKET", "file", str(image)]
+            nbdkit = ["nbdkit", "-f", "-U", "SOCKET"]
+            plugin = Path(place, "plugin.py")
+            plugin.write_text(PLUGIN)
+            ways["nbdkit file", 64] = [*nbdkit, "file", str(image)]
+            ways["nbdkit python", 64] = [*nbdkit, "python", str(plugin), f"file={image}"]
+        if shutil.which("qemu-nbd") is not None:
+            words = ["-f", "raw", "-x", "", "-t", "-e", "64", "-k", "SOCKET", str(image)]
+            ways["qemu-nbd raw", 64] = ["qemu-nbd", *words]
         for (name, limit), command in ways.items():
             for title, *pattern in PATTERNS[:2] if quick else PATTERNS:
-                with _served(root, Path(place), command, limit * MIB) as sock:
-                    lost = _lost(sock, *pattern)
+                with served(root, Path(place), command, limit * MIB) as sock:
+                    lost = lost_of(sock, *pattern)
                 case = f"{name} in {limit} MiB, {title}"
                 goal = 0 if name.startswith("ours") else None
                 rows.append(Row(case, lost, "requests lost", goal=goal))
     return rows
 
 
-def _groups() -> Path | None:
+def groups() -> Path | None:
     """Where memory groups can be made, if they can."""
     for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        limits = ("memory.limit_in_bytes", "cgroup.subtree_control")
-        if os.geteuid() == 0 and any((root / name).exists() for name in limits):
+        probe = root / f"headway-probe-{os.getpid()}"
+        try:
+            probe.mkdir()
+        except OSError:
+            continue  # not there, or not ours to make
+        found = any((probe / name).exists() for name in _LIMITS)
+        probe.rmdir()
+        if found:
             return root
     return None
 
 
 @contextmanager
-def _served(root: Path, place: Path, command: list[str], limit: int) -> Iterator[str]:
+def served(root: Path, place: Path, command: list[str], limit: int) -> Iterator[str]:
     """A server in a group of its own; its socket."""
     group = root / f"headway-bench-{os.getpid()}"
     group.mkdir()
     path = place / "socket"
     path.unlink(missing_ok=True)
-    old = group / "memory.limit_in_bytes"
-    (old if old.exists() else group / "memory.max").write_text(str(limit))
+    next(group / name for name in _LIMITS if (group / name).exists()).write_text(str(limit))
     words = [word.replace("SOCKET", str(path)) for word in command]
     enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group), *words]
     process = subprocess.Popen(enter, stderr=subprocess.DEVNULL)
     try:
-        while not path.exists() and process.poll() is None:
+        while process.poll() is None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    break
             time.sleep(0.02)
         yield str(path)
     finally:
@@ -107,7 +124,9 @@ def _served(root: Path, place: Path, command: list[str], limit: int) -> Iterator
         group.rmdir()
 
 
-def _lost(path: str, connections: int, requests: int, size: int, kind: int) -> int:
+def lost_of(
+    path: str, connections: int, requests: int, size: int, kind: int, *, total: int = SIZE
+) -> int:
     """Run one pattern; how many requests were not answered with success."""
     answered = [0] * connections
 
@@ -117,7 +136,7 @@ def _lost(path: str, connections: int, requests: int, size: int, kind: int) -> i
                 sock.settimeout(120)
                 sock.connect(path)
                 _negotiate(sock)
-                offsets = [(number * requests + n) * size % (SIZE - size) for n in range(requests)]
+                offsets = [(number * requests + n) * size % (total - size) for n in range(requests)]
                 sender = threading.Thread(target=_ask, args=(sock, kind, size, offsets))
                 sender.start()
                 if kind == READ:

@@ -29,3 +29,21 @@ doctest_global_setup = "import headway as hw"
 
 html_theme = "furo"
 html_title = f"headway {release}"
+
+
+def _draw_incidents(app: object) -> None:
+    """The pictures on the pages of incidents: drawn from a replay, so that they show what is printed beside them."""
+    from headway.incidents import INCIDENTS
+    from headway.incidents.picture import svg
+
+    pictures = Path(__file__).parent / "incidents" / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for incident in INCIDENTS:
+        events, ended = incident.run()
+        title = f"{incident.id}, broken: {incident.title}"
+        path = pictures / f"{incident.id.lower()}.svg"
+        path.write_text(svg(title, events, ended), encoding="utf-8")
+
+
+def setup(app: object) -> None:
+    app.connect("builder-inited", _draw_incidents)  # type: ignore[attr-defined]

@@ -275,7 +275,6 @@ def test_others_get_the_memory_of_a_cache_and_of_a_store_that_share_their_zone()
                     buffer.mark_dirty()
             buffers = zone.buffers("64KiB", name="others")
             with hw.Mempool(buffers, min_count=1) as pool:
-                buffers.on_room(pool.kick)
                 taken = [pool.alloc(timeout_s=30) for _ in range(10)]
                 assert len(taken) == 10 and zone.stats().reclaimed > 0
                 pool.free_bulk(taken)

@@ -208,7 +208,6 @@ def test_a_pool_that_waits_is_told_when_a_cache_gives_back() -> None:
     assert cache.put("dirty", 244 << 10, dirty=True)
     buffers = zone.buffers("1MiB")
     pool: hw.Mempool[memoryview] = hw.Mempool(buffers, min_count=0)
-    buffers.on_room(pool.kick)
     got: list[memoryview] = []
     with hw.noio():
         thread = threading.Thread(target=hw.carry(lambda: got.append(pool.alloc())))
@@ -220,7 +219,6 @@ def test_a_pool_that_waits_is_told_when_a_cache_gives_back() -> None:
     assert got
     slow.set()
     pool.free(got[0])
-    buffers.on_room(None)
     pool.close()
     zone.close()
 

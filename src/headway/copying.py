@@ -28,6 +28,8 @@ from headway.edge import pagecache
 from headway.edge.destination import Destination, InPlace, open_destination
 from headway.edge.files import FileDevice
 from headway.edge.opening import open_device
+from headway.edge.passing import Moved
+from headway.edge.passing import Progress as PassProgress
 from headway.errors import BlockError, UsageError
 from headway.threaded import Mempool, Zone
 
@@ -72,7 +74,7 @@ def copy(
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
+    """Copy `src` to `dst`: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:[SIZE]`.
 
     A destination file appears under its name only when complete and durable; after any failure the
     old one is untouched. `memory` (64MiB) is the limit of all frames, taken from `zone` if given,
@@ -142,8 +144,10 @@ def _limit(memory: int | str | None, zone: Zone | None) -> int:
 
 
 def _status(source: Device, spec: str, preserve: bool) -> os.stat_result | None:
-    if source.kind is Kind.NULL:
-        raise UsageError("null: holds nothing to copy: use zero:SIZE for zeros")
+    if source.kind is Kind.NULL and source.capacity is None:
+        raise UsageError(
+            "null: holds nothing to copy: use zero:SIZE for zeros, null:SIZE for a hole"
+        )
     if isinstance(source, FileDevice):
         return os.fstat(source.fd)
     if preserve:
@@ -167,7 +171,9 @@ class _Job:
         layers: Sequence[str],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
-            raise UsageError("null: keeps nothing that could be verified: leave --verify out")
+            raise UsageError(
+                f"{destination.device.name} keeps nothing that could be verified: leave --verify out"
+            )
         self._source = source
         self._target: Device = destination.device
         self._layers = layers
@@ -229,18 +235,16 @@ class _Job:
             name="copy frames",
         )
         try:
-            buffers.on_room(frames.kick)  # others in a shared zone have given back
             if starve:
                 frames.inject(lambda: True)
             peak, digest = self._passes(frames, starve)
             return frames.stats(), peak, digest
         finally:
-            buffers.on_room(None)
             frames.close()
 
     def _passes(self, frames: Mempool[memoryview], starve: bool) -> tuple[int, str | None]:
         request_size, sizing = self._request_size, self._sizing
-        moved = engine.Moved(None, 0)
+        moved = Moved(None, 0)
         if self._hashing or starve or not self._cloned():
             moved = engine.transfer(
                 self._source,
@@ -291,7 +295,7 @@ class _Job:
             and pagecache.clone(source.fd, target.fd, source.size)
         )
 
-    def _stage(self, name: str) -> engine.Progress | None:
+    def _stage(self, name: str) -> PassProgress | None:
         progress = self._progress
         if progress is None:
             return None

@@ -33,7 +33,7 @@ from headway.threaded import Mempool, Zone
 def open_device(
     spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
 ) -> Device:
-    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; a file must exist.
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:[SIZE]`; a file must exist.
 
     `direct` None means O_DIRECT where it pays; memory or offsets that are not aligned for it go
     through a bounce buffer from a pool of the device's own, made when first needed. `deadline_s` is

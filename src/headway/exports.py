@@ -77,6 +77,8 @@ class Exports(dict[str, Device]):
             raise UsageError(
                 f"{spec}: another device has {shown} already: give each its own, as NAME=DEVICE"
             )
+        if rest == "null:":
+            raise UsageError(f"{spec}: null: has no size to serve: write for example null:1GiB")
         if not layers:
             self[name] = open_device(rest, writable=not read_only, direct=False)
             return

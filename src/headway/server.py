@@ -37,7 +37,7 @@ from headway.threaded import Mempool, Zone
 
 __all__ = ["ServeReport", "Server", "serve"]
 
-_WORKERS = 8
+_WORKERS = 18
 _DRAIN_S = 4.0  # so that a stop, with what comes after it, is over in five seconds
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import headway as hw
 from headway import aio
+from tests.checker.corpus.flights import submits_each
 
 
 def takes_two(pool):
@@ -27,17 +28,6 @@ def loop_of_2009_sized():
     pool = hw.Mempool.of(range(3), name="bio")
     hw.spawn(takes_two, pool)
     hw.spawn(takes_two, pool)
-
-
-def completes(pool, element):
-    pool.free(element)
-
-
-def submits_each(pool):
-    for _ in range(2):
-        element = pool.alloc()
-        pool.hand_over(element)
-        hw.spawn(completes, pool, element)
 
 
 def loop_of_2009_submitting():

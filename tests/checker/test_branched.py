@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headway as hw
+from examples import rounds
 from headway import aio
 from headway.checker.automata import automata
 from headway.checker.branched import branched
@@ -107,49 +108,6 @@ def test_the_gallery_result_by_result_and_schedule_by_schedule(name: str) -> Non
 # -- going round -----------------------------------------------------------------------------------
 
 
-def holds_one_tries_the_other(first: Any, second: Any) -> None:
-    while True:
-        one = first.alloc()
-        other = second.try_alloc()
-        if other is not None:
-            break
-        first.free(one)
-    second.free(other)
-    first.free(one)
-
-
-def two_that_give_way() -> None:
-    a, b = hw.Mempool.of(range(1), name="a"), hw.Mempool.of(range(1), name="b")
-    hw.spawn(holds_one_tries_the_other, a, b)
-    hw.spawn(holds_one_tries_the_other, b, a)
-
-
-def two_that_give_way_in_one_order() -> None:
-    a, b = hw.Mempool.of(range(1), name="a"), hw.Mempool.of(range(1), name="b")
-    hw.spawn(holds_one_tries_the_other, a, b)
-    hw.spawn(holds_one_tries_the_other, a, b)
-
-
-def serves(pool: Any) -> None:
-    while True:
-        with pool.lease():
-            pass
-
-
-def takes_two(pool: Any) -> None:
-    pool.free_bulk(pool.alloc_bulk(2))
-
-
-def batch_among_servers(wake: hw.Wake) -> Callable[[], None]:
-    def main() -> None:
-        pool = hw.Mempool.of(range(2), name="slots", wake=wake)
-        hw.spawn(serves, pool)
-        hw.spawn(serves, pool)
-        hw.spawn(takes_two, pool)
-
-    return main
-
-
 def tries_until_it_has(pool: Any) -> None:
     while (element := pool.try_alloc()) is None:
         pass
@@ -176,14 +134,14 @@ def one_slot(*fns: Callable[..., None]) -> Callable[[], None]:
 
 
 ROUND = [
-    (two_that_give_way, "livelock", 2),
-    (two_that_give_way_in_one_order, "ok", 0),
-    (batch_among_servers(hw.Wake.ANY_FIT), "starvation", 1),
-    (batch_among_servers(hw.Wake.FIFO), "ok", 0),
-    (one_slot(tries_until_it_has, serves), "starvation", 1),
+    (rounds.both_give_way, "livelock", 2),
+    (rounds.one_order, "ok", 0),
+    (rounds.batch_as_it_fits, "starvation", 1),
+    (rounds.batch_in_order, "ok", 0),
+    (one_slot(tries_until_it_has, rounds.serves), "starvation", 1),
     (one_slot(tries_until_it_has, tries_until_it_has), "ok", 0),
-    (one_slot(serves, serves), "ok", 0),
-    (one_slot(retries_a_timeout, serves), "starvation", 1),
+    (one_slot(rounds.serves, rounds.serves), "ok", 0),
+    (one_slot(retries_a_timeout, rounds.serves), "starvation", 1),
     (one_slot(retries_a_timeout, retries_a_timeout), "ok", 0),
 ]
 
@@ -260,7 +218,7 @@ def loops_over_a_list(pool: Any) -> None:
 
 
 def test_a_loop_is_folded_only_where_all_is_as_before() -> None:
-    assert automata(one_slot(serves), SETTINGS).has_loops
+    assert automata(one_slot(rounds.serves), SETTINGS).has_loops
     assert not automata(one_slot(loops_over_a_list), SETTINGS).has_loops
     with pytest.raises(NotPlain, match="never where it was before"):
         automata(one_slot(counts_its_rounds), SETTINGS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import headway as hw
 from headway.checker.report import Report
@@ -258,3 +260,90 @@ def test_its_remedy_passes_under_every_schedule(function: Callable[[], None]) ->
 
 def test_who_waits_for_a_budget_does_not_wait_for_himself() -> None:
     assert "holds 1 of slots and waits for 1 more of slots" in check(takes_one_by_one).reason
+
+
+def three_of_bytes() -> None:
+    memory = hw.Budget("3MiB", name="decode")
+
+    def decode() -> None:
+        memory.alloc(1 << 20)
+        memory.alloc(512 << 10)
+        memory.free(3 << 19)
+
+    for _ in range(3):
+        hw.spawn(decode)
+
+
+def test_sizes_of_bytes_are_told_as_bytes_however_they_were_found() -> None:
+    for by_counts in (True, False):
+        report = check(three_of_bytes, by_counts=by_counts)
+        assert report.min_reserve == {"decode": 7 << 19}
+        assert "smallest safe size of decode: 3.5MiB (it has 3MiB)" in report.text()
+
+
+@st.composite
+def flat(draw: st.DrawFn) -> Callable[[], None]:
+    """Two or three tasks that take from one or two budgets, in steps, and give all back."""
+    grain = draw(st.sampled_from([1, 4096]))
+    sizes = draw(st.lists(st.integers(2, 4), min_size=1, max_size=2))
+    wake = draw(st.sampled_from([hw.Wake.FIFO, hw.Wake.ANY_FIT]))
+    which = st.integers(0, len(sizes) - 1)
+    act = st.tuples(which, st.integers(1, 2))
+    kinds = draw(st.lists(st.lists(act, min_size=1, max_size=3), min_size=1, max_size=2))
+    counts = [draw(st.integers(1, 3 - len(kinds))) for _ in kinds]
+    early = draw(st.booleans())
+
+    def main() -> None:
+        budgets = [hw.Budget(n * grain, name=f"b{i}", wake=wake) for i, n in enumerate(sizes)]
+
+        def user(steps: tuple[tuple[int, int], ...]) -> None:
+            for index, n in steps:
+                budgets[index].alloc(n * grain)
+                if early:
+                    budgets[index].free(n * grain)
+            for index, n in () if early else steps:
+                budgets[index].free(n * grain)
+
+        for steps, count in zip(kinds, counts, strict=True):
+            for _ in range(count):
+                hw.spawn(user, tuple(steps))
+
+    return main
+
+
+@given(flat())
+@settings(max_examples=5, deadline=None, derandomize=True)
+def test_flat_budgets_by_counts_and_schedule_by_schedule_agree(program: Callable[[], None]) -> None:
+    quick, slow = check(program), check(program, by_counts=False)
+    assert (quick.verdict, len(quick.trace), quick.min_reserve) == (
+        slow.verdict, len(slow.trace), slow.min_reserve,
+    )  # fmt: skip
+    assert slow.method == "schedules"
+
+
+def test_a_flat_budget_of_bytes_with_many_tasks_is_learned() -> None:
+    def main() -> None:
+        memory = hw.Budget("64MiB", name="memory")
+
+        def user() -> None:
+            with memory.lease(1 << 20), memory.lease(1 << 20):
+                pass
+
+        for _ in range(64):
+            hw.spawn(user)
+
+    report = check(main)
+    assert (report.verdict, report.method, len(report.stuck)) == ("deadlock", "counts", 64)
+    assert report.min_reserve == {"memory": 65 << 20}
+
+
+def test_a_budget_that_is_resized_or_has_more_than_a_limit_is_run_schedule_by_schedule() -> None:
+    def resizes() -> None:
+        budget = hw.Budget(2, name="slots")
+        budget.alloc(2)
+        budget.resize(3)
+        budget.free(2)
+
+    for program in (resizes, takes_with_the_reserve, levels_and_any_fit, both_at_once):
+        report = check(program)
+        assert (report.verdict, report.method) == ("ok", "schedules"), report.text()

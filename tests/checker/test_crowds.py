@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headway as hw
+from bench import checker
 from headway.checker import check, largest, odds, reserve
 from headway.checker.model import parse
 from headway.checker.modelled import check as check_model
@@ -67,28 +68,8 @@ def test_no_formula_where_pools_are_in_a_ring_or_asked_for_together() -> None:
 
 
 def test_a_million_tasks_over_four_pools_with_ten_wait_points() -> None:
-    steps = [
-        "+a",
-        "+a",
-        "+b",
-        "+b 2",
-        "+c",
-        "+c",
-        "+c",
-        "+d",
-        "+d",
-        "+d 3",
-        "-a 2",
-        "-b 3",
-        "-c 3",
-        "-d 5",
-    ]
-    table = {
-        "pools": dict.fromkeys("abcd", 1),
-        "actors": {"mapper": {"count": 1_000_000, "steps": steps}},
-    }
     million = 1_000_000
-    assert reserve(table) == {
+    assert reserve(checker.million()) == {
         "a": million + 1,
         "b": million + 2,
         "c": 2 * million + 1,

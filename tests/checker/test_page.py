@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import headway as hw
+from examples.rounds import both_give_way
 from headway.checker import check
 from headway.checker.page import html
 from headway.checker.report import Report
 from tests.checker import gallery
-from tests.checker.test_branched import two_that_give_way
 
 
 class Reader(HTMLParser):
@@ -72,7 +72,7 @@ def test_a_deadlock_has_a_lane_for_each_task_and_shows_who_holds_and_who_waits()
 
 
 def test_a_round_is_set_off() -> None:
-    assert '<tr class="round">' in html(check(two_that_give_way))
+    assert '<tr class="round">' in html(check(both_give_way))
 
 
 def test_ok_has_no_lanes() -> None:

@@ -24,7 +24,7 @@ WRONG = [
     ("demo.py", "write FILE.py:FUNCTION"),
     ("demo.txt:main", "write FILE.py:FUNCTION"),
     ("gone.py:main", "gone.py does not exist"),
-    ("demo.py:nope", "has no nope; it has main, needs, lazy"),
+    ("demo.py:nope", "has no nope; it has main, needs, lazy, pooled"),
     ("demo.py:needs", "needs needs pool"),
     ("demo.py:VALUE", "VALUE is a int, not a function"),
     ("demo.py:lazy", "lazy is a generator"),
@@ -38,6 +38,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo.py").write_text(
         "VALUE = 1\ndef main(): pass\ndef needs(pool): pass\ndef lazy(): yield\n"
+        "def pooled():\n    import headway as hw\n    hw.Mempool.of([1], name='one')\n"
     )
     (tmp_path / "broken.py").write_text("def main():\n    return (\n")
     (tmp_path / "raising.py").write_text("1 / 0\n")
@@ -226,7 +227,8 @@ def test_check_prints_the_designs_json(files: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
-        (("check", "demo.py:main"), 0),
+        (("check", "demo.py:pooled"), 0),
+        (("check", "demo.py:main"), 2),
         (("check", "demo.py:nope"), 2),
         (("check", "demo.py:main", "--max-schedules", "0"), 2),
         (("check", "demo.py:main", "--replay", "9"), 2),
@@ -248,3 +250,27 @@ def test_what_exits_the_interpreter_is_an_error(files: Path) -> None:
     assert check(load("exits.py:main"), ambient=made_for).reason.startswith(
         "main raised SystemExit"
     )
+
+
+def nothing() -> None:
+    """Makes no pool, starts no task."""
+
+
+def calculates() -> None:
+    for _ in range(3):
+        hw.spawn(nothing)
+
+
+def test_a_function_with_nothing_to_judge_is_misuse_and_no_verdict(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="check nothing: it makes no pool and starts no task, so"):
+        check(nothing)
+    assert command("check", "demo.py:main", "--json") == 2
+    assert "check demo.py:main: it makes no pool and starts no task" in capsys.readouterr().err
+
+
+def test_tasks_without_pools_are_judged_for_errors_alone_and_that_is_said() -> None:
+    report = check(calculates)
+    assert report.verdict == "ok"
+    assert report.reason.startswith("its 3 tasks touch no pool: no schedule raises an error")

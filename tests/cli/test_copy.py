@@ -13,6 +13,9 @@ import sys
 
 import pytest
 
+from headway.server import serve
+from tests.edge.serving.served import DATA, Counted, make
+
 pytest.importorskip("typer")
 
 COMMAND = [sys.executable, "-m", "headway"]
@@ -112,6 +115,8 @@ def test_misuse_is_one_line_and_two(source, tmp_path):
     refused(2, "copy", "zero:1", source, "--preserve", says="leave --preserve out")
     refused(2, "copy", source, source, says="is the source itself")
     refused(2, "copy", tmp_path, "null:", says="is a directory")
+    refused(2, "copy", "http://host/x", "null:", says="http is not spoken here, only nbd")
+    refused(2, "copy", source, "https://host/x", says="https is not spoken here, only nbd")
     assert len(source.read_bytes()) == (5 << 20) + 777
 
 
@@ -239,6 +244,41 @@ def test_a_signal_leaves_the_old_destination_and_no_debris(tmp_path, number):
     assert err == f"headway: interrupted by {number.name}\n"
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["target"]
+
+
+@pytest.mark.parametrize("through", ["source", "destination", "leg"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_a_server_that_does_not_answer(tmp_path, number, through):
+    """It has 30 seconds for a request; who says to end does not wait for them."""
+    device = make(Counted)
+    (tmp_path / "source").write_bytes(DATA)
+    (tmp_path / "target").write_bytes(b"old")
+    with serve(device, listen=f"unix:{tmp_path}/sock", memory="4MiB") as uri:
+        words = {
+            "source": [uri, tmp_path / "target"],
+            "destination": [tmp_path / "source", uri],
+            "leg": [tmp_path / "source", tmp_path / "target", "--layer", f"mirror,leg={uri}"],
+        }[through]
+        device.gate.clear()
+        copying = subprocess.Popen(
+            [*COMMAND, "copy", *map(str, words)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            assert device.entered.acquire(timeout=60), copying.stderr.read()
+            copying.send_signal(number)
+            out, err = copying.communicate(timeout=25)
+        finally:
+            copying.kill()
+            copying.communicate()
+            device.gate.set()
+    assert (copying.returncode, out) == (1, "")
+    assert err == f"headway: interrupted by {signal.Signals(number).name}\n"
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["source", "target"]
 
 
 def wait_until_it_writes(process):

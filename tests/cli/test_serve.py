@@ -157,6 +157,8 @@ def test_tcp_without_a_host_is_loopback_and_elsewhere_it_warns(image):
         (["IMAGE", "--listen", "tcp::0", "--memory", "64KiB"], 2, "needs 128KiB or more"),
         (["IMAGE", "--listen", "tcp::0", "--memory", "64MB"], 2, "64MB"),
         (["IMAGE", "--stdio", "--listen", "tcp::0"], 2, "leave --listen out"),
+        (["null:", "--listen", "tcp::0"], 2, "null: has no size to serve"),
+        (["memory:", "--listen", "tcp::0"], 2, "memory: has no size"),
         (["IMAGE", "--stdio"], 2, "needs a connected socket"),
     ],
 )

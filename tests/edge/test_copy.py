@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import mmap
 import random
 import threading
@@ -191,3 +192,64 @@ def test_an_exception_in_the_calling_thread_brings_all_frames_home():
         )
     assert calls
     pool.close()
+
+
+class Gated(MemoryDevice):
+    """Its reads wait at a gate."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.aborted = False
+
+    def pread_into(self, view, offset):
+        self.entered.set()
+        self.gate.wait()
+        super().pread_into(view, offset)
+
+
+def interrupt_when(device):
+    def progress(done, size):
+        if device.entered.is_set():
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_an_interruption_says_what_it_still_waits_for(caplog):
+    """A file's request cannot be given up: the log names the file, and the frames come home."""
+    device = Gated(SIZE)
+
+    class Opening(logging.Handler):
+        def emit(self, record):
+            device.gate.set()
+
+    log, handler = logging.getLogger("headway"), Opening()
+    log.addHandler(handler)
+    pool = frames(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            transfer_all(device, MemoryDevice(SIZE), pool, progress=interrupt_when(device))
+    finally:
+        log.removeHandler(handler)
+    assert "still wait for memory:" in caplog.text and caplog.text.count("\n") == 1
+    assert pool.stats().outstanding == 0
+
+
+def test_an_interruption_lets_requests_to_a_server_fail():
+    class Server(Gated):
+        def abort(self):
+            self.aborted = True
+            self.gate.set()
+
+    device, pool = Server(SIZE), frames(2)
+    with pytest.raises(KeyboardInterrupt):
+        transfer_all(device, MemoryDevice(SIZE), pool, progress=interrupt_when(device))
+    assert device.aborted and pool.stats().outstanding == 0
+
+
+def transfer_all(source, target, pool, **options):
+    sizing = size_frames(2 * REQUEST, REQUEST, None)
+    return transfer(
+        source, target, pool, request_size=REQUEST, sizing=sizing, hashing=True, **options
+    )

@@ -162,7 +162,21 @@ def test_memory_zero_and_null():
         null.pread_into(view, 0)
 
 
-@pytest.mark.parametrize("spec", ["memory:", "zero:", "null:5", "zero:5MB", "nbds://host/x"])
+def test_null_with_a_size_has_an_end_and_reads_as_a_hole():
+    null = open_device("null:200000", writable=True)
+    assert (null.size, null.capacity, null.extent(0)) == (200_000, 200_000, Extent(200_000, True))
+    view = memoryview(bytearray(b"x" * 100_000))
+    null.pwrite(view, 100_000)
+    null.pread_into(view, 100_000)
+    assert bytes(view) == bytes(100_000)
+    for move in (null.pwrite, null.pread_into):
+        with pytest.raises(UsageError):
+            move(view, 100_001)
+
+
+@pytest.mark.parametrize(
+    "spec", ["memory:", "zero:", "null:x", "zero:5MB", "http://host/x", "ftp://x"]
+)
 def test_a_made_device_that_makes_no_sense_is_refused(spec):
     with pytest.raises(UsageError):
         open_device(spec)

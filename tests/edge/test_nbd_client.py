@@ -1,5 +1,6 @@
 """The client device against servers: ours, one that freezes, one that lies, one that goes away."""
 
+import contextlib
 import errno
 import random
 import socket
@@ -10,7 +11,7 @@ import pytest
 import headway as hw
 from headway.copying import copy
 from headway.edge.memory_devices import MemoryDevice
-from headway.edge.nbd_client import parse_uri
+from headway.edge.nbd_uri import parse_uri
 from headway.errors import BlockError, UsageError
 from headway.exports import open_exports
 from headway.server import serve
@@ -126,13 +127,14 @@ class Freezing:
         self.thread.start()
 
     def serve(self):
-        here = self.listener.accept()[0]
-        there = socket.socket(socket.AF_UNIX)
-        there.connect(self.to)
-        self.socks += [here, there]
-        back = threading.Thread(target=self.move, args=(there, here), daemon=True)
-        back.start()
-        self.move(here, there)
+        with contextlib.suppress(OSError):
+            while True:
+                here = self.listener.accept()[0]
+                there = socket.socket(socket.AF_UNIX)
+                there.connect(self.to)
+                self.socks += [here, there]
+                for way in ((here, there), (there, here)):
+                    threading.Thread(target=self.move, args=way, daemon=True).start()
 
     def move(self, source, target):
         try:
@@ -142,7 +144,15 @@ class Freezing:
         except OSError:
             pass
 
+    def hang_up(self):
+        """On those who are connected."""
+        for sock in self.socks[1:]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # a thread is in `accept`
+        self.hang_up()
         for sock in self.socks:
             sock.close()
 
@@ -204,6 +214,28 @@ def test_a_server_that_is_too_small_or_read_only_is_refused_as_a_destination(tmp
     with serve(MemoryDevice(4 << 20), listen=f"unix:{tmp_path}/x", read_only=True) as uri:
         with pytest.raises(BlockError, match="read-only"):
             copy(source, uri)
+
+
+@pytest.mark.parametrize("direction", ["from", "to"])
+def test_a_copy_whose_server_goes_away_says_so(tmp_path, direction):
+    """And the error keeps nothing of the buffers, which would hide it."""
+
+    class Going(MemoryDevice):
+        def pread_into(self, view, offset):
+            if offset >= 1 << 20:
+                between.hang_up()
+            super().pread_into(view, offset)
+
+        pwrite = pread_into
+
+    with serve(Going(4 << 20), listen=f"unix:{tmp_path}/s"):
+        between = Freezing(f"{tmp_path}/b", f"{tmp_path}/s")
+        away = f"nbd+unix:///?socket={tmp_path}/b"
+        words = [away, tmp_path / "new"] if direction == "from" else ["zero:2MiB", away]
+        with pytest.raises(BlockError, match=r"failed: (the server hung up|Connection|Broken)"):
+            copy(*words, memory="256KiB", request_size="64KiB")
+        between.close()
+    assert not (tmp_path / "new").exists()
 
 
 def test_holes_on_the_server_are_holes_here(tmp_path):

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from headway.errors import UsageError
-from headway.incidents import INCIDENTS, find, listing
-from headway.incidents.stage import CLEAN_ERROR, DONE, LIVELOCK
+from headway.incidents import INCIDENTS, e_002, e_kmap, find, listing
+from headway.incidents.stage import (
+    CLEAN_ERROR,
+    DEADLOCK,
+    DONE,
+    EARLY_KILL,
+    LIVELOCK,
+    Stage,
+)
 
 RUNS = [
     (incident.id, fix)
@@ -81,6 +88,20 @@ def test_003_the_single_task_holds_what_it_waits_for() -> None:
     assert "T2: waits -> for ever" in lines("E-003")
 
 
+@pytest.mark.parametrize("tasks", [2, 3, 8])
+def test_kmap_any_number_of_tasks_hangs_up_to_as_many_slots(tasks: int) -> None:
+    for slots in range(2, tasks + 1):
+        assert e_kmap.play(Stage(), None, tasks=tasks, slots=slots) == DEADLOCK
+    assert e_kmap.play(Stage(), "capacity", tasks=tasks) == DONE
+    assert e_kmap.play(Stage(), "together", tasks=tasks, slots=2) == DONE
+
+
+def test_t42_000d_no_flag_against_merging_helps_where_one_cache_serves_both() -> None:
+    flags = ("constructor", "no-merge-bio", "no-merge-sense", "no-merge-both")
+    assert {find("E-000d").run(fix)[1] for fix in flags} == {LIVELOCK}
+    assert "K: takes the host's spare command" in lines("E-000d", "spare")
+
+
 def test_vllm_a_larger_pool_hangs_where_a_smaller_one_is_safe() -> None:
     assert find("M-VLLM").run("one-less")[1] == find("M-VLLM").run("one-more")[1] == DONE
     assert "A: asks for 1 of blocks -> 0 left: it waits" in lines("M-VLLM")
@@ -129,6 +150,34 @@ def test_t710_blocking_scan_trylock_and_queued_work() -> None:
     assert "loop: scans -> L is taken: STOP" in lines("E-001c", "trylock")
     queued = lines("E-001c", "queued")
     assert queued.index("P: has reclaimed") < queued.index("loop: writes block 0")
+
+
+@pytest.mark.parametrize(("workers", "pages"), [(1, 2), (1, 4), (2, 3), (3, 7)])
+def test_t81_with_more_pages_than_workers_every_worker_waits(workers: int, pages: int) -> None:
+    stage = Stage()
+    assert e_002.play(stage, None, workers=workers, page_count=pages) == DEADLOCK
+    story = [str(event) for event in stage.events]
+    assert sum(line.endswith("is under writeback -> waits for it") for line in story) == workers
+    assert [line for line in story if line.endswith("for ever")] == [
+        "flusher: waits -> for ever",
+        *(f"W {number}: waits -> for ever" for number in range(1, workers + 1)),
+    ]
+    for fix in ("noio", "may-enter-fs", "after-batch", "timed", "dirty-throttling"):
+        assert e_002.play(Stage(), fix, workers=workers, page_count=pages) == DONE
+    assert e_002.play(Stage(), "fs-scope", workers=workers, page_count=pages) == DEADLOCK
+
+
+def test_t81_with_as_many_workers_as_pages_it_is_only_slow() -> None:
+    assert e_002.play(Stage(), None, workers=3, page_count=3) == DONE
+
+
+def test_t82_without_the_wait_a_writer_is_killed_while_the_device_writes() -> None:
+    killed = lines("E-002b").index(
+        "writer: finds nothing to reclaim -> out of memory: it is killed"
+    )
+    assert any("the data of p1 is written" in line for line in lines("E-002b")[killed:])
+    assert find("E-002b").run("may-enter-fs")[1] == EARLY_KILL
+    assert "reclaims: p1 is under writeback -> waits for it" in "".join(lines("E-002b", "wait"))
 
 
 def test_names_are_found_in_any_case_and_wrong_ones_are_told() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -172,6 +173,15 @@ def test_fio_verifies_what_it_wrote(image, memory):
         run(*command, "--verify_fatal=1", "--do_verify=1", cwd=image.parent)
 
 
+def wait_until_it_listens(process, path):
+    """Its name is there a moment before anybody answers on it."""
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                return
+        assert process.poll() is None
+
+
 @requires("nbdkit")
 @pytest.mark.parametrize("plugin", ["file", "readahead"])
 def test_our_client_and_nbdkit(image, tmp_path, plugin):
@@ -182,8 +192,7 @@ def test_our_client_and_nbdkit(image, tmp_path, plugin):
         command[1:1] = ["--filter=readahead"]
     process = subprocess.Popen(command)
     try:
-        while not path.exists():
-            assert process.poll() is None
+        wait_until_it_listens(process, path)
         uri = f"nbd+unix:///?socket={path}"
         report = copy(uri, tmp_path / "out", memory="4MiB", verify=True)
         assert report.bytes == SIZE

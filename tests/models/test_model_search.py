@@ -1,7 +1,8 @@
 """The search over counts against plain interleavings: verdict, every size, length of the shortest trace.
 
 A cell is one model with one size and one wake policy; an example is ten cells. That makes 2,000 cells
-at each run, and 120,000 with the profile for fuzzing, split by how many tasks there are of each actor.
+at each run, split by how many tasks there are of each actor; `tests.checker.agreement` does the 100,000
+of `./dev fuzz`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from headway.checker import modelled
 from headway.checker.model import parse
 from headway.checker.modelled import sizes
+from tests.checker import agreement
 from tests.checker.brute import Brute
 
 SIZES = 5
@@ -91,6 +93,19 @@ def test_agrees_with_every_interleaving(counts, data):
             else:
                 safe.append(size)
         assert list(sizes(model, "a", SIZES).safe) == safe
+
+
+def test_thousands_are_counted_and_a_disagreement_is_one_command(monkeypatch):
+    said = []
+    assert agreement.many(0, 60, 1, said.append) == 0
+    assert said[-1].startswith("60 cells from seed 0 on agree with brute force (")
+    right = Brute.explore
+    monkeypatch.setattr(Brute, "explore", lambda self: (*right(self)[:1], 99, 0))
+    assert agreement.many(0, 60, 1, said.append) == 1
+    assert any("a trace of" in line and "and 99 are enough" in line for line in said)
+    assert any(
+        line.startswith("  again: python -m tests.checker.agreement --seed ") for line in said
+    )
 
 
 def events(trace):

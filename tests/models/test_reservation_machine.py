@@ -26,6 +26,7 @@ class ReservationMachine(RuleBasedStateMachine):
     def make(self, order: int) -> None:
         self.shop = Shop()
         self.memory = self.shop.memory
+        self.memory.path.reclaim.background = None  # a thread of its own: here each step is ours
         self.of: Reservations[memoryview] = Reservations(
             self.memory.path, runtime=THREADS, memory=self.shop.pages, order=order, name="r"
         )

@@ -26,6 +26,9 @@ class SlabMachine(RuleBasedStateMachine):
     )
     def make(self, keep: int | None, entitlement: Entitlement, floor: int) -> None:
         self.shop = Shop()
+        self.shop.memory.path.reclaim.background = (
+            None  # a thread of its own: here each step is ours
+        )
         self.failing = False
         options: Any = {"keep": keep, "entitlement": entitlement}
         self.slabs = [

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from headway.core.block.copier import Capped
+from headway.core.mm.composite import Callables, Composite
 from headway.core.mm.gfp import Scope
+from headway.core.mm.watermarks import Watermarks
+from headway.core.mm.zone import Zone
 from headway.core.plan import (
     Offload,
     Plan,
@@ -197,6 +201,49 @@ class Conformance:
         assert driver.run(*(user(f"user {n}", 1 + n % 2) for n in range(5))) == [20] * 5
         assert (pool.reserve_count, pool.waiters) == (2, 0)
         pool.check_invariants()
+
+    @pytest.mark.parametrize("over", ["zone", "pool", "composite", "cap"])
+    def test_a_pool_hears_what_a_neighbour_gives_back_to_what_both_stand_on(
+        self, driver: Driver, over: str
+    ) -> None:
+        def below() -> Any:
+            match over:
+                case "zone":
+                    return zone.share(0)
+                case "pool":
+                    return fixed
+                case "composite":
+                    return Composite(zone.share(0), Callables(lambda gfp: "beside", bool))
+            return Capped(zone.share(0), 9)
+
+        runtime = driver.runtime
+        zone = Zone(4, Watermarks(0, 0, 0), runtime=runtime)
+        fixed = Mempool.of("wxyz", runtime=runtime)
+        ours, theirs = (Mempool[Any](below(), min_count=0, runtime=runtime) for _ in range(2))
+
+        def neighbour() -> Plan[None]:
+            held: list[Any] = []
+            for _ in range(4):
+                held += (yield from theirs.alloc_plan(scopes.Gfp.KERNEL, 0, "b", 1, None)) or ()
+            full.wake()
+            while not ours.waiters:
+                yield from park(Ticket("looks again"), 0.001)
+            theirs.free(held.pop())
+            yield from park(done)
+            theirs.free_bulk(held)
+
+        def waiter() -> Plan[bool]:
+            yield from park(full)
+            got = yield from ours.alloc_plan(scopes.Gfp.KERNEL, 0, "a", 1, 60.0)
+            ours.free_bulk(got or ())
+            done.wake()
+            return bool(got)
+
+        full, done = Ticket("all are out"), Ticket("one was had")
+        assert driver.run(neighbour(), waiter()) == [None, True]
+        for pool in (ours, theirs):
+            pool.close()
+            pool.check_invariants()
 
     def test_a_time_limit_in_a_pool(self, driver: Driver) -> None:
         pool = Mempool.of("x", runtime=driver.runtime)

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 import traceback
+from multiprocessing import get_context
 
 from tests.simulation.world import World
 
@@ -21,12 +22,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeat this one, and tell all about it")
     parser.add_argument("--seeds", type=int, default=5000, help="how many (%(default)s)")
     parser.add_argument("--first", type=int, help="the first of them (any)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="at most (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="at most (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
     chosen = parser.parse_args()
     if chosen.seed is not None:
         return repeat(chosen.seed)
     first = random.randrange(1 << 31) if chosen.first is None else chosen.first
-    return many(first, chosen.seeds, time.monotonic() + chosen.seconds)
+    return many(first, chosen.seeds, time.monotonic() + chosen.seconds, chosen.jobs)
 
 
 def repeat(seed: int) -> int:
@@ -42,18 +44,25 @@ def repeat(seed: int) -> int:
     return 0
 
 
-def many(first: int, count: int, until_s: float) -> int:
+def tried(seed: int) -> tuple[int, str]:
+    try:
+        World(seed).run()
+        return seed, ""
+    except Exception as error:
+        return seed, f"{type(error).__name__}: {error}"
+
+
+def many(first: int, count: int, until_s: float, jobs: int) -> int:
     done = failed = 0
-    for seed in range(first, first + count):
-        if time.monotonic() > until_s or failed == _SHOWN:
-            break
-        done += 1
-        try:
-            World(seed).run()
-        except Exception as error:
-            failed += 1
-            print(f"seed {seed}: {type(error).__name__}: {error}")
-            print(f"  again: ./dev fuzz --seed {seed}", flush=True)
+    with get_context("fork").Pool(jobs) as pool:
+        for seed, failure in pool.imap_unordered(tried, range(first, first + count), chunksize=4):
+            done += 1
+            if failure:
+                failed += 1
+                print(f"seed {seed}: {failure}")
+                print(f"  again: ./dev fuzz --seed {seed}", flush=True)
+            if time.monotonic() > until_s or failed == _SHOWN:
+                break
     print(f"{done} machines simulated from seed {first} on, {failed} failed")
     return 1 if failed else 0
 

@@ -92,5 +92,8 @@ class Frames:
         element.release()  # whoever still looks at it fails
         self.share.free(run)
 
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        self.share.on_room = call
+    def on_room(self, call: Callable[[], object]) -> None:
+        self.share.on_room(call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        self.share.off_room(call)

@@ -6,9 +6,9 @@ the layers it passes take buffers of the same zone. Each of them has its reserve
 
 from __future__ import annotations
 
-from headway.core.block.bio import READ, WRITE, Bio
+from headway.core.block.bio import WRITE, Bio
 from headway.core.block.bioset import BioSet
-from headway.core.block.line import carry_out
+from headway.core.block.sending import carry_out
 from headway.core.block.stack import Stack
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
@@ -26,13 +26,16 @@ class Page:
         self.data = memoryview(bytearray(BLOCK))
         self.dirty = False
         self.busy: list[Ticket] | None = None  # who waits for the write, or the use, to end
+        self.left = False  # whoever wrote it was cancelled: the end of the write lets it go
 
 
 class PageCache:
     """At most what the zone can spare; `write_outs` has one bio, for one write at a time."""
 
+    name, offloads = "page cache", False
+
     def __init__(self, stack: Stack, path: SlowPath) -> None:
-        self.stack = stack
+        self.layer = stack.top
         self.path = path
         self.share = path.zone.share(0, name="page cache")
         self.bios = BioSet(stack.runtime, "write-outs", min_count=1)
@@ -108,20 +111,34 @@ class PageCache:
             return page
 
     def _let_go(self, page: Page) -> None:
+        if page.left:
+            return
         assert page.busy is not None
         waiting, page.busy = page.busy, None
         for ticket in waiting:
             ticket.wake()
 
     def _write(self, number: int, page: Page) -> Plan[bool]:
+        """Write a page that is held; whether that worked. Who is cancelled leaves it held by the write."""
         bio = yield from self.bios.make(WRITE, number * BLOCK, page.data, BLOCK)
-        yield from carry_out(self.stack.top, bio)
-        worked = bio.error is None
-        self.bios.free(bio)
-        self.written += 1
-        if worked:
-            page.dirty = False
-        return worked
+        under_way = [page]
+
+        def over(bio: Bio) -> None:
+            under_way.clear()
+            self.written += 1
+            page.dirty = bio.error is not None
+            self.bios.free(bio)
+            if page.left:
+                page.left = False
+                self._let_go(page)
+
+        try:
+            yield from carry_out(self, bio, over, "write-out")
+        except Exception:
+            return False
+        finally:
+            page.left = bool(under_way)
+        return True
 
     # -- as a shrinker -------------------------------------------------------------------------------
 
@@ -141,17 +158,12 @@ class PageCache:
             if page.dirty and not control.gfp & Gfp.IO:
                 continue
             page.busy = []
-            clean = not page.dirty or (yield from self._write(number, page))
-            if clean:
-                del self.pages[number]
-                self.share.free(page.run)
-                self.evicted += 1
-                freed += 1
-            self._let_go(page)
+            try:
+                if not page.dirty or (yield from self._write(number, page)):
+                    del self.pages[number]
+                    self.share.free(page.run)
+                    self.evicted += 1
+                    freed += 1
+            finally:
+                self._let_go(page)
         return freed or STOP
-
-
-def aim(op: object, number: int, view: memoryview, fua: bool = False) -> Bio:
-    """A bio of nobody's set, for whole blocks."""
-    assert op in (READ, WRITE)
-    return Bio(op, number * BLOCK, view, fua=fua)  # type: ignore[arg-type]

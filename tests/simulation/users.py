@@ -1,11 +1,13 @@
 """Who uses a simulated machine: with and without its page cache, for memory alone, and for repair.
 
-All are plans. Each user has blocks of its own, writes one after the other, and checks what it reads.
+All are plans. Each user has blocks of its own, writes one after the other, and checks what it reads. A user
+that is cancelled in the middle of a request leaves its memory to the request, waits until the device is
+done with it, and goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Bio
@@ -15,12 +17,14 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
 from headway.core.plan import Plan, Ticket, park
 from headway.errors import NoMemory, UsageError
+from headway.runtimes.simulator import Cancelled
 from tests.simulation.blocks import ANY
 from tests.simulation.disks import BLOCK
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+KINDS = ("direct", "cached", "buffered", "copier")
 ROUNDS = 8
 MOST = 4  # blocks of one request: what a frame holds
 _MASKS = [Gfp.KERNEL, Gfp.KERNEL, Gfp.NOIO, Gfp.NOWAIT, Gfp.KERNEL | Gfp.NORETRY]
@@ -30,48 +34,117 @@ def sleep(seconds: float) -> Plan[None]:
     yield from park(Ticket("nobody"), seconds)
 
 
+def rounds(world: World, count: int, one: Callable[[], Plan[None]]) -> Plan[None]:
+    """One thing after the other; whoever is cancelled goes on with the next."""
+    for _ in range(count):
+        try:
+            yield from one()
+        except Cancelled:
+            world.cancelled += 1
+
+
+class Held:
+    """Memory of a request: its user's, or, once that is cancelled, the request's, which gives it back."""
+
+    def __init__(self, view: memoryview, give_back: Callable[[], object] = lambda: None) -> None:
+        self.view = view
+        self._give_back = give_back
+        self._waiting: list[Ticket] = []
+        self.is_home = False
+
+    def free(self, bio: Bio | None = None) -> None:
+        assert not self.is_home, "given back twice"
+        self.is_home = True
+        self.view.release()
+        self._give_back()
+        for ticket in self._waiting:
+            ticket.wake()
+
+    def gone(self) -> Plan[None]:
+        """Wait until it is home, however often one is cancelled meanwhile."""
+        while not self.is_home:
+            ticket = Ticket("a request of one who was cancelled")
+            self._waiting.append(ticket)
+            try:
+                yield from park(ticket)
+            except Cancelled:
+                pass
+
+
+def own() -> Held:
+    return Held(memoryview(bytearray(BLOCK)))
+
+
+def lease(world: World, who: str, count: int) -> Plan[Held]:
+    """A frame of the pool for so many blocks, charged to the budget."""
+    yield from world.budget.alloc_plan(count, Gfp.KERNEL, 0, who, None, False)
+    try:
+        taken = yield from world.frames.alloc_plan(Gfp.KERNEL, 0, who, 1, None)
+    except BaseException:
+        world.budget.free(count)
+        raise
+    assert taken is not None
+
+    def give_back() -> None:
+        world.frames.free(taken[0])
+        world.budget.free(count)
+
+    return Held(taken[0][: count * BLOCK], give_back)
+
+
+def sent(world: World, bio: Bio, held: Held) -> Plan[None]:
+    """Carry a bio out that uses `held`; who is cancelled comes back when the device is done with it."""
+    bio.home = held
+    try:
+        yield from carry_out(world.stack.top, bio)
+    except Cancelled:
+        yield from held.gone()
+        raise
+
+
 def direct(world: World, who: str, blocks: Sequence[int]) -> Plan[None]:
     """Each request in a frame of the pool, with its blocks charged to the budget."""
     chance = world.chance
-    for _ in range(ROUNDS):
+
+    def one() -> Plan[None]:
         first = chance.choice(blocks)
         count = min(chance.randrange(1, MOST + 1), blocks[-1] + 1 - first)
-        yield from world.budget.alloc_plan(count, Gfp.KERNEL, 0, who, None, False)
-        taken = yield from world.frames.alloc_plan(Gfp.KERNEL, 0, who, 1, None)
-        assert taken is not None
-        view = taken[0][: count * BLOCK]
+        held = yield from lease(world, who, count)
         dice = chance.random()
         if dice < 0.6:
-            yield from write(world, first, count, view)
+            yield from write(world, first, held)
         elif dice < 0.7:
-            yield from clear(world, first, count, chance.choice([ZERO, ZERO, DISCARD]))
+            yield from clear(world, first, count, chance.choice([ZERO, ZERO, DISCARD]), held)
         else:
-            yield from read(world, first, count, view)
-        view.release()
-        world.frames.free(taken[0])
-        world.budget.free(count)
+            yield from read(world, first, held)
         if chance.random() < 0.3:
             yield from flush(world, blocks)
 
+    yield from rounds(world, ROUNDS, one)
 
-def write(world: World, first: int, count: int, view: memoryview) -> Plan[None]:
+
+def write(world: World, first: int, held: Held) -> Plan[None]:
+    """Give a few blocks one value; `held` goes home."""
     fua = world.chance.random() < 0.2
     value = world.chance.randrange(1, 256)
-    view[:] = bytes([value]) * len(view)
+    held.view[:] = bytes([value]) * len(held.view)
+    count = len(held.view) // BLOCK
     written = [world.blocks[n].write(value) for n in range(first, first + count)]
-    bio = Bio(WRITE, first * BLOCK, view, fua=fua)
-    yield from carry_out(world.stack.top, bio)
+    bio = Bio(WRITE, first * BLOCK, held.view, fua=fua)
+    yield from sent(world, bio, held)
     if bio.error is None:
         answered(world, first, written, durable=fua)
+    held.free()
 
 
-def clear(world: World, first: int, count: int, op: Any) -> Plan[None]:
+def clear(world: World, first: int, count: int, op: Any, held: Held) -> Plan[None]:
     value = 0 if op is ZERO else ANY
     written = [world.blocks[n].write(value) for n in range(first, first + count)]
     bio = Bio(op, first * BLOCK, length=count * BLOCK)
-    yield from carry_out(world.stack.top, bio)
+    yield from sent(world, bio, held)
     if bio.error is None:
         answered(world, first, written, durable=False)
+    held.free()
 
 
 def answered(world: World, first: int, written: list[int], *, durable: bool) -> None:
@@ -81,19 +154,21 @@ def answered(world: World, first: int, written: list[int], *, durable: bool) -> 
             world.blocks[number].durable = version
 
 
-def read(world: World, first: int, count: int, view: memoryview) -> Plan[None]:
-    bio = Bio(READ, first * BLOCK, view)
-    yield from carry_out(world.stack.top, bio)
+def read(world: World, first: int, held: Held) -> Plan[None]:
+    bio = Bio(READ, first * BLOCK, held.view)
+    yield from sent(world, bio, held)
     if bio.error is None:
-        for number in range(count):
-            data = bytes(view[number * BLOCK : (number + 1) * BLOCK])
+        for number in range(len(held.view) // BLOCK):
+            data = bytes(held.view[number * BLOCK : (number + 1) * BLOCK])
             world.blocks[first + number].check(data, first + number, after_cut=False)
+    held.free()
 
 
 def flush(world: World, blocks: Sequence[int]) -> Plan[None]:
     covered = [(number, world.blocks[number].acked) for number in blocks]
-    bio = Bio(FLUSH)
-    yield from carry_out(world.stack.top, bio)
+    bio, held = Bio(FLUSH), own()
+    yield from sent(world, bio, held)
+    held.free()
     if bio.error is None:
         for number, version in covered:
             world.blocks[number].durable = max(version, world.blocks[number].durable)
@@ -102,23 +177,25 @@ def flush(world: World, blocks: Sequence[int]) -> Plan[None]:
 def cached(world: World, who: str, blocks: Sequence[int]) -> Plan[None]:
     """Through the page cache; what it has no page for goes straight to the stack."""
     chance, cache = world.chance, world.cache
-    own = memoryview(bytearray(BLOCK))
-    for _ in range(2 * ROUNDS):
+
+    def one() -> Plan[None]:
         number = chance.choice(blocks)
         if chance.random() < 0.7:
             value = chance.randrange(1, 256)
             if (yield from cache.write(number, value, who)):
                 world.blocks[number].acked = world.blocks[number].write(value)
             else:
-                yield from write(world, number, 1, own)
+                yield from write(world, number, own())
         else:
             data = yield from cache.read(number, who)
             if data is None:
-                yield from read(world, number, 1, own)
+                yield from read(world, number, own())
             else:
                 world.blocks[number].check(data, number, after_cut=False)
         if chance.random() < 0.2:
             yield from sync(world, blocks)
+
+    yield from rounds(world, 2 * ROUNDS, one)
 
 
 def sync(world: World, blocks: Sequence[int]) -> Plan[None]:
@@ -135,10 +212,11 @@ def hog(world: World, who: str) -> Plan[None]:
     chance = world.chance
     share = world.zone.share(chance.randrange(2), name=who)
     held: list[PageRun] = []
-    for _ in range(4 * ROUNDS):
+
+    def one() -> Plan[None]:
         if held and (len(held) > 6 or chance.random() < 0.4):
             share.free(held.pop(chance.randrange(len(held))))
-            continue
+            return
         try:
             run = yield from world.path.alloc(share, chance.choice(_MASKS), 0, who)
         except NoMemory:
@@ -147,6 +225,8 @@ def hog(world: World, who: str) -> Plan[None]:
             held.append(run)
         if chance.random() < 0.3:
             yield from sleep(0.001 + chance.random() / 50)
+
+    yield from rounds(world, 4 * ROUNDS, one)
     while held:
         share.free(held.pop())
     share.close()

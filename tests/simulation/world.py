@@ -1,9 +1,10 @@
 """One simulated machine from one number: a stack of five layers, memory that runs short, users, and bad luck.
 
-Every seed chooses the layers and their numbers, the zone they and their users share, who uses them, what
-fails how often, and when the power goes. `World.run` lets it run and raises AssertionError for what must not
-be: a hang, a leak, a block that holds what it cannot, or lost what was flushed. The same seed is the same
-run. `python -m tests.simulation --seed N` (or `./dev fuzz --seed N`) repeats one.
+Every seed chooses the layers (`layers`) and their numbers, the zone they and their users share, who uses
+them (`users`, `stores`, `image`), what fails how often, who is cancelled in the middle of a request, and when
+the power goes. `World.run` lets it run and raises AssertionError for what must not be: a hang, a leak, a
+block that holds what it cannot, or lost what was flushed. The same seed is the same run.
+`python -m tests.simulation --seed N` (or `./dev fuzz --seed N`) repeats one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from headway.core.block.bio import FLUSH, READ, Bio
+from headway.core.block.bio import FLUSH, READ, ZERO, Bio, Op
 from headway.core.block.bottom import Bottom
 from headway.core.block.layer import Layer, each
 from headway.core.block.layers import LAYERS
@@ -21,7 +23,7 @@ from headway.core.block.layers.delay import Delay
 from headway.core.block.layers.mirror import Mirror
 from headway.core.block.legs import ACTIVE, DROPPED
 from headway.core.block.line import carry_out
-from headway.core.block.stack import Stack
+from headway.core.block.stack import Stack, room
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.budget import Budget
 from headway.core.mm.faults import FailAlloc
@@ -31,11 +33,14 @@ from headway.core.mm.pools import BackedMempool
 from headway.core.mm.slowpath import SlowPath
 from headway.core.mm.watermarks import Watermarks
 from headway.core.mm.zone import Zone
-from headway.core.plan import Plan, Request, Spawn
-from headway.runtimes.simulator import Failure, Option, Simulator, Task
-from tests.simulation import users
+from headway.core.plan import Offload, Park, Plan, Request, Spawn
+from headway.errors import NoMemory
+from headway.runtimes.simulator import Failure, Kind, Option, Simulator, Task
+from tests.core.block.rig import Keys
+from tests.simulation import image, stores, users
 from tests.simulation.blocks import Block
 from tests.simulation.disks import BLOCK, Disk, Frames
+from tests.simulation.layers import may_stop, opened_again, some_layers, steady
 from tests.simulation.pagecache import PageCache
 
 DISK = 64 * BLOCK
@@ -49,7 +54,9 @@ class Setting:
     """What a seed decides before anything runs."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.specs = [some_layer(chance) for _ in range(5)]
+        self.specs = some_layers(chance, 5)
+        self.swap_specs = some_layers(chance, chance.choice([0, 0, 1, 2]))
+        self.image_specs = image.some_specs(chance)
         self.fine = chance.random() < 0.15
         self.io_fails = chance.choice([0.0, 0.0, 0.01, 0.1])
         self.slow_s = [chance.choice([0.0, 0.0, 0.002, 1.0]) for _ in range(8)]  # of each disk
@@ -58,40 +65,33 @@ class Setting:
         self.refused = chance.choice([0.0, 0.5, 1.0])  # of the tasks that only help
         self.pages = chance.choice([20, 28, 48])
         self.frames = chance.choice([1, 2])
-        self.users = chance.randrange(2, 6)
+        self.users = [chance.choice(users.KINDS) for _ in range(chance.randrange(2, 6))]
         self.hogs = chance.randrange(3)
+        self.spillers = chance.choice([0, 1, 3])
+        self.readers = chance.choice([0, 0, 2])
+        self.cancels = chance.choice([0, 0, 4, 40])  # of requests under way, at most
         self.power_cut = chance.random() < 0.6
-        self.steps = chance.randrange(100, 4000)
+        self.steps = chance.randrange(100, 6000)
+
+    @property
+    def io_may_fail(self) -> bool:
+        return self.io_fails > 0 or any("flaky" in spec for spec in self.specs)
 
     def __repr__(self) -> str:
-        words = [f"layers {' + '.join(self.specs)}", f"{self.users} users, {self.hogs} hogs"]
+        words = [f"layers {' + '.join(self.specs)}", f"users {', '.join(self.users)}"]
+        words += [f"{self.hogs} hogs", f"{self.spillers} spillers on {self.swap_specs}"]
+        words += [f"{self.readers} readers of {self.image_specs}", f"{self.cancels} cancellations"]
         words += [f"{self.pages} pages", f"{self.frames} frames", f"I/O fails {self.io_fails}"]
         words += [f"starved {self.starved}", f"threads refused {self.refused}"]
-        words += [f"slow disks {self.slow_s}"]
+        words += [f"slow disks {self.slow_s}", "fine steps" if self.fine else "coarse steps"]
         return ", ".join([*words, "a power cut" if self.power_cut else "to the end"])
 
 
-def some_layer(chance: random.Random) -> str:
-    pick = chance.choice
-    return pick(
-        [
-            f"linear,offset={BLOCK * pick([0, 1, 3])}",
-            f"stripe,with=leg,chunk={BLOCK * pick([1, 2, 3, 8])}",
-            f"mirror,leg=leg,window={BLOCK * pick([2, 8])},sync={pick(['no', 'no', 'yes'])}",
-            f"mirror,leg=leg,leg=leg,window={BLOCK * 8}",
-            f"bounce,buffer={BLOCK * pick([1, 2, 8])},reserve={pick([1, 2])}",
-            f"delay,seconds={pick([0, 0.001, 0.5])}",
-            f"flaky,up={pick([7, 40])},down={pick([1, 2])},ops={pick(['reads', 'writes', 'all'])}",
-        ]
-    )
+class Salted(Keys):
+    """Key files without files, and salts that are the same each time."""
 
-
-def tame(spec: str) -> str:
-    """The same layout, without the mischief."""
-    name, *options = spec.split(",")
-    if name in ("flaky", "delay"):
-        return "linear"
-    return ",".join([name, *(option for option in options if not option.startswith("sync="))])
+    def random(self, length: int) -> bytes:
+        return bytes(length)
 
 
 class Machine(Simulator):  # type: ignore[misc]
@@ -116,26 +116,53 @@ class World:
         self.chance = chance = random.Random(seed)
         self.setting = setting or Setting(chance)
         self.layers = layers
-        self.simulator = Machine(self.choose, fine=self.setting.fine)
-        self.simulator.refuses = lambda: chance.random() < self.setting.refused
-        self.disks: list[Disk] = []
+        self.cancels, self.cancelled = self.setting.cancels, 0
         self.blocks = [Block() for _ in range(BLOCKS)]
-        self.make_memory()
-        self.stack = self.make_stack()
-        self.cache = PageCache(self.stack, self.path)
-        self.calls = 0
+        self.specs = self.setting.specs
+        if may_stop(self.specs):
+            self.specs = [steady(spec) for spec in self.specs]
+        self.disk_size = max(DISK, room(self.specs, BLOCKS * BLOCK, layers) + 4 * BLOCK)
+        self.image = image.Image(self)
+        pages = self.setting.pages
+        while True:  # the reserves of some layers are larger than others'
+            state = chance.getstate()
+            try:
+                self.make(pages)
+                break
+            except NoMemory:
+                chance.setstate(state)
+                pages += 4
+        self.simulator.run(self.begin())
+        for disk in self.disks:
+            disk.fails = self.setting.io_fails
 
     def choose(self, options: Sequence[Option]) -> int:
         return self.chance.randrange(len(options))
 
     # -- what it is made of ----------------------------------------------------------------------------
 
-    def make_memory(self) -> None:
+    def make(self, pages: int) -> None:
+        chance, setting = self.chance, self.setting
+        self.simulator = Machine(self.choose, fine=setting.fine)
+        self.simulator.refuses = lambda: chance.random() < setting.refused
+        self.disks: list[Disk] = []
+        self.cancellable: list[Task] = []
+        self.make_memory(pages)
+        self.stack = self.make_stack(self.specs, layers=self.layers)
+        self.main_disks = len(self.disks)
+        self.image.open()
+        self.cache = PageCache(self.stack, self.path)
+        self.buffered = [
+            stores.Buffered(self, f"user {number}")
+            for number, kind in enumerate(setting.users)
+            if kind == "buffered"
+        ]
+        self.spilled = stores.Spilled(self)
+
+    def make_memory(self, pages: int) -> None:
         setting, runtime = self.setting, self.simulator
-        low = setting.pages // 8
-        self.zone = Zone(
-            setting.pages, Watermarks(low, low + 2, low + 4), runtime=runtime, name="machine"
-        )
+        low = pages // 8
+        self.zone = Zone(pages, Watermarks(low, low + 2, low + 4), runtime=runtime, name="machine")
         self.path = SlowPath(self.zone, runtime)
         self.kswapd = Kswapd(self.zone, self.path.reclaim, runtime)
         self.path.reclaim.background = self.kswapd
@@ -146,7 +173,6 @@ class World:
             runtime=runtime,
             name="frames",
         )
-        self.backends[0].on_room(self.frames.kick)
         self.budget = Budget(8, runtime=runtime, meeting=Meeting(runtime), name="blocks in flight")
         self.starve(self.frames)
 
@@ -159,33 +185,52 @@ class World:
         if share:
             pool.inject(FailAlloc(probability=share, chance=self.chance.random))
 
-    def make_stack(self) -> Stack:
+    def make_stack(self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS) -> Stack:
+        opener = opener or self.disk
         stack = Stack(
             self.simulator,
-            self.disk(),
-            self.setting.specs,
+            opener("bottom"),
+            specs,
             memory=self.backend,
-            opener=self.disk,
-            layers=self.layers,
+            opener=opener,
+            layers=layers,
             starve=self.setting.starved == 1.0,
+            crypto=Salted(),
         )
         if self.setting.starved == 0.3:
             for site in stack.sites:
                 for pool in [*site.pools, *(bios.pool for bios in site.sets)]:
                     self.starve(pool)
-        self.simulator.start(stack.start(), "start")
         return stack
 
     def disk(self, *_: Any) -> Layer:
         """A disk with workers of its own; perhaps a slow one."""
+        return self.slow(self.attach(Disk(self.disk_size, self.chance, 0.0)))
+
+    def slow(self, bottom: Layer) -> Layer:
+        seconds = self.setting.slow_s[len(self.disks) % 8]
+        return Delay(bottom, self.simulator, *[seconds] * 3) if seconds else bottom
+
+    def attach(self, disk: Disk) -> Layer:
         number = len(self.disks)
-        disk = Disk(DISK, self.chance, self.setting.io_fails)
         self.disks.append(disk)
         workers = Workqueue(self.simulator, f"disk {number}", limit=2)
         self.simulator.start(workers.start(), f"start of disk {number}")
-        bottom = Bottom(disk, workers=workers)
-        seconds = self.setting.slow_s[number % 8]
-        return Delay(bottom, self.simulator, *[seconds] * 3) if seconds else bottom
+        return Bottom(disk, workers=workers)
+
+    def begin(self) -> Plan[None]:
+        """Start it all, while nothing fails, and let every block hold zeros."""
+        for stack in self.stacks():
+            yield from stack.start()
+        for store in self.buffered:
+            yield from store.cache.start()
+        for number in range(BLOCKS):
+            zero = partial(self.worked, ZERO, number * BLOCK, BLOCK)
+            assert (yield from self.again(zero)), f"block {number} cannot be cleared"
+        assert (yield from self.again(self.flushed))
+
+    def stacks(self) -> list[Stack]:
+        return [self.stack, self.image.stack, self.spilled.stack]
 
     def mirrors(self) -> list[Mirror]:
         return [layer for layer in each(self.stack.top) if isinstance(layer, Mirror)]
@@ -209,17 +254,31 @@ class World:
         return f"{failed} I/O errors, {self.cache.written} write-outs, {self.cache.evicted} evicted"
 
     def start_users(self) -> None:
-        share = BLOCKS // self.setting.users
-        for number in range(self.setting.users):
-            blocks = range(number * share, (number + 1) * share)
-            kind = users.direct if number % 2 else users.cached
-            self.simulator.start(kind(self, f"user {number}", blocks), f"user {number}")
-        for number in range(self.setting.hogs):
-            self.simulator.start(users.hog(self, f"hog {number}"), f"user hog {number}")
+        setting, share = self.setting, BLOCKS // len(self.setting.users)
+        stores_of = iter(self.buffered)
+        for number, kind in enumerate(setting.users):
+            who, blocks = f"user {number}", range(number * share, (number + 1) * share)
+            if kind == "buffered":
+                self.client(next(stores_of).use(blocks), who)
+            else:
+                plan = {"direct": users.direct, "cached": users.cached, "copier": image.copier}
+                self.client(plan[kind](self, who, blocks), who)
+        for number in range(setting.hogs):
+            self.client(users.hog(self, f"hog {number}"), f"user hog {number}")
+        for number in range(setting.spillers):
+            self.client(self.spilled.use(number), f"user spiller {number}")
+        for number in range(setting.readers):
+            self.client(image.reader(self), f"user reader {number}")
         self.simulator.start(users.repair(self), "user repair")
+
+    def client(self, plan: Plan[None], name: str) -> None:
+        """A user who may be cancelled in the middle of a request."""
+        self.cancellable.append(self.simulator.start(plan, name))
 
     def go(self, steps: int) -> None:
         for _ in range(steps):
+            if self.cancels and self.chance.random() < 0.02:
+                self.cancel_one()
             options = self.simulator.options()
             if not options:
                 break
@@ -229,6 +288,15 @@ class World:
         for task in self.simulator.tasks:
             if task.failure is not None:
                 raise task.failure
+
+    def cancel_one(self) -> None:
+        waiting = [
+            t for t in self.cancellable if not t.done and isinstance(t.pending, Park | Offload)
+        ]
+        if waiting:
+            self.cancels -= 1
+            self.simulator.cancels = 1
+            self.simulator.take(Option(self.chance.choice(waiting).number, Kind.CANCEL))
 
     def nobody_waits(self) -> None:
         stuck = [task for task in self.simulator.stuck() if task.name.startswith(("user", "start"))]
@@ -250,38 +318,61 @@ class World:
         assert self.zone.stats().held_pages == 0 and not self.zone._waiting
 
     def ending(self) -> Plan[None]:
-        for number, block in enumerate(self.blocks):
-            for _ in range(60):  # a flaky layer fails for a while
-                if (yield from self.cache.write_out(number)):
-                    break
-            else:
-                raise AssertionError(f"block {number} cannot be written: {block.written}")
-        for _ in range(60):
-            flush = Bio(FLUSH)
-            yield from carry_out(self.stack.top, flush)
-            if flush.error is None:
-                break
-        assert flush.error is None
-        for block in self.blocks:
-            block.durable = block.acked
+        yield from self.write_all()
         yield from self.cache.close()
         self.kswapd.stop()
-        yield from self.stack.close()
+        for store in self.buffered:
+            yield from store.close()
+        yield from self.spilled.close()
+        yield from self.image.read_once_more()
+        for stack in (self.image.stack, self.stack, self.spilled.stack):
+            yield from stack.close()
         self.frames.close()
         self.budget.close()
+
+    def write_all(self) -> Plan[None]:
+        """All that is dirty is written and durable, unless a layer has stopped for an error of the device."""
+        stops = may_stop(self.specs) and self.setting.io_may_fail
+        for number, block in enumerate(self.blocks):
+            if not (yield from self.again(partial(self.cache.write_out, number))):
+                assert stops, f"block {number} cannot be written: {block.written}"
+                return
+        for store in self.buffered:
+            if not (yield from self.again(store.sync)):
+                assert stops, f"{store.cache!r} cannot be written"
+                return
+        covered = [(block, block.acked) for block in self.blocks]
+        if (yield from self.again(self.flushed)):
+            for block, version in covered:
+                block.durable = max(version, block.durable)
+        else:
+            assert stops
+
+    def again(self, attempt: Any) -> Plan[bool]:
+        for _ in range(60):  # a flaky layer fails for a while
+            if (yield from attempt()):
+                return True
+        return False
+
+    def flushed(self) -> Plan[bool]:
+        return self.worked(FLUSH, 0, 0)
+
+    def worked(self, op: Op, offset: int, length: int) -> Plan[bool]:
+        bio = Bio(op, offset, length=length)
+        yield from carry_out(self.stack.top, bio)
+        return bio.error is None
 
     # -- after the power cut -----------------------------------------------------------------------------
 
     def come_back(self, good: list[list[bool]]) -> None:
         """The same stack on what the disks kept, without failures: every block has what it must."""
         simulator = Simulator(lambda options: 0, fine=False)
-        disks = iter(self.disks)
+        disks = iter(self.disks[: self.main_disks])
 
         def bottom(*_: Any) -> Layer:
             return Bottom(next(disks).again())
 
-        specs = [tame(spec) for spec in self.setting.specs]
-        stack = Stack(simulator, bottom(), specs, opener=bottom)
+        stack = Stack(simulator, bottom(), opened_again(self.specs), opener=bottom, crypto=Salted())
         mirrors = [layer for layer in each(stack.top) if isinstance(layer, Mirror)]
         for mirror, states in zip(mirrors, good, strict=True):
             for leg, is_good in zip(mirror.legs.all, states, strict=True):

@@ -1,6 +1,6 @@
 """Find the schedule on which pools deadlock, and the sizes on which none does: the library under ``headway check``.
 
-It is a door and no more: `check` and `replay` go to `target` for code and to `modelled` for models, `size` to
+It is a door and no more: `check` and `replay` go to `target` for code and to `recurring` for models, `size` to
 `modelled`, `reserve` to `profile`, `largest` to `crowds`, `odds` to `sampling`. What is heavy is imported when it
 is called.
 """
@@ -57,7 +57,7 @@ def check(
 
     Raises: UsageError if the function needs arguments, if other processes cannot load it, or if the model is not sound.
     """
-    from headway.checker import modelled, target
+    from headway.checker import recurring, target
     from headway.checker.crew import Crew
 
     with Crew(jobs, dask) as crew:
@@ -70,8 +70,7 @@ def check(
                 cancels=cancels,
                 crew=crew,
             )
-        states = 50 * max_schedules
-        return modelled.check(_model(subject), max_states=states, sizes=sizes, crew=crew)
+        return recurring.check(_model(subject), max_schedules=max_schedules, sizes=sizes, crew=crew)
 
 
 def replay(subject: Callable[[], Any] | ModelLike, schedule: str) -> Report:
@@ -79,11 +78,11 @@ def replay(subject: Callable[[], Any] | ModelLike, schedule: str) -> Report:
 
     Raises: UsageError if it is no schedule, or one of another program.
     """
-    from headway.checker import modelled, target
+    from headway.checker import recurring, target
 
     if callable(subject):
         return target.replay(subject, schedule)
-    return modelled.replay(_model(subject), schedule)
+    return recurring.replay(_model(subject), schedule)
 
 
 def size(

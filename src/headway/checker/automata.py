@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, final
 
+from headway.checker.facts import PoolFacts
 from headway.checker.folding import place
-from headway.checker.learn import Enough, NotPlain, PoolFacts, Probe
+from headway.checker.learn import Enough, NotPlain, Probe
 from headway.checker.shared import is_plain
 from headway.checker.trial import Settings
 

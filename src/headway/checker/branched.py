@@ -76,6 +76,7 @@ def branched(
         "schedules": learned.runs, "states": found.states, "notes": tuple(learned.notes),
         "counts": {facts.name: facts.size for facts in learned.pools}, "min_reserve": least,
         "method": "branches", "assumed": ASSUMED,
+        "in_bytes": tuple(f.name for f in learned.pools if f.is_budget and f.pool.in_bytes),
     }  # fmt: skip
     if shown is None:
         said = "no schedule leads to a deadlock, a leak or an error"

@@ -41,13 +41,44 @@ class Units:
     def wake(self) -> Any:
         return self.budget.wake
 
+    @property
+    def reserve_count(self) -> int:
+        room: int = min(level.room for level in self.budget.levels())
+        return room
+
+    @property
+    def in_bytes(self) -> bool:
+        """Whether its units are bytes: so it was made by a size in words."""
+        return self.show(1) != "1"
+
+    @property
+    def closed(self) -> bool:
+        closed: bool = self.budget.closed
+        return closed
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is a pool of units and no more: no level above, no reserve, nothing to reclaim or to force."""
+        budget = self.budget
+        return not (
+            budget.parent is not None
+            or budget.reserve
+            or budget.floors
+            or budget.force
+            or budget.reclaim is not None
+        )
+
+    @property
+    def min_count(self) -> int:
+        capacity: int = self.budget.capacity
+        return capacity
+
     def show(self, units: int) -> str:
         shown: str = self.budget.show(units)
         return shown
 
     def stats(self) -> Numbers:
-        ready = min(level.room for level in self.budget.levels())
-        return Numbers(self.budget.capacity, ready, self.out)
+        return Numbers(self.budget.capacity, self.reserve_count, self.out)
 
     @property
     def kept(self) -> tuple[int, int]:

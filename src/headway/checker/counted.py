@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 from headway.checker.capacities import Meter
-from headway.checker.counts import Search
+from headway.checker.counts import Found, Search
 from headway.checker.crew import Crew
 from headway.checker.guided import carried_out, in_turn
 from headway.checker.learn import NotPlain
@@ -24,6 +24,7 @@ from headway.checker.plain import Plain, plain
 from headway.checker.properties import Finding
 from headway.checker.report import Report
 from headway.checker.schedule import render
+from headway.checker.sums import is_plain, unsafe_sizes
 from headway.checker.trial import Settings, Trial
 
 ASSUMED = (
@@ -32,6 +33,7 @@ ASSUMED = (
 )
 _STATES = 50  # to a schedule
 _MOST_ROOMY = 256
+_MOST_SUMS = 100_000  # units: sums are bits of a number
 
 
 def counted(
@@ -49,7 +51,8 @@ def counted(
     """
     found_plain = plain(program, settings)
     meter = Meter(_STATES * runs)
-    found = _searched(found_plain, found_plain.model.capacities, meter)
+    by_sums = _safe_by_sums(found_plain)
+    found = Found() if by_sums else _searched(found_plain, found_plain.model.capacities, meter)
     finding, trial, more = None, None, 0
     if found.dead:
         finding, trial = carried_out(program, settings, found_plain, found.moves)
@@ -65,13 +68,23 @@ def counted(
             trial.close()
         raise NotPlain(f"the real code did not come to the {expected} that was expected of it")
     model = found_plain.model
-    least = smallest_sizes(found_plain.locals_, model, meter.all, crew) if sizes and (
-        expected != "leak"
-    ) else {}  # fmt: skip
+    least: dict[str, int | None] = {}
+    if sizes and expected != "leak":
+        found_least = smallest_sizes(found_plain.locals_, model, meter.all, crew)
+        units = zip(found_least.items(), found_plain.grains, strict=True)
+        least = {name: n and n * grain for (name, n), grain in units}
     return _report(
-        target, finding, trial, found_plain,
+        target, finding, trial, found_plain, method="sums" if by_sums else "counts",
         schedules=found_plain.runs + more, states=found.states, min_reserve=least,
     )  # fmt: skip
+
+
+def _safe_by_sums(plain: Plain) -> bool:
+    """Whether no tasks together can be stuck: where sums tell that, there is nothing to search for."""
+    if not is_plain(plain.locals_):
+        return False
+    size = min(plain.model.capacities[0], plain.locals_.enough()[0])  # larger ones are alike
+    return size <= _MOST_SUMS and not unsafe_sizes(plain.locals_, size) >> size & 1
 
 
 def _searched(
@@ -115,17 +128,17 @@ def _keeps(plain: Plain) -> bool:
 def _report(
     target: str, finding: Finding | None, trial: Trial | None, plain: Plain, **numbers: Any
 ) -> Report:
-    counts = dict(zip(plain.model.pools, plain.model.capacities, strict=True))
+    counts = dict(zip(plain.model.pools, plain.sizes, strict=True))
     if finding is None or trial is None:
         return Report(
             target, "ok", "no schedule leads to a deadlock, a leak or an error", complete=True,
-            notes=plain.notes, counts=counts, assumed=ASSUMED, **numbers,
+            notes=plain.notes, counts=counts, assumed=ASSUMED, in_bytes=plain.in_bytes, **numbers,
         )  # fmt: skip
     try:
         return Report(
             target, finding.verdict, finding.reason, finding.stuck, trace=tuple(trial.ledger.trace),
             replay=render(trial.taken), release=finding.release, notes=plain.notes, counts=counts,
-            assumed=ASSUMED, **numbers,
+            assumed=ASSUMED, in_bytes=plain.in_bytes, **numbers,
         )  # fmt: skip
     finally:
         trial.close()

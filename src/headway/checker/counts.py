@@ -67,8 +67,15 @@ class Search:
         self._budget = max_states
         self._fifo = locals_.model.wake == FIFO
         self._counts = [actor.count for actor in locals_.model.actors]
-        self._ways = list(self._all_ways())
+        self._actors = [local.actor for local in locals_.all]
+        self._rules = [
+            (w, w.source.number, w.target.number, w.source.actor, w.started, w.source.wants or ())
+            for w in self._all_ways()
+        ]
         self._rows = [tuple(map(bool, local.wants or ())) for local in locals_.all]
+        self._asking = [local for local in locals_.all if local.wants is not None]
+        firsts = [local.wants or () for row in locals_.starts for local in row]
+        self._largest_first = tuple(max(n) for n in zip(*firsts, strict=True))
         self._came: dict[State, tuple[State, _Way] | None] = {}
 
     def _all_ways(self) -> Iterator[_Way]:
@@ -110,36 +117,44 @@ class Search:
         return found
 
     def _open(self, state: State, free: Amounts, level: int, queues: list[deque[Any]]) -> None:
+        left = self._left(state)
+        came = self._came
+        for way, number, target, actor, started, wants in self._rules:
+            if not (state[number] if started else left[actor]):
+                continue
+            for n, f in zip(wants, free, strict=True):
+                if n > f:
+                    break
+            else:
+                after = list(state)
+                if started:
+                    after[number] -= 1
+                after[target] += 1
+                new = tuple(after)
+                if new not in came:
+                    came[new] = (state, way)
+                    rest = tuple([f - d for f, d in zip(free, way.delta, strict=True)])
+                    _push(queues, level + way.cost, (new, rest, None))
+
+    def _left(self, state: State) -> list[int]:
+        """Of each actor, how many tasks have not begun."""
         left = list(self._counts)
-        for local in self._locals.all:
-            left[local.actor] -= state[local.number]
-        for way in self._ways:
-            source = way.source
-            if not (state[source.number] if way.started else left[source.actor]):
-                continue
-            if not _fits(source.wants or (), free):
-                continue
-            after = list(state)
-            if way.started:
-                after[source.number] -= 1
-            after[way.target.number] += 1
-            new = tuple(after)
-            if new not in self._came:
-                self._came[new] = (state, way)
-                rest = tuple([f - d for f, d in zip(free, way.delta, strict=True)])
-                _push(queues, level + way.cost, (new, rest, None))
+        for actor, n in zip(self._actors, state, strict=True):
+            left[actor] -= n
+        return left
 
     def _dead(self, state: State, free: Amounts) -> list[Local] | None:
         """Who else must ask first, so that all in this state are stuck; None if that cannot be."""
-        here = [x for x in self._locals.all if state[x.number] and x.wants is not None]
+        here = [x for x in self._asking if state[x.number]]
         stuck = [not _fits(local.wants or (), free) for local in here]
-        if here and all(stuck):
-            return []
-        if here and not self._fifo:
-            return None
-        left = list(self._counts)
-        for local in self._locals.all:
-            left[local.actor] -= state[local.number]
+        if here:
+            if all(stuck):
+                return []
+            if not self._fifo:
+                return None
+            if _fits(self._largest_first, free) and not any(stuck):
+                return None  # nobody waits, and whoever comes now is served
+        left = self._left(state)
         fresh = [x for row in self._locals.starts for x in row if left[x.actor]]
         if not here:
             return next(([x] for x in fresh if not _fits(x.wants or (), free)), None)

@@ -56,6 +56,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
+    in_bytes: list[str] = field(default_factory=list)  # the pools whose sizes are bytes
     grain: dict[str, int] = field(
         default_factory=dict
     )  # what is asked of a pool are multiples of this
@@ -240,6 +241,7 @@ class Search:
         result = self.result
         result.notes += [note for note in state.notes if note not in result.notes]
         result.counts.update(state.sizes)
+        result.in_bytes += [name for name in state.in_bytes if name not in result.in_bytes]
         for name, grain in state.grain.items():
             result.grain[name] = gcd(result.grain.get(name, 0), grain)
         for name, tasks in state.need.items():

@@ -26,13 +26,15 @@ class _Guide:
 
     def __init__(self, plain: Plain, moves: Sequence[Move]) -> None:
         self._plain = plain
-        self._play = Play(plain.model)
+        # Who helps gives back for others; only then must be known who waits in the model.
+        helped = any(after is None for row in plain.after for after in row)
+        self._play = Play(plain.model) if helped or plain.helpers else None
+        self._at: dict[int, int] = {}  # else this is enough: how many steps each task has made
         self._moves = list(reversed(moves))
         self._all = {number for numbers in plain.tasks for number in numbers}
         self._last = max(self._all, default=1)
-        self._now: tuple[int, int, int] | None = (
-            None  # task, operations then, units it needs of a pool
-        )
+        #: A task, how many operations it has done then, and units that it needs of a pool.
+        self._now: tuple[int, int, int] | None = None
         self._pool = 0
         self.trial: Trial
 
@@ -48,8 +50,7 @@ class _Guide:
                     return -1
                 continue
             number, _, needs = self._now
-            pool = self.trial.ledger.pools[self._pool]
-            if needs > pool.reserve_count:
+            if needs and needs > self.trial.ledger.pools[self._pool].reserve_count:
                 for index, option in enumerate(options):
                     if option.task not in self._all:
                         return index  # somebody who only gives back
@@ -64,8 +65,13 @@ class _Guide:
     def _next(self) -> bool:
         while self._moves:
             task, choice = self._moves.pop()
-            step = self._play.at[task]
             actor, number = self._plain.task(task)
+            if self._play is None:
+                step = self._at.get(task, 0)
+                self._at[task] = step + 1
+                self._now = number, self._plain.after[actor][step] or 0, 0
+                return True
+            step = self._play.at[task]
             self._play.step(task, choice)
             after = self._plain.after[actor][step]
             if after is None:
@@ -73,7 +79,8 @@ class _Guide:
             act = self._play.steps[task][step][0]
             waits = task in self._play.waiting
             self._pool = next(pool for pool, n in enumerate(act.amounts) if n)
-            needs = act.amounts[self._pool] if act.takes and not waits else 0
+            needs = act.amounts[self._pool] * self._plain.grains[self._pool]
+            needs = needs if act.takes and not waits else 0
             self._now = number, after, needs
             return True
         return False

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeAlias, final
 
 from headway.checker.automata import Automata
@@ -95,18 +96,17 @@ class Rounds:
         for task in range(1, len(next(iter(states)).tasks) + 1):
             if any(self._is_idle(state, task) for state in states):
                 if task not in moving:
-                    needed.append(lambda state, move, task=task: self._is_idle(state, task))  # type: ignore[misc]
+                    needed.append(partial(self._rests, task))
             elif task not in moving:
                 return None  # it could go on all the time, and nobody lets it
             if task in moving:
-                needed.append(
-                    lambda state, move, task=task: (  # type: ignore[misc]
-                        move is not None and task in (move.task, *move.served)
-                    )
-                )
+                needed.append(partial(_moves, task))
         start = min(states, key=lambda state: len(self._way(state)))
         round_ = self._through(start, states, keep, needed)
         return None if round_ is None else (self._way(start), round_)
+
+    def _rests(self, task: int, state: State, move: Move | None) -> bool:
+        return self._is_idle(state, task)
 
     def _is_idle(self, state: State, task: int) -> bool:
         """Whether a task can do nothing by itself: ended, or waiting without a limit."""
@@ -158,6 +158,10 @@ class Rounds:
                     came[edge[1]] = (state, edge)
                     todo.append(edge[1])
         return None
+
+
+def _moves(task: int, state: State, move: Move | None) -> bool:
+    return move is not None and task in (move.task, *move.served)
 
 
 def _spins(automata: Automata, kind: int) -> bool:

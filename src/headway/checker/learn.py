@@ -14,16 +14,17 @@ Source: the local state of a task is the sequence of its own results; here each 
 from __future__ import annotations
 
 import contextvars
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar, final
 
+from headway.checker.facts import PoolFacts
 from headway.checker.ledger import Ledger, Local
 from headway.checker.trial import Settings
 from headway.core.mm.account import Account
 from headway.core.mm.composite import Callables
+from headway.core.mm.gfp import Gfp
 from headway.core.plan import Call, Now, Offload, Park, Plan
 from headway.errors import HeadwayError
 from headway.runtimes import scopes
@@ -57,18 +58,6 @@ class Learned:
 
 
 @final
-@dataclass(slots=True)
-class PoolFacts:
-    """A pool as it was made, before anything was taken."""
-
-    pool: Any
-    name: str
-    size: int
-    is_fixed: bool
-    sample: Any = None
-
-
-@final
 class _Guard:
     """Mutual exclusion where one task runs at a time: nothing to do."""
 
@@ -98,6 +87,10 @@ class Script(Protocol):
         """
 
 
+_MEMALLOC = int(Gfp.MEMALLOC)
+_NOBODY: Any = None  # what a task is made of that no simulator runs
+
+
 @final
 class Probe:
     """The runtime of pools while tasks are learned: it answers each request at once."""
@@ -110,6 +103,7 @@ class Probe:
         self._current: Task | None = None
         self._todo: list[tuple[Task, Callable[..., Any], tuple[Any, ...], contextvars.Context]] = []
         self._kinds: dict[tuple[Any, ...], int] = {}
+        self._kinds_seen: dict[int, int] = {}  # by id; the locals keep them alive
         self._guards = 0
         self._operations = 0
         self._done = 0
@@ -129,7 +123,7 @@ class Probe:
 
         Raises: NotPlain if what a task does depends on more than its own requests, or cannot be seen.
         """
-        with self._settings.ambient(self):  # type: ignore[arg-type]
+        with self._settings.ambient(self):
             try:
                 self._add(program, (), None)
             except (HeadwayError, Enough) as error:
@@ -138,12 +132,13 @@ class Probe:
                 task, fn, args, context = self._todo.pop(0)
                 if self._script is None or self._script.runs(task.number):
                     self._run(task, fn, args, context)
-        if self._guards != len(self.pools):
+        budgets = [facts for facts in self.pools if facts.is_budget]
+        if self._guards != len(self.pools) - len(budgets) + bool(budgets):  # they share one
             raise NotPlain("it uses more than pools: a zone, a cache or a device")
         for facts in self.pools:
             if facts.pool.closed:
                 raise NotPlain(f"pool {facts.name} is closed in it")
-            if not facts.is_fixed and facts.pool.min_count != facts.size:
+            if facts.is_resized:
                 raise NotPlain(f"pool {facts.name} is resized in it")
 
     # -- tasks -----------------------------------------------------------------------------------
@@ -164,10 +159,13 @@ class Probe:
             self.refuse(self.ledger.unmergeable)
         local = self.ledger.locals[-1]
         number = len(self.ledger.locals)
-        kind = self._kinds.setdefault(local.identity, number)
+        kind = self._kinds_seen.get(id(local.identity))  # told by the very tuple: no hash of code
+        if kind is None:
+            kind = self._kinds.setdefault(local.identity, number)
+            self._kinds_seen[id(local.identity)] = kind
         self.tasks.append(Learned(number, local, kind))
         if kind == number:
-            task = Task(number, name, None)  # type: ignore[arg-type]
+            task = Task(number, name, _NOBODY)
             self.functions[number] = fn
             self._todo.append((task, fn, args, contextvars.copy_context()))
         return number
@@ -203,7 +201,8 @@ class Probe:
 
     def adopt(self, pool: Any) -> None:
         if isinstance(pool, Account):
-            self.refuse("it uses budgets")
+            self._adopt_budget(pool)
+            return
         is_fixed = hasattr(pool, "capacity")
         if not is_fixed and type(pool._backend) is not Callables:
             self.refuse(f"pool {pool.name} stands on something that may itself wait")
@@ -213,6 +212,14 @@ class Probe:
         sample = pool._reserve[0] if is_fixed else None
         self.pools.append(PoolFacts(pool, name, pool.min_count, is_fixed, sample))
         pool.watch(self._seen)
+
+    def _adopt_budget(self, budget: Account) -> None:
+        name = self.ledger.adopt(budget)
+        face = self.ledger.pools[-1]
+        if not face.is_flat:
+            self.refuse(f"budget {name} has more than a limit: a reserve, levels, or a reclaimer")
+        self.pools.append(PoolFacts(face, name, budget.capacity, True))
+        budget.watch(self._seen)
 
     def adopt_device(self, device: Any) -> NoReturn:
         self.refuse("it uses a device, whose requests may fail")
@@ -230,6 +237,9 @@ class Probe:
             case "request":
                 self._requests += 1
                 self._waiting.append(facts)
+                facts.asked = event.count
+                if facts.is_budget:
+                    self._check_budget(facts, event)
                 if event.count > facts.size:
                     self.refuse(f"{task.name} asks for more at once than {facts.name} has")
                 if self._script is not None:
@@ -245,6 +255,14 @@ class Probe:
             case "transfer":
                 self.refuse(f"{task.name} passes an element of {facts.name} on")
 
+    def _check_budget(self, facts: PoolFacts, event: Any) -> None:
+        if event.part:
+            self.refuse("it asks for several budgets at once")
+        if int(event.mask) & _MEMALLOC:
+            self.refuse(f"a request to {facts.name} goes before others")
+        if event.gives_up:
+            self.refuse(f"a request to budget {facts.name} may come to nothing")
+
     def _meets(self, task: Task, what: tuple[Any, ...]) -> str:
         assert self._script is not None
         return self._script.meets(self, task.number, what)
@@ -259,9 +277,7 @@ class Probe:
         if result == "Cancelled":
             raise Cancelled
         if result == "granted":
-            while pool.reserve_count < count:
-                pool.capacity += 1
-                pool.put_back(_another(facts))
+            facts.supply(max(0, count - pool.reserve_count))
         else:
             self._hidden, pool._reserve[:] = [*pool._reserve], []
 
@@ -314,8 +330,7 @@ class Probe:
             if not facts.is_fixed:
                 self.refuse(f"the allocator of {facts.name} gives nothing")
             while not request.ticket.woken:
-                facts.pool.capacity += 1
-                facts.pool.put_back(_another(facts))
+                facts.supply(facts.asked if facts.is_budget else 1)
             return True
         self.refuse(f"it asks for {type(request).__name__}")
 
@@ -344,14 +359,6 @@ class Probe:
     def report(self, message: str, *, once: bool = False) -> None:
         if message not in self.notes:
             self.notes.append(message)
-
-
-def _another(facts: PoolFacts) -> Any:
-    """One more element like those of a fixed pool."""
-    if isinstance(facts.sample, int):
-        facts.sample = max(facts.sample, facts.pool.capacity + 1_000_000) + 1
-        return facts.sample
-    return copy.copy(facts.sample)
 
 
 def _drive(coroutine: Any, context: contextvars.Context) -> None:

@@ -40,6 +40,7 @@ class Locals:
     """All local states of a model: `starts` for each actor, and `all`, in an order of their own."""
 
     def __init__(self, model: Model) -> None:
+        model.check_ends()
         self.model = model
         self.all: list[Local] = []
         self.starts: list[list[Local]] = []

@@ -24,7 +24,7 @@ Amounts: TypeAlias = tuple[int, ...]  # one number for each pool, in the order o
 FIFO, ANY_FIT = "fifo", "any-fit"
 _MOST = 10**9  # a larger number in a file is a slip of the hand
 _MOST_HOLDINGS = 10_000
-_PART = re.compile(r"([+-])(\S+)(?:\s+(\d+))?(?=\s|$)\s*")
+_PART = re.compile(r"([+?-])(\S+)(?:\s+(\d+))?(?=\s|$)\s*")
 
 
 @final
@@ -34,6 +34,7 @@ class Act:
 
     takes: bool
     amounts: Amounts
+    tries: bool = False  # what is not there at once makes the actor give all back, and begin again
 
 
 Step: TypeAlias = tuple[Act, ...]  # more than one: a choice
@@ -48,6 +49,7 @@ class Actor:
     count: int
     steps: tuple[Step, ...]
     texts: tuple[str, ...]
+    loops: bool = False  # after its last step it begins again
 
     def task(self, number: int) -> str:
         """The name of one of its tasks, counted from 0."""
@@ -78,6 +80,19 @@ class Model:
         if pool not in self.pools:
             raise UsageError(f"no pool {pool!r} in the model; it has {', '.join(self.pools)}")
         return self.pools.index(pool)
+
+    @property
+    def recurs(self) -> bool:
+        """Whether some actor can come round again: such a model is judged as code (`headway.checker.recurring`)."""
+        return any(actor.loops or _tries(actor) for actor in self.actors)
+
+    def check_ends(self) -> None:
+        """Raises: UsageError if some actor can come round: what asks for this counts steps that are made once."""
+        if self.recurs:
+            raise UsageError(
+                'the model has an actor with loop = true or a "?": headway check judges it, and tells the smallest '
+                "safe sizes; nothing else can"
+            )
 
     def taken(self, pool: int) -> int:
         """The sum of all takes of one pool by all tasks; of a choice, its greatest."""
@@ -120,7 +135,11 @@ def parse(table: Mapping[str, Any]) -> Model:
         _number(f"pool {name}", size, 1)
     pools = tuple(sizes)
     actors = tuple(_actor(name, found, pools) for name, found in _table("actors", table).items())
-    return Model(wake, pools, tuple(sizes.values()), actors)
+    model = Model(wake, pools, tuple(sizes.values()), actors)
+    if model.recurs:
+        for actor in actors:
+            _check_recurring(actor)
+    return model
 
 
 def _table(name: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,7 +165,10 @@ def _number(what: str, value: object, least: int) -> int:
 def _actor(name: str, table: object, pools: tuple[str, ...]) -> Actor:
     if not isinstance(table, dict):
         raise UsageError(f"actor {name} is {table!r}; write a table [actors.{name}]")
-    _only(f"actor {name}", table, ("count", "steps"))
+    _only(f"actor {name}", table, ("count", "steps", "loop"))
+    loops = table.get("loop", False)
+    if not isinstance(loops, bool):
+        raise UsageError(f"actor {name}: loop is {loops!r}; write true or false")
     count = _number(f"actor {name}: count", table.get("count", 1), 0)
     texts = table.get("steps")
     if not isinstance(texts, list) or not texts:
@@ -154,9 +176,27 @@ def _actor(name: str, table: object, pools: tuple[str, ...]) -> Actor:
     steps = tuple(
         _step(text, pools, f"actor {name}, step {number}") for number, text in enumerate(texts, 1)
     )
-    actor = Actor(name, count, steps, tuple(texts))
-    _walk(actor, pools)
+    actor = Actor(name, count, steps, tuple(texts), loops)
+    left = _walk(actor, pools)
+    if loops and any(any(held) for held in left):
+        raise UsageError(
+            f"actor {name} loops, and still holds something after its last step; give all back first"
+        )
     return actor
+
+
+def _tries(actor: Actor) -> bool:
+    return any(act.tries for step in actor.steps for act in step)
+
+
+def _check_recurring(actor: Actor) -> None:
+    for number, step in enumerate(actor.steps, 1):
+        several = any(act.takes and sum(map(bool, act.amounts)) > 1 for act in step)
+        if len(step) > 1 or several:
+            raise UsageError(
+                f"actor {actor.name}, step {number} ({actor.texts[number - 1]!r}): in a model with loop = true or a "
+                '"?" no actor has a choice, and none asks for several pools at once'
+            )
 
 
 def is_sound(actor: Actor) -> bool:
@@ -194,7 +234,9 @@ def _act(text: str, pools: tuple[str, ...], where: str) -> Act:
         match = _PART.match(text, place)
         if match is None:
             said = text[place:].split()[0]
-            raise UsageError(f'{where}: cannot read {said!r}; write "+pool 2" or "-pool 2"')
+            raise UsageError(
+                f'{where}: cannot read {said!r}; write "+pool 2", "-pool 2" or "?pool 2"'
+            )
         sign, pool, number = match.groups()
         if pool not in pools:
             raise UsageError(f"{where}: unknown pool {pool!r}; there is {', '.join(pools)}")
@@ -202,12 +244,14 @@ def _act(text: str, pools: tuple[str, ...], where: str) -> Act:
         signs.add(sign)
         place = match.end()
     if len(signs) > 1:
-        raise UsageError(f"{where} takes and gives back at once; make it two steps")
-    return Act(signs == {"+"}, tuple(amounts))
+        raise UsageError(
+            f"{where} takes and gives back at once, or takes and tries; make it two steps"
+        )
+    return Act("-" not in signs, tuple(amounts), signs == {"?"})
 
 
-def _walk(actor: Actor, pools: tuple[str, ...]) -> None:
-    """Go through the steps with every choice, and refuse to give back more than is held."""
+def _walk(actor: Actor, pools: tuple[str, ...]) -> list[Amounts]:
+    """Go through the steps with every choice, and refuse to give back more than is held; what is held at the end."""
     holdings: dict[Amounts, None] = {(0,) * len(pools): None}
     for number, step in enumerate(actor.steps, 1):
         text = f" ({actor.texts[number - 1]!r})" if number <= len(actor.texts) else ""
@@ -229,3 +273,4 @@ def _walk(actor: Actor, pools: tuple[str, ...]) -> None:
                 f"holdings, over {_MOST_HOLDINGS}; write fewer choices in a row"
             )
         holdings = after
+    return list(holdings)

@@ -71,7 +71,10 @@ def check(
         play.step(task, choice)
     report = replace(_judged(play, target), states=found.states)
     if report.verdict == "ok":
-        report = replace(report, reason=_none(found), trace=(), replay=None, schedules=0)
+        reason = _none(found)
+        if not play.names:
+            reason = "no actor of the model has a task: there was nothing to judge"
+        report = replace(report, reason=reason, trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
     least = smallest_sizes(locals_, model, max_states, crew) if sizes else {}
     notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes
@@ -147,7 +150,7 @@ def _judged(play: Play, target: str) -> Report:
 
 def _none(found: Found) -> str:
     seen = "no schedule" if found.complete else f"none of the {found.states} states seen"
-    return f"{seen} leads to a deadlock or a leak"
+    return f"{seen} leads to a deadlock or a leak; each actor makes its steps once, so none goes on for ever"
 
 
 def _deadlock(play: Play, stuck: list[int]) -> str:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any, final
 
-from headway.checker.learn import Learned, NotPlain, PoolFacts, Probe
+from headway.checker.facts import PoolFacts
+from headway.checker.learn import Learned, NotPlain, Probe
 from headway.checker.locals import Locals
 from headway.checker.model import ANY_FIT, FIFO, Act, Actor, Model, Step, is_sound
 from headway.checker.trial import Settings
@@ -32,12 +34,16 @@ class Plain:
     """What was learned, as a model; and which real tasks and operations its tasks and steps stand for."""
 
     model: Model
+    grains: tuple[int, ...]  # of each pool: what one unit of the model stands for
     locals_: Locals
+    sizes: tuple[int, ...]  # of the pools as they were made
+    in_bytes: tuple[str, ...]  # the names of those whose sizes are bytes
     tasks: tuple[tuple[int, ...], ...]  # for each actor, the numbers of its tasks in a run
     after: tuple[
         tuple[int | None, ...], ...
     ]  # for each step, operations done then; None: a child's
     backed: tuple[bool, ...]
+    helpers: bool  # whether there are tasks that only give back
     notes: tuple[str, ...]
     runs: int
 
@@ -84,15 +90,20 @@ def plain(program: Callable[[], Any], settings: Settings) -> Plain:
             after.append(tuple(kind.after))
     if not all(is_sound(actor) for actor in actors):
         raise NotPlain("a task gives back what another took")
+    grains = _grains(probe.pools, actors)
     model = Model(
         _wake(probe.pools),
         tuple(facts.name for facts in probe.pools),
-        tuple(facts.size for facts in probe.pools),
-        tuple(actors),
+        tuple(facts.size // grain for facts, grain in zip(probe.pools, grains, strict=True)),
+        tuple(_in_grains(actor, grains) for actor in actors),
     )
     return Plain(
-        model, Locals(model), tuple(tasks), tuple(after),
-        tuple(not facts.is_fixed for facts in probe.pools), tuple(probe.notes), 2,
+        model, grains, Locals(model), tuple(facts.size for facts in probe.pools),
+        tuple(facts.name for facts in probe.pools if facts.is_budget and facts.pool.in_bytes),
+        tuple(tasks), tuple(after),
+        tuple(not facts.is_fixed for facts in probe.pools),
+        sum(map(len, tasks)) + ((1,) not in tasks) < len(probe.tasks),
+        tuple(probe.notes), 2,
     )  # fmt: skip
 
 
@@ -110,6 +121,23 @@ def _wake(pools: list[PoolFacts]) -> str:
             raise NotPlain(f"those who wait for a pool race for what is freed ({wake.value})")
         return _WAKES[wake]
     return FIFO
+
+
+def _grains(pools: list[PoolFacts], actors: list[Actor]) -> tuple[int, ...]:
+    """Of a budget the greatest number of which all that is asked for are multiples; sizes between behave alike."""
+    acts = [act for actor in actors for step in actor.steps for act in step]
+    return tuple(
+        max(1, gcd(*(act.amounts[index] for act in acts))) if facts.is_budget else 1
+        for index, facts in enumerate(pools)
+    )
+
+
+def _in_grains(actor: Actor, grains: tuple[int, ...]) -> Actor:
+    def scaled(act: Act) -> Act:
+        return Act(act.takes, tuple(n // g for n, g in zip(act.amounts, grains, strict=True)))
+
+    steps = tuple(tuple(scaled(act) for act in step) for step in actor.steps)
+    return replace(actor, steps=steps) if max(grains, default=1) > 1 else actor
 
 
 @final

@@ -33,6 +33,7 @@ class Play:
     """One run of a model, as far as it got."""
 
     def __init__(self, model: Model) -> None:
+        model.check_ends()
         self.model = model
         self.free = list(model.capacities)
         self.names = [a.task(i) for a in model.actors for i in range(a.count)]

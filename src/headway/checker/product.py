@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias, final
+from typing import NamedTuple, TypeAlias, TypeVar, final
 
 from headway.checker.automata import Automata, Node
 from headway.checker.learn import NotPlain
 from headway.core.mm.ladder import Wake
 
+T = TypeVar("T")
 WAITS = "waits"
 
 
@@ -303,5 +304,5 @@ class Product:
         return State(tuple(tasks), state.free, state.queues, state.cancels)
 
 
-def _replaced(values: tuple, at: int, value: object) -> tuple:  # type: ignore[type-arg]
+def _replaced(values: tuple[T, ...], at: int, value: T) -> tuple[T, ...]:
     return (*values[:at], value, *values[at + 1 :])

@@ -132,12 +132,10 @@ def _describe(trial: Trial, task: Task, local: Local) -> str:
     holds = f"holds {', '.join(held)} and " if held else ""
     if local.pending is None:
         what = task.ticket.who if task.ticket else "nothing known"
-        if what == task.name:  # a ticket of a queue of a budget is called by who waits
-            what = "an item of a queue"
         return f"{holds}waits for {what}"
     waits = []
     for index, count in local.wants:
-        size = trial.ledger.pools[index].stats().min_count
+        size = trial.ledger.pools[index].min_count
         only = f", which has only {_shown(trial, index, size)}" if count > size else ""
         waits.append(f"{_shown(trial, index, count)} more of {trial.ledger.names[index]}{only}")
     return f"{holds}waits for {' and '.join(waits)}"

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from headway.checker.ledger import Entry
+from headway.core.units import format_size
 
 _HOW = {
     "model": "the model, by counts of alike tasks",
     "counts": "real code, learned and searched by counts of alike tasks",
+    "sums": "real code, learned, and added up what its tasks can hold at once",
     "branches": "real code, learned result by result and searched by states",
+    "recurring": "the model as code on the real pools, by states",
     "schedules": "real code, schedule by schedule",
 }
 
@@ -41,6 +44,7 @@ class Report:
     why: str = ""  # why not by counts
     repeats: int = 0  # how many lines at the end of the trace come again for ever
     assumed: tuple[str, ...] = ()
+    in_bytes: tuple[str, ...] = ()  # pools whose sizes are bytes
 
     def json(self) -> dict[str, Any]:
         return {
@@ -75,8 +79,11 @@ class Report:
         lines = []
         for name, size in self.min_reserve.items():
             has = self.counts.get(name)
+            shown = f"{size} (it has {has})"
+            if name in self.in_bytes and size is not None and has is not None:
+                shown = f"{format_size(size)} (it has {format_size(has)})"
             lines.append(
-                f"smallest safe size of {name}: {size} (it has {has})"
+                f"smallest safe size of {name}: {shown}"
                 if size is not None
                 else f"smallest safe size of {name}: none found within the schedules allowed"
             )
@@ -84,7 +91,11 @@ class Report:
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
         runs, states = _count(self.schedules, "run"), _count(self.states, "state")
-        lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
+        if self.method == "sums":
+            seen = "no state had to be searched"
+            lines.append(f"{_HOW[self.method]}: {runs}; {seen}")
+        else:
+            lines.append(f"{_HOW[self.method]}: {runs}, {states}; {seen}")
         if self.why:
             lines.append(f"not by counts: {self.why}")
         lines += [f"assumed: {assumed}" for assumed in self.assumed]

@@ -13,6 +13,7 @@ from headway.checker.branched import branched
 from headway.checker.counted import counted
 from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
+from headway.checker.guided import in_turn
 from headway.checker.learn import NotPlain
 from headway.checker.loading import undisturbed
 from headway.checker.properties import judge, suspects
@@ -46,23 +47,58 @@ def check(
 
     By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
     schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run. `crew` does the runs.
-    Raises: UsageError if `max_schedules` is below 1.
+    Raises: UsageError if `max_schedules` is below 1, or if there is nothing to judge: no pool, device or task.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
     settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
-    why = ""
     with undisturbed(program):
-        if by_counts:
-            for how in (branched,) if cancels else (counted, branched):
-                try:
-                    return how(
-                        program, settings, target=target, sizes=sizes, runs=max_schedules, crew=crew
-                    )
-                except NotPlain as reason:
-                    why = str(reason)
-        report = _by_schedules(program, settings, target, max_schedules, seed, sizes, crew)
+        report = _searched(program, settings, target, max_schedules, seed, sizes, by_counts, crew)
+        if report.verdict == "ok" and not report.counts:
+            return replace(report, reason=_examined(program, settings, target))
+    return report
+
+
+def _searched(
+    program: Callable[[], Any],
+    settings: Settings,
+    target: str,
+    max_schedules: int,
+    seed: int | None,
+    sizes: bool,
+    by_counts: bool,
+    crew: Crew | None,
+) -> Report:
+    why = ""
+    if by_counts:
+        for how in (branched,) if settings.cancels else (counted, branched):
+            try:
+                return how(
+                    program, settings, target=target, sizes=sizes, runs=max_schedules, crew=crew
+                )
+            except NotPlain as reason:
+                why = str(reason)
+    report = _by_schedules(program, settings, target, max_schedules, seed, sizes, crew)
     return replace(report, method="schedules", why=why)
+
+
+def _examined(program: Callable[[], Any], settings: Settings, target: str) -> str:
+    """What was judged of a program that makes no pool: its errors, if it starts tasks or asks devices.
+
+    Raises: UsageError if it does neither: nothing was judged, and that is not to be taken for a verdict.
+    """
+    _, trial = in_turn(program, settings)
+    tasks, asked = len(trial.simulator.tasks) - 1, len(trial.ledger.trace)
+    trial.close()
+    if not tasks and not asked:
+        raise UsageError(
+            f"check {target or getattr(program, '__name__', 'of a function')}: it makes no pool and starts no task, so "
+            "there is nothing to judge; give a function that makes its pools and starts tasks with hw.spawn(fn, *args)"
+        )
+    who = (
+        f"its {tasks} tasks touch" if tasks > 1 else "its 1 task touches" if tasks else "it touches"
+    )
+    return f"{who} no pool: no schedule raises an error, and there was nothing else to judge"
 
 
 def _by_schedules(
@@ -174,4 +210,5 @@ def _report(result: Result, target: str) -> Report:
     return Report(
         target, "ok", f"{seen} leads to a deadlock, a leak or an error", complete=result.complete,
         schedules=result.schedules, states=result.states, notes=tuple(result.notes), counts=dict(result.counts),
+        in_bytes=tuple(result.in_bytes),
     )  # fmt: skip

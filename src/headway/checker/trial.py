@@ -27,7 +27,8 @@ from headway.errors import HeadwayError, PoolTimeout
 from headway.runtimes.baton import BatonRuntime, CoroutineBody, body_of
 from headway.runtimes.simulator import Cancelled, Kind, Option, Simulator, Task
 
-Ambient: TypeAlias = Callable[[BatonRuntime], AbstractContextManager[Any]]
+#: Makes a runtime the one that pools take: that of a run, or of learning.
+Ambient: TypeAlias = Callable[[Any], AbstractContextManager[Any]]
 
 
 class Diverged(HeadwayError):

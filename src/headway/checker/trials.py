@@ -96,6 +96,7 @@ class Seen:
     unmergeable: str | None = None
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # of each pool
+    in_bytes: list[str] = field(default_factory=list)  # the pools whose sizes are bytes
     need: dict[str, dict[str, int]] = field(default_factory=dict)  # of each pool, of each task
     grain: dict[str, int] = field(
         default_factory=dict
@@ -150,6 +151,8 @@ def _profile(trial: Trial) -> Seen:
         seen.sizes[name] = pool.stats().min_count
         seen.need[name] = {task.name: local.need[index] for task, local in trial.pairs()}
         kept = pool.kept if isinstance(pool, Units) else ()
+        if isinstance(pool, Units) and pool.in_bytes:
+            seen.in_bytes.append(name)
         seen.need[name][""] = sum(kept)
         seen.grain[name] = gcd(*kept, *(local.grain[index] for _, local in trial.pairs()))
     return seen

@@ -13,6 +13,7 @@ Source: the command lines of git and cp for one-line errors; sysexits(3) deliber
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -68,6 +69,10 @@ class Interrupted(BaseException):
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
     _open_standard_streams()
+    if (
+        logging.lastResort is not None
+    ):  # what is logged, and nobody has asked for, looks like the rest
+        logging.lastResort.setFormatter(logging.Formatter("headway: %(message)s"))
     app = build()
     debug = "--debug" in arguments
     with _caught_signals():

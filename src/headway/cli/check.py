@@ -137,15 +137,15 @@ def _code(
 
 def _model(target: str, max_schedules: int, replay: str | None, crew: Crew) -> Report:
     """A model is searched, never sampled: a seed changes nothing."""
-    from headway.checker import modelled
+    from headway.checker import recurring
     from headway.checker.model import load
 
     model = load(target)
     if replay is not None:
-        return modelled.replay(model, replay, target=target)
+        return recurring.replay(model, replay, target=target)
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    return modelled.check(model, target=target, max_states=50 * max_schedules, crew=crew)
+    return recurring.check(model, target=target, max_schedules=max_schedules, crew=crew)
 
 
 def _odds(target: str, runs: int, seed: int, spread: float, crew: Crew) -> Odds:

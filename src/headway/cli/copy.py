@@ -12,7 +12,7 @@ from headway.cli.console import bytes_text, print_json, progress_bar, say
 if TYPE_CHECKING:
     from headway.copying import CopyReport
 
-_PLACE = "a path, an NBD URI, memory:SIZE, zero:SIZE or null:"
+_PLACE = "a path, an NBD URI, memory:SIZE, zero:SIZE or null:[SIZE]"
 
 Layers = Annotated[
     list[str] | None,

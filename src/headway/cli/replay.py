@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,10 @@ def command(
     fix: Annotated[
         str | None, typer.Option("--fix", metavar="NAME", help="Replay it with this fix.")
     ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Draw it, too, with a lane for each actor."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -27,6 +32,8 @@ def command(
     if incident is None:
         if fix is not None:
             raise UsageError(f"--fix {fix} needs an incident: headway replay INCIDENT --fix {fix}")
+        if svg is not None:
+            raise UsageError(f"--svg {svg} needs an incident: headway replay INCIDENT --svg {svg}")
         return _list(as_json)
     found = incidents.find(incident, fix)
     events, ended = found.run(fix)
@@ -44,6 +51,11 @@ def command(
         console.say(f"ends in: {ended} ({verdict})")
         if fix is None:
             console.say(f"fixes: {', '.join(its.name for its in found.fixes)}")
+    if svg is not None:  # last: a picture that cannot be written does not cost the replay
+        from headway.incidents.picture import svg as drawn
+
+        title = f"{found.id}, {'with ' + fix if fix else 'broken'}: {found.title}"
+        svg.write_text(drawn(title, events, ended), encoding="utf-8")
     return 0 if ended == expected else 1
 
 

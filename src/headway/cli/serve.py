@@ -26,7 +26,7 @@ _Devices = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]DEVICE...",
-        help="What to serve: a path, memory:SIZE, zero:SIZE; without a name it is the default export.",
+        help="A path, an NBD URI, memory:, zero: or null:SIZE; without a name it is the default export.",
     ),
 ]
 _Layers = Annotated[

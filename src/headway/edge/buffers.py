@@ -138,9 +138,13 @@ class Buffers:
     def closed(self) -> bool:
         return self._share.closed
 
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        """Have `call` (a pool's `kick`) called, without any lock, when refused memory came back."""
-        self._share.on_room = call
+    def on_room(self, call: Callable[[], object]) -> None:
+        """Have `call` made, without any lock, when refused memory came back. A mempool does it itself."""
+        self._share.on_room(call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        """Undo `on_room`."""
+        self._share.off_room(call)
 
     def close(self) -> None:
         """Leave the zone. Raises: PoolBusy if buffers are out."""
@@ -219,8 +223,11 @@ class WatchedBuffers:
     def closed(self) -> bool:
         return self._share.closed
 
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        self._share.on_room = call
+    def on_room(self, call: Callable[[], object]) -> None:
+        self._share.on_room(call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        self._share.off_room(call)
 
     def close(self) -> None:
         self._share.close()

@@ -1,13 +1,8 @@
-"""Moves a device's data to another through leased frames; reading, hashing and writing overlap.
+"""What a copy does to its devices: moves one to another, hashes one, compares two.
 
 It decides neither order nor ownership (`headway.core.block.copier` does) and makes neither the
-frames nor the destination's name. Movers (threads) take a frame, then a piece, read it, queue it
-for the hasher, write it; one hasher takes the pieces in order. Who is done with a frame last frees
-it. The calling thread only waits, and reports progress; so a signal's exception finds it there, at
-rest.
-
-The first failure stops all: movers end before their next piece, the hasher gives back what it is
-given, and `transfer` raises when every frame is home. One frame in all is enough to go on.
+frames nor the destination's name; `headway.edge.passing` makes the pass with its threads. A request
+to a device is a whole multiple of its grain: a frame has room for the rest.
 
 Source: own measurements: read and write in one thread beside a hashing one reaches the hash's rate.
 """
@@ -16,42 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Protocol, TypeAlias, final
 
-from headway.core.block.copier import Line, Piece, Sequence, Shares, Sizing, mover_count
+from headway.core.block.copier import Piece, Sizing, mover_count
 from headway.core.block.device import Device
+from headway.edge.passing import Frames, Moved, Pass, Progress
 from headway.errors import BlockError
-
-Progress: TypeAlias = Callable[
-    [int, int], None
-]  # (bytes done, bytes in all), from the calling thread
-_Queued: TypeAlias = "tuple[Piece, memoryview, Shares] | tuple[Piece, None, None]"
-
-_ZEROS = bytes(1 << 16)
-_PROGRESS_S = 0.1
-_ENDING_S = 0.02  # between looks, only after an exception: it bounds how late the end is seen
-
-
-class Frames(Protocol):
-    """A pool of equal buffers; `alloc` waits for one and never fails."""
-
-    def alloc(self) -> memoryview: ...
-    def free(self, element: memoryview) -> None: ...
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """`digest` is SHA-256 in hexadecimal, or None; `peak` the most bytes of frames out at once."""
-
-    digest: str | None
-    peak: int
 
 
 def transfer(
@@ -80,8 +45,8 @@ def transfer(
         with frame[:whole] as view:
             target.pwrite(view, piece.offset)
 
-    return _Run(
-        source,
+    return Pass(
+        (source, target),
         source.size,
         frames,
         fill=_reader(source),
@@ -109,8 +74,8 @@ def digest_of(
     progress: Progress | None = None,
 ) -> Moved:
     """Read the first `size` bytes of `device` and hash them."""
-    return _Run(
-        device,
+    return Pass(
+        (device,),
         size,
         frames,
         fill=_reader(device),
@@ -154,8 +119,8 @@ def compare(
                     offset=piece.offset,
                 )
 
-    return _Run(
-        source,
+    return Pass(
+        (source, target),
         source.size,
         frames,
         fill=both,
@@ -191,204 +156,3 @@ def _equal(one: memoryview, other: memoryview) -> bool:
     compare_memory = ctypes.CDLL(None).memcmp
     size = ctypes.c_size_t(length)
     return int(compare_memory(buffer.from_buffer(one), buffer.from_buffer(other), size)) == 0
-
-
-@final
-class _Run:
-    """One pass over a device."""
-
-    def __init__(
-        self,
-        source: Device,
-        size: int,
-        frames: Frames,
-        *,
-        fill: Callable[[memoryview, Piece], None],
-        drain: Callable[[memoryview, Piece], None] | None,
-        keep_holes: bool,
-        request_size: int,
-        frame_size: int,
-        movers: int,
-        hashing: bool,
-        progress: Progress | None,
-    ) -> None:
-        self._frames = frames
-        self._fill = fill
-        self._drain = drain
-        self._size = size
-        self._frame_size = frame_size
-        self._movers = movers
-        self._sha = hashlib.sha256() if hashing else None
-        self._progress = progress
-        self._stopping = False  # only ever set
-        self._lock = threading.Lock()
-        # Under the lock:
-        self._sequence = Sequence(size, request_size, source.extent, keep_holes=keep_holes)
-        self._line: Line[_Queued] = Line()
-        self._out = 0  # frames leased
-        self._peak = 0
-        self._failure: BaseException | None = None
-        self._done = 0  # bytes
-        self._running = 0  # workers that signed in and not out
-        self._closed = False  # no worker may sign in any more
-        # Queues have their own locks:
-        self._hash_queue: SimpleQueue[_Queued | None] = SimpleQueue()
-        self._ended: SimpleQueue[None] = SimpleQueue()
-
-    def run(self) -> Moved:
-        workers = [
-            threading.Thread(target=self._work, args=(self._move,), name=f"headway-mover-{n}")
-            for n in range(self._movers)
-        ]
-        if self._sha is not None:
-            hasher = threading.Thread(target=self._work, args=(self._hash,), name="headway-hasher")
-            workers.append(hasher)
-        try:
-            for thread in workers:
-                thread.start()
-            for _ in range(self._movers):
-                self._wait_for_one()
-                if self._stopping:
-                    break
-            if self._sha is not None and not self._stopping:
-                self._hash_queue.put(None)
-                self._wait_for_one()
-        finally:
-            self._end()
-        if self._failure is not None:
-            raise self._failure
-        if self._progress is not None:
-            self._progress(self._size, self._size)
-        digest = None if self._sha is None else self._sha.hexdigest()
-        return Moved(digest, self._peak * self._frame_size)
-
-    def _wait_for_one(self) -> None:
-        if self._progress is None:
-            self._ended.get()
-            return
-        while True:
-            try:
-                return self._ended.get(timeout=_PROGRESS_S)
-            except Empty:
-                self._progress(self._done, self._size)
-
-    def _end(self) -> None:
-        """Return when no worker runs or ever will, with all frames home; at once after a good run.
-
-        An exception may have come while a thread was being started: then nobody knows whether it
-        runs, and `join` cannot tell. So workers sign in, and one that comes too late goes away.
-        Frames that wait for a hasher that is not there are taken from the line here, since a mover
-        may be waiting for one.
-        """
-        self._stopping = True
-        while True:
-            with self._lock:
-                self._closed = True
-                running = self._running
-                left = self._line.drain()
-            self._bring_home(left)
-            if not running:
-                return
-            self._hash_queue.put(None)
-            with suppress(Empty):
-                self._ended.get(timeout=_ENDING_S)
-
-    def _work(self, loop: Callable[[], None]) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._running += 1
-        try:
-            loop()
-        except BaseException as error:
-            with self._lock:
-                if self._failure is None:
-                    self._failure = error
-            self._stopping = True
-        finally:
-            with self._lock:
-                self._running -= 1
-            self._ended.put(None)
-
-    def _move(self) -> None:
-        while not self._stopping:
-            frame = self._frames.alloc()
-            piece = self._take_piece()
-            if piece is None:
-                self._frames.free(frame)
-                return
-            shares = Shares(1 if self._sha is None else 2)
-            entered = self._sha is None
-            try:
-                self._fill(frame, piece)
-                if not entered:
-                    self._enter_line((piece, frame, shares))
-                    entered = True
-                if self._drain is not None:
-                    self._drain(frame, piece)
-            finally:
-                if not entered:
-                    shares.leave()  # the hasher will never see it
-                self._leave(frame, shares, piece.length)
-
-    def _take_piece(self) -> Piece | None:
-        """The next piece with data, for the frame just leased; holes go straight to the hasher."""
-        with self._lock:
-            while (piece := self._sequence.take()) is not None and piece.hole:
-                self._done += piece.length
-                if self._sha is not None:
-                    self._enter_locked((piece, None, None))
-            if piece is not None:
-                self._out += 1
-                self._peak = max(self._peak, self._out)
-            return piece
-
-    def _enter_line(self, item: _Queued) -> None:
-        with self._lock:
-            self._enter_locked(item)
-
-    def _enter_locked(self, item: _Queued) -> None:
-        for ready in self._line.enter(item[0].number, item):
-            self._hash_queue.put(ready)
-
-    def _leave(self, frame: memoryview, shares: Shares, length: int) -> None:
-        if not shares.leave():
-            return
-        with self._lock:
-            self._out -= 1
-            self._done += length
-        self._frames.free(frame)
-
-    def _hash(self) -> None:
-        assert self._sha is not None
-        while (item := self._hash_queue.get()) is not None:
-            piece, frame, shares = item
-            try:
-                if frame is None:
-                    self._hash_zeros(piece.length)
-                elif not self._stopping:
-                    with frame[: piece.length] as view:
-                        self._sha.update(view)
-            finally:
-                if frame is not None and shares is not None:
-                    self._leave(frame, shares, piece.length)
-
-    def _hash_zeros(self, length: int) -> None:
-        assert self._sha is not None
-        while length > 0 and not self._stopping:  # a hole may be a terabyte: look in between
-            part = min(length, len(_ZEROS))
-            self._sha.update(_ZEROS if part == len(_ZEROS) else _ZEROS[:part])
-            length -= part
-
-    def _bring_home(self, left: list[_Queued]) -> None:
-        """Give back what nobody will hash any more."""
-        while True:
-            try:
-                item = self._hash_queue.get_nowait()
-            except Empty:
-                break
-            if item is not None:
-                left.append(item)
-        for piece, frame, shares in left:
-            if frame is not None and shares is not None:
-                self._leave(frame, shares, piece.length)

@@ -1,8 +1,9 @@
-"""Devices without a disk: `memory:SIZE`, `zero:SIZE` and `null:`.
+"""Devices without a disk: `memory:SIZE`, `zero:SIZE`, `null:SIZE` and `null:`.
 
 They decide nothing; they exist to measure, to test, and to feed or drain a copy. `memory:` starts
 as zeros and keeps what is written. `zero:` reads as zeros that count as data, so that a copy moves
-them; it takes no writes. `null:` takes any write and forgets it.
+them; it takes no writes. `null:` takes any write and forgets it; with a size it has an end, and reads
+as a hole.
 
 Source: brd, /dev/zero and null_blk, in small.
 """
@@ -79,9 +80,7 @@ class ZeroDevice:
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         check_range(self, offset, len(view), self.size)
-        for start in range(0, len(view), len(_ZEROS)):
-            end = min(start + len(_ZEROS), len(view))
-            view[start:end] = _ZEROS[: end - start]
+        _fill_with_zeros(view)
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         raise BlockError(errno.EROFS, f"{self.name} cannot be written", offset=offset)
@@ -97,24 +96,33 @@ class ZeroDevice:
 
 
 class NullDevice:
-    """Takes everything, keeps nothing."""
+    """Takes everything, keeps nothing. With `size` bytes it reads as zeros; without, it has no end."""
 
     kind = Kind.NULL
     alignment = 1
     starts_zeroed = True
-    name = "null:"
-    size = 0
-    capacity: int | None = None
+
+    def __init__(self, size: int | None = None) -> None:
+        self.name = "null:" if size is None else f"null:{size}"
+        self.size = 0 if size is None else size
+        self.capacity: int | None = size
 
     def extent(self, offset: int) -> Extent:
-        return Extent(offset, True)
+        return Extent(max(offset, self.size), True)
 
     def pread_into(self, view: memoryview, offset: int) -> None:
-        if len(view):
+        if len(view) and self.capacity is None:
             raise BlockError(errno.EIO, "null: holds nothing that could be read", offset=offset)
+        check_range(self, offset, len(view), self.size)
+        _fill_with_zeros(view)
 
     def pwrite(self, view: memoryview, offset: int) -> None:
-        pass
+        if self.capacity is not None:
+            check_range(self, offset, len(view), self.size)
+
+    def zero(self, offset: int, length: int) -> bool:
+        """It reads as zeros whatever is done. Always True."""
+        return True
 
     def flush(self) -> None:
         pass
@@ -123,7 +131,13 @@ class NullDevice:
         pass
 
     def __repr__(self) -> str:
-        return "<NullDevice null:>"
+        return f"<NullDevice {self.name}>"
+
+
+def _fill_with_zeros(view: memoryview) -> None:
+    for start in range(0, len(view), len(_ZEROS)):
+        end = min(start + len(_ZEROS), len(view))
+        view[start:end] = _ZEROS[: end - start]
 
 
 def open_made(scheme: str, rest: str) -> Device:
@@ -132,9 +146,7 @@ def open_made(scheme: str, rest: str) -> Device:
     Raises: UsageError if the rest is not what the scheme takes.
     """
     if scheme == "null":
-        if rest:
-            raise UsageError(f"null:{rest} has a size, which null: does not take: write null:")
-        return NullDevice()
+        return NullDevice(parse_size(rest) if rest else None)
     if not rest:
         raise UsageError(f"{scheme}: has no size: write for example {scheme}:64MiB")
     size = parse_size(rest)

@@ -1,197 +1,42 @@
-"""A device on an NBD server: `nbd://HOST[:PORT]/EXPORT` and `nbd+unix:///EXPORT?socket=PATH`.
+"""A device on an NBD server: `nbd://HOST[:PORT]/EXPORT` and its like (`nbd_uri`).
 
-It decides no protocol (`headway.core.nbd.asking` does). One connection carries one request at a
-time; a device has up to `_CONNECTIONS` if the server promises that they see each other's writes and
-flushes, so that as many threads go on at once, and else one. They are opened when first needed.
+It decides no protocol (`headway.core.nbd.asking` does), and moves no bytes (`nbd_link` does). One
+connection carries one request at a time; a device has up to `_CONNECTIONS` if the server promises
+that they see each other's writes and flushes, so that as many threads go on at once, and else one.
+They are opened when first needed.
 
 Every request has a deadline: when it has passed, or the server has gone or broken the protocol, the
 connection is closed, so that nothing can be written into the caller's buffer later, and the request
 fails. A failed connection is not opened again: what a server forgot when it went away (writes it had
 answered and not flushed) cannot be known, and must not look like success.
 
-Source: the NBD URI specification, doc/uri.md of the reference implementation.
+Source: own.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 import threading
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar, final
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Final
 
 from headway.core.block.device import Extent, Kind, check_range
 from headway.core.nbd import wire
-from headway.core.nbd.asking import Agreed, Answer, Broken, Into, Wish, answer, dial
+from headway.core.nbd.asking import Answer, Broken
+from headway.edge.nbd_link import Link
+from headway.edge.nbd_uri import parse_uri
 from headway.errors import BlockError, UsageError
 
-T = TypeVar("T")
-SCHEMES: Final = ("nbd", "nbd+unix")
 DEADLINE_S: Final = 30.0
-_PORT: Final = 10809
 _CONNECTIONS: Final = 4
 _EXTENTS: Final = 1 << 30  # bytes asked about at once
-_ZEROS: Final = bytes(64 << 10)
 _WORDS: Final = {
     wire.EPERM: "operation not permitted",
     wire.EINVAL: "invalid request",
     wire.ENOSPC: "no space left",
 }
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a server is, and what is wanted there."""
-
-    shown: str
-    export: str
-    path: str | None  # of a Unix socket
-    host: str = ""
-    port: int = _PORT
-
-    def connect(self, timeout_s: float) -> socket.socket:
-        if self.path is None:
-            sock = socket.create_connection((self.host, self.port), timeout_s)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout_s)
-            sock.connect(self.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-def parse_uri(uri: str) -> Place:
-    """What an NBD URI says. Raises: UsageError."""
-    try:
-        parts = urlsplit(uri)
-        port = parts.port
-        query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
-    except ValueError as error:
-        raise UsageError(f"{uri} is no NBD URI: {error}") from error
-    export = unquote(parts.path.removeprefix("/"), errors="surrogateescape")
-    if len(os.fsencode(export)) > wire.NAME_LIMIT:
-        raise UsageError(f"{uri}: an export's name has at most {wire.NAME_LIMIT} bytes")
-    if parts.scheme == "nbd+unix":
-        path = query.get("socket", [""])[0]
-        if not path or parts.netloc:
-            raise UsageError(f"{uri} names no socket: write nbd+unix:///EXPORT?socket=PATH")
-        return Place(uri, export, path)
-    if not parts.hostname:
-        raise UsageError(f"{uri} names no host: write nbd://HOST:PORT/EXPORT")
-    return Place(uri, export, None, parts.hostname, _PORT if port is None else port)
-
-
-@final
-class _Link:
-    """One connection, used by one thread at a time."""
-
-    def __init__(self, place: Place, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._until_s = time.monotonic() + deadline_s
-        self._cookie = 0
-        self._sock = place.connect(deadline_s)
-        try:
-            self.agreed: Agreed = self._carry(dial(place.export), None)
-        except BaseException:
-            self._sock.close()
-            raise
-
-    def ask(
-        self, command: int, offset: int, length: int, flags: int, view: memoryview | None
-    ) -> Answer:
-        """Send one request and read its reply; a read's data goes into `view`, a write's is there."""
-        self._until_s = time.monotonic() + self._deadline_s
-        self._cookie += 1
-        head = wire.REQUEST.pack(wire.REQUEST_MAGIC, flags, command, self._cookie, offset, length)
-        if command == wire.CMD_WRITE:
-            assert view is not None
-            self._send(head, view)
-        else:
-            self._send(head)
-        reading = command == wire.CMD_READ
-        reply = answer(self.agreed, self._cookie, offset, length, data=reading)
-        return self._carry(reply, view)
-
-    def close(self, *, politely: bool) -> None:
-        try:
-            if politely:
-                self._until_s = time.monotonic() + 1.0
-                numbers = (wire.REQUEST_MAGIC, 0, wire.CMD_DISC, 0, 0, 0)
-                self._send(wire.REQUEST.pack(*numbers))
-        except OSError:
-            pass
-        finally:
-            self._sock.close()
-
-    def _carry(self, asking: Generator[Wish, Any, T], view: memoryview | None) -> T:
-        """Do what is wished for, till the result is there."""
-        got: bytes | None = None
-        try:
-            while True:
-                wish = asking.send(got)
-                got = None
-                if isinstance(wish, int):
-                    got = self._receive(wish)
-                elif isinstance(wish, Into):
-                    assert view is not None
-                    self._fill(view, wish)
-                else:
-                    self._send(wish)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-    def _fill(self, view: memoryview, part: Into) -> None:
-        if part.length < 0:
-            end = part.start - part.length
-            for start in range(part.start, end, len(_ZEROS)):
-                count = min(len(_ZEROS), end - start)
-                view[start : start + count] = _ZEROS[:count]
-        else:
-            self._receive_into(view[part.start : part.start + part.length])
-
-    def _receive(self, count: int) -> bytes:
-        buffer = bytearray(count)
-        self._receive_into(memoryview(buffer))
-        return bytes(buffer)
-
-    def _receive_into(self, view: memoryview) -> None:
-        while view:
-            self._limit()
-            count = self._sock.recv_into(view)
-            if not count:
-                raise ConnectionResetError(errno.ECONNRESET, "the server hung up")
-            view = view[count:]
-
-    def _send(self, head: bytes, payload: memoryview | None = None) -> None:
-        self._limit()
-        if payload is None:
-            self._sock.sendall(head)
-            return
-        sent = self._sock.sendmsg((head, payload))
-        if sent < len(head):
-            self._sock.sendall(head[sent:])
-            sent = len(head)
-        rest = payload[sent - len(head) :]
-        while rest:
-            self._limit()
-            rest = rest[self._sock.send(rest) :]
-
-    def _limit(self) -> None:
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left_s)
 
 
 class NbdDevice:
@@ -212,8 +57,9 @@ class NbdDevice:
         self._deadline_s = deadline_s
         self._ready = threading.Condition()
         # Under the condition's lock:
-        self._idle: list[_Link] = []
+        self._idle: list[Link] = []
         self._count = 0  # links that are idle or in use
+        self._links: list[Link] = []  # all that are not closed, those being opened among them
         self._failure: str | None = None  # why nothing can be asked any more
         self._known: list[tuple[int, Extent]] = []  # (start, extent) of the last block status
         first = self._open()
@@ -278,6 +124,14 @@ class NbdDevice:
         self._ask_each("write of zeros", wire.CMD_WRITE_ZEROES, offset, length)
         return True
 
+    def abort(self) -> None:
+        """Let every request under way fail now, and all that come later; any thread. Waits: never."""
+        with self._ready:
+            self._failure = self._failure or "it was given up"
+            self._ready.notify_all()
+            for link in self._links:
+                link.abort()
+
     def close(self) -> None:
         """Say goodbye on every idle connection. A request under way fails."""
         with self._ready:
@@ -285,7 +139,7 @@ class NbdDevice:
             self._failure = self._failure or "it was closed"
             self._ready.notify_all()
         for link in idle:
-            link.close(politely=True)
+            self._drop(link, politely=True)
 
     def _move(self, what: str, command: int, view: memoryview, offset: int) -> None:
         most = self._agreed.maximum
@@ -313,7 +167,7 @@ class NbdDevice:
             found = link.ask(command, offset, length, 0, view)
         except BaseException as error:
             why = self._explain(error)
-            link.close(politely=False)
+            self._drop(link, politely=False)
             self._give(None, why)
             if isinstance(error, (OSError, Broken, struct.error)):
                 number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else errno.EIO
@@ -325,7 +179,7 @@ class NbdDevice:
             raise self._failed(what, length, offset, why, found.error)
         return found
 
-    def _take(self, what: str, length: int, offset: int) -> _Link:
+    def _take(self, what: str, length: int, offset: int) -> Link:
         """A link that nobody uses; waits for one if there may be no more, within the deadline."""
         with self._ready:
             until_s = time.monotonic() + self._deadline_s
@@ -346,7 +200,7 @@ class NbdDevice:
             self._give(None, str(error))
             raise
 
-    def _give(self, link: _Link | None, failure: str | None) -> None:
+    def _give(self, link: Link | None, failure: str | None) -> None:
         with self._ready:
             if link is not None and self._failure is None:
                 self._idle.append(link)
@@ -356,16 +210,28 @@ class NbdDevice:
             self._failure = self._failure or failure
             self._ready.notify_all()
         if link is not None:
-            link.close(politely=True)
+            self._drop(link, politely=True)
 
-    def _open(self) -> _Link:
+    def _drop(self, link: Link, *, politely: bool) -> None:
+        link.close(politely=politely)
+        with self._ready:
+            self._links.remove(link)
+
+    def _open(self) -> Link:
+        link = Link(self._place, self._deadline_s)
+        with self._ready:
+            self._links.append(link)
         try:
-            return _Link(self._place, self._deadline_s)
-        except (OSError, Broken, struct.error) as error:
+            link.open()
+        except BaseException as error:
+            self._drop(link, politely=False)
+            if not isinstance(error, (OSError, Broken, struct.error)):
+                raise
             number = getattr(error, "errno", None) or errno.EIO
             if isinstance(error, TimeoutError):
                 number = errno.ETIMEDOUT
             raise BlockError(number, f"cannot open {self.name}: {self._explain(error)}") from error
+        return link
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""From a device's name to the device: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:`.
+"""From a device's name to the device: paths, NBD URIs, `memory:SIZE`, `zero:SIZE`, `null:[SIZE]`.
 
 It refuses what is no device (directory, FIFO, socket, terminal) before opening it: opening a FIFO
 would wait for, or disturb, whoever holds its other end. It does not make files: a copy's
@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 
 from headway.core.block.device import Device, Kind
-from headway.edge import nbd_client, pagecache
+from headway.edge import nbd_client, nbd_uri, pagecache
 from headway.edge.files import ALIGNMENT, Bounce, FileDevice
 from headway.edge.memory_devices import SCHEMES, open_made
 from headway.errors import BlockError, UsageError
 
-_NOT_YET = ("nbds", "nbds+unix")
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*")
 _MOSTLY_CACHED = 0.5
 _WORTH_DIRECT = 1 << 20  # below it the page cache costs nothing
 
@@ -33,7 +34,7 @@ def open_device(
     bounce: Bounce | None = None,
     deadline_s: float = nbd_client.DEADLINE_S,
 ) -> Device:
-    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:`; the file must exist.
+    """Open a path, an NBD URI, `memory:SIZE`, `zero:SIZE` or `null:[SIZE]`; the file must exist.
 
     `direct` None means: O_DIRECT where it pays. `bounce` serves memory that is not aligned.
     `deadline_s` is how long a server may take for a request.
@@ -51,13 +52,14 @@ def made_device(
 ) -> Device | None:
     """The device of a name that is no path; None if it is a path."""
     scheme, colon, rest = spec.partition(":")
-    if colon and scheme in nbd_client.SCHEMES and rest.startswith("//"):
+    if colon and scheme in nbd_uri.SCHEMES and rest.startswith("//"):
         return nbd_client.NbdDevice(spec, writable=writable, deadline_s=deadline_s)
     if colon and scheme in SCHEMES:
         return open_made(scheme, rest)
-    if colon and scheme in _NOT_YET and rest.startswith("//"):
+    if colon and rest.startswith("//") and _SCHEME.fullmatch(scheme) and not os.path.lexists(spec):
         raise UsageError(
-            f"{spec}: {scheme} devices (NBD with TLS) are not available in this version"
+            f"{spec}: {scheme} is not spoken here, only {', '.join(nbd_uri.SCHEMES)}: save it to a "
+            "file, or let another NBD server read it (nbdkit curl) and give that one's URI"
         )
     if spec == "-":
         raise UsageError(

@@ -6,9 +6,10 @@ for their bios. When the driver asks again there is nothing: it drops the comman
 does not look at its host's spare one, which is complete. Nothing is in flight, so nothing comes
 back; every five seconds the writers try again and the driver reports a failure.
 
-Three acts, each an incident of its own. E-000: bio and sense share a cache. E-000b: a third cache of
+Four acts, each an incident of its own. E-000: bio and sense share a cache. E-000b: a third cache of
 the writers is merged as well, and tells which cache must not be merged. E-000c: somebody else has
-spent the reserve; no arrangement of slabs helps, only a reserve of the driver's own does.
+spent the reserve; no arrangement of slabs helps, only a reserve of the driver's own does. E-000d:
+nothing is merged, but one cache serves both from the start.
 
 Source: H. Dickins, P. Zijlstra and C. Lameter, "scsi: fix sense_slab/bio swapping livelock" (2008).
 """
@@ -63,7 +64,11 @@ class _Machine:
         self.bios = self._slab("bio", BIO, no_merge=fix in ("no-merge-bio", "no-merge-both"))
         alone = fix in ("no-merge-sense", "no-merge-both")
         made = (lambda sense: None) if fix == "constructor" else None
-        self.senses = self._slab("sense", SENSE, no_merge=alone, constructor=made)
+        self.senses = (
+            self.bios
+            if act == "E-000d"
+            else self._slab("sense", SENSE, no_merge=alone, constructor=made)
+        )
         self.contexts = self._slab("kmalloc-128", KMALLOC) if act == "E-000b" else None
         whole = fix == "one-object"
         self.commands = self._slab("command", COMMAND + (SENSE if whole else 0))
@@ -294,4 +299,17 @@ E000C = Incident(
         watermark=LIVELOCK,
     ),
     _player("E-000c"),
+)
+E000D = Incident(
+    "E-000d",
+    "nothing is merged, and one cache serves those who may have the reserve and those who may not",
+    LIVELOCK,
+    _fixes(
+        pfmemalloc=LIVELOCK,
+        no_merge_bio=LIVELOCK,
+        no_merge_sense=LIVELOCK,
+        no_merge_both=LIVELOCK,
+        constructor=LIVELOCK,
+    ),
+    _player("E-000d"),
 )

@@ -18,10 +18,11 @@ from headway.incidents.stage import DEADLOCK, Fix, Incident, Stage
 TASKS = 2
 
 
-def play(stage: Stage, fix: str | None) -> str:
-    size = TASKS + 1 if fix == "capacity" else TASKS
+def play(stage: Stage, fix: str | None, *, tasks: int = TASKS, slots: int | None = None) -> str:
+    """`tasks` copy through a window of `slots`: as many as tasks, if not given, or one more with *capacity*."""
+    size = tasks + 1 if fix == "capacity" else slots or tasks
     window: FixedMempool[Any] = FixedMempool(range(size), runtime=stage.simulator, name="window")
-    for number in range(1, TASKS + 1):
+    for number in range(1, tasks + 1):
         name = f"T{number}"
         second = window
         if fix == "local":

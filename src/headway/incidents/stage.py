@@ -26,6 +26,7 @@ CLEAN_ERROR = "clean error"
 STALL = "stall"
 LIVELOCK = "livelock"
 SPURIOUS = "spurious failure"
+EARLY_KILL = "early kill"
 
 
 @final

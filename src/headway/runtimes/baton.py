@@ -28,8 +28,9 @@ from headway.runtimes import scopes
 
 try:
     greenlet: Any = importlib.import_module("greenlet").greenlet
+    _here: Any = greenlet.getcurrent
 except ImportError:  # the extra `check` is not installed: threads do, more slowly
-    greenlet = None
+    greenlet = _here = None
 
 T = TypeVar("T")
 _real_thread = threading.Thread  # the names may be swapped while code under check runs
@@ -120,8 +121,20 @@ class GreenBody(_Standing):
     def _enter(self) -> tuple[str, Any]:
         return self._main()
 
+    def send(self, answer: Any) -> Any:
+        if not self._started or self.done:
+            return self._outcome(*self._resume("answer", answer))
+        green, here = (
+            self._greenlet,
+            _here(),
+        )  # `_resume`, written out: the way of nearly every step
+        if green.parent is not here:
+            green.parent = here
+        what, value = green.switch(("answer", answer))
+        return value if what == "ask" else self._outcome(what, value)
+
     def _resume(self, what: str, value: Any) -> tuple[str, Any]:
-        self._greenlet.parent = greenlet.getcurrent()
+        self._greenlet.parent = _here()
         if not self._started:
             self._started = True
             if what == "throw":

@@ -81,17 +81,9 @@ class Task:
     """One simulated task. Changed only by the simulator; everybody may look."""
 
     __slots__ = (
-        "body",
-        "deadline",
-        "done",
-        "failure",
-        "name",
-        "number",
-        "parked_at",
-        "pending",
-        "result",
+        "body", "deadline", "done", "failure", "name", "number", "parked_at", "pending", "result",
         "steps",
-    )
+    )  # fmt: skip
 
     def __init__(self, number: int, name: str, body: Body) -> None:
         self.number = number
@@ -361,16 +353,23 @@ class Simulator:
         return guard
 
     def run(self, plan: Plan[T]) -> T:
-        """Run a plan from outside, with every other task that is started, until it ends.
+        """Run a plan, with every other task that is started, until it ends: from outside, or for an
+        effect, as a thread would that blocks in it.
 
         Raises: Deadlock if it cannot end.
         """
-        task = self.start(plan, "main")
-        while not task.done:
-            options = self.options()
-            if not options:
-                self.check_ended()
-            self.take(options[self._choose(options)])
+        task, outer = self.start(plan, "main"), self.current
+        if outer is not None:
+            outer.done = True  # in the middle of a step it can neither go on nor be cancelled
+        try:
+            while not task.done:
+                options = self.options()
+                if not options:
+                    self.check_ended()
+                self.take(options[self._choose(options)])
+        finally:
+            if outer is not None:
+                outer.done, self.current = False, outer
         if task.failure is not None:
             raise task.failure
         result: T = task.result

@@ -45,7 +45,7 @@ class Rig:
         return self.chance.randrange(len(options))
 
     def may_fail(self, request: Call | Offload) -> Failure | None:
-        if getattr(request.effect, "__name__", "") == "_move":
+        if getattr(request.effect, "__name__", "") == "_move_late":
             return Failure(error=BlockError(5, "the rig let it fail"))
         return None
 

@@ -135,6 +135,35 @@ def test_an_error_is_heard_by_who_asked_and_nothing_is_lost() -> None:
     store.check_invariants()
 
 
+def test_who_is_cancelled_leaves_frame_and_slot_to_the_device() -> None:
+    """Given back at once, others would write into a frame that the device still writes to, or from."""
+    store, disk, memory, swap, _ = build(frames=2, slots=8)
+    for number in (1, 2):
+        run(store.put_plan(number, value(number, BLOCK)))
+    disk.held = []
+    putting = step(store.put_plan(3, value(3, BLOCK)))
+    putting.to_park()
+    with pytest.raises(KeyboardInterrupt):
+        putting.throw(KeyboardInterrupt())
+    assert swap.used == 1 and not store.supply.reserve
+    disk.let_go()
+    store.check_invariants()
+    for number in (1, 2):
+        assert bytes(run(store.get_plan(number))) == bytes(value(number, BLOCK))
+    run(store.put_plan(4, value(4, 3 * BLOCK)))
+    disk.held = []
+    getting = step(store.get_plan(1))
+    getting.to_park()
+    with pytest.raises(KeyboardInterrupt):
+        getting.throw(KeyboardInterrupt())
+    disk.let_go()
+    store.check_invariants()
+    for number, length in ((1, BLOCK), (2, BLOCK), (4, 3 * BLOCK)):
+        assert bytes(run(store.get_plan(number))) == bytes(value(number, length))
+    store.close()
+    assert memory.left == 2 and swap.used == 0
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_users_beside_each_other_in_every_order(seed: int) -> None:
     """Each has keys of its own, and all read one that is replaced; with cancellations of none."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Bio
@@ -15,6 +18,7 @@ from headway.core.block.stack import Stack
 from headway.core.block.stacked import StackedDevice
 from headway.edge.memory_devices import MemoryDevice, ZeroDevice
 from headway.errors import BlockError, NoMemory, PoolBusy, UsageError
+from headway.runtimes import tasks
 from headway.runtimes.threads import THREADS
 from tests.core.block.rig import BLOCK, Rig, shut, stack_on
 
@@ -232,3 +236,36 @@ def test_devices_stack_on_stacked_devices_and_pass_zero_and_discard_on() -> None
     upper.close()
     upper.close()
     lower.close()
+
+
+def test_a_cancelled_task_leaves_its_memory_to_the_worker_that_moves_bytes() -> None:
+    """asyncio cannot stop a thread: until that is done, the bio has not ended, and nobody else has its memory."""
+    device = MemoryDevice(BLOCK)
+    begun, go_on, home = threading.Event(), threading.Event(), threading.Event()
+    write = device.pwrite
+
+    def slow(view: memoryview, offset: int) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        write(view, offset)
+
+    device.pwrite = slow  # type: ignore[method-assign]
+
+    class Home:
+        def free(self, bio: Bio) -> None:
+            assert bio.error is None
+            home.set()
+
+    async def main() -> None:
+        bio = Bio(WRITE, 0, memoryview(b"x" * BLOCK), home=Home())
+        task = asyncio.create_task(tasks.run(carry_out(Bottom(device, inline=False), bio)))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not home.is_set()
+        go_on.set()
+        assert await asyncio.to_thread(home.wait, 10)
+
+    asyncio.run(main())

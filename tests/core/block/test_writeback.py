@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
 
-from headway.core.plan import Plan
+from headway.core.block.bio import Bio
+from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError, UsageError
 from headway.runtimes.simulator import Simulator
-from tests.core.block.cache_rig import BLOCK, load, make, store
+from tests.core.block.cache_rig import BLOCK, Disk, load, make, store
 from tests.steps import step
 
 
@@ -158,3 +160,57 @@ def test_a_move_that_cannot_be_is_refused_and_releases() -> None:
     assert len(other.holds) == 1 and sorted(cache.blocks) == [1]
     with pytest.raises(UsageError):
         cache.release(other), run(cache.move_plan(other, 3))
+
+
+class Waiting(Disk):
+    """Takes a request over only when it is let: what a layer does whose reserve is empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ticket: Ticket | None = Ticket("a reserve")
+
+    def submit_now(self, bio: Bio) -> bool:
+        return False
+
+    def submit(self, bio: Bio, line: Any) -> Any:
+        return self._wait(bio, line)
+
+    def _wait(self, bio: Bio, line: Any) -> Plan[None]:
+        if self.ticket is not None:
+            yield from park(self.ticket)
+        super().submit(bio, line)
+
+
+def test_what_a_cancelled_writer_was_to_write_is_dirty_as_before() -> None:
+    """Else whoever reads while memory is short, and is cancelled, would lose another's data."""
+    cache, disk, _ = make(Simulator(lambda options: 0), 16, Waiting())
+    run(store(cache, 3, 7))
+    writer, other = step(cache.write_dirty_plan()), step(cache.write_dirty_plan())
+    assert writer.to_park() is disk.ticket and other.to_park() is not disk.ticket
+    with pytest.raises(KeyboardInterrupt):
+        writer.throw(KeyboardInterrupt())
+    assert (cache.stats().dirty, cache.stats().errors, disk.requests()) == (1, 0, [])
+    disk.ticket = None
+    other.answer(True)
+    other.finish()
+    assert disk.value(3) == 7 and cache.stats().dirty == 0
+    cache.check_invariants()
+    run(cache.close_plan())
+
+
+class Closed(Disk):
+    """What a host says when it is closed."""
+
+    def _answer(self, bio: Bio) -> bool:
+        bio.error = BlockError(errno.ECANCELED, "the host was closed")
+        return True
+
+
+def test_a_device_that_says_cancelled_has_failed_and_is_not_asked_for_ever() -> None:
+    cache, _, _ = make(Simulator(lambda options: 0), 16, Closed())
+    with pytest.raises(BlockError, match="closed"):
+        run(cache.read_plan(3))
+    run(store(cache, 4, 7))
+    with pytest.raises(BlockError, match="closed"):
+        run(cache.write_dirty_plan())
+    assert cache.stats().dirty == 0

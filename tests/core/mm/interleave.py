@@ -20,7 +20,6 @@ from typing import Any
 import greenlet
 
 from headway.core.mm.handover import HandOver
-from headway.core.mm.pools import BackedMempool, FixedMempool
 from headway.core.plan import Call, Now, Offload, Park, Plan, Ticket
 from headway.runtimes.threads import Threads
 
@@ -191,9 +190,11 @@ class World:
                 )
             case Park(ticket):
                 return self.plain(ticket)
-            case types.GeneratorType():  # a plan that waits for its answer
+            case types.GeneratorType():
                 inner = value.gi_frame and self.locals_of(value.gi_frame)
-                return (inner, self.plain(value.gi_yieldfrom))
+                # Of one that runs, CPython 3.11 takes the unit after its instruction for an opcode (it may be an
+                # inline cache) and answers with no object. What it called is on the actor's stack anyhow.
+                return inner if value.gi_running else (inner, self.plain(value.gi_yieldfrom))
         return type(value).__name__ if type(value) is not object else value is self.news()
 
     def news(self) -> object:
@@ -237,77 +238,6 @@ class Guard:
         self.release()
 
 
-class Reserve(list[Any]):
-    """A reserve whose every operation is a place where others may come first."""
-
-    world: World
-
-    def pop(self, index: Any = -1) -> Any:
-        self.world.point(lambda: tuple(self[-1:]))
-        return super().pop(index)
-
-    def append(self, element: Any) -> None:
-        self.world.point()
-        super().append(element)
-
-    def extend(self, elements: Any) -> None:
-        self.world.point()
-        super().extend(elements)
-
-    def __len__(self) -> int:
-        self.world.point(lambda: list.__len__(self))
-        return super().__len__()
-
-
-def _watched(name: str, base: type) -> property:
-    slot = getattr(base, name)
-
-    def get(self: Any) -> Any:
-        world = self.runtime
-        if name in UNDER_GUARD and world.now_actor and self._guard.holder is world.now_actor:
-            return slot.__get__(self)  # nobody else can change it now
-        world.point(lambda: _plain(slot.__get__(self)))
-        return slot.__get__(self)
-
-    def put(self: Any, value: Any) -> None:
-        self.runtime.point()
-        slot.__set__(self, value)
-
-    return property(get, put)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | None) else "news"
-
-
-SHARED = ("_gate", "_wanted", "_kicked", "news")
-UNDER_GUARD = ("_gate", "_wanted")  # change only there
-
-
-def stepped(kind: type) -> type:
-    """A subclass of a kind of pool in which every look at shared state is a scheduling point."""
-    slots = {name: _watched(name, kind) for name in SHARED}
-
-    def shared(self: Any) -> Any:
-        values = [getattr(kind, name).__get__(self) for name in SHARED[:3]]
-        return (*values, tuple(list.__iter__(self._reserve)))
-
-    return type(f"Stepped{kind.__name__}", (kind,), {"__slots__": (), "shared": shared, **slots})
-
-
-Fixed: Any = stepped(FixedMempool)
-Backed: Any = stepped(BackedMempool)
-
-
-def dress(world: World, pool: Any) -> Any:
-    """Put the pool into the world."""
-    reserve = Reserve(list(pool._reserve))
-    reserve.world = world
-    pool._reserve = reserve
-    world.pool = pool
-    return pool
-
-
 Scene = Callable[[World], list[tuple[str, Callable[[], Any]]]]
 
 
@@ -340,8 +270,7 @@ def explore(
         if failure is not None:
             found.failure, found.schedule = failure, names
             return found
-    found.states = len(seen)
-    found.complete = True
+    found.states, found.complete = len(seen), True
     return found
 
 
@@ -364,7 +293,7 @@ def _one(
         for actor in world.actors[:parked]:
             while actor.parked is None:
                 assert not actor.let.dead, (
-                    f"{actor.name} was to park, and ended with {actor.result}"
+                    f"{actor.name} ended with {actor.result}, and did not park"
                 )
                 world.step(actor)
         while True:
@@ -381,9 +310,8 @@ def _one(
                 choice = ready[0]
                 todo.extend([*taken, other] for other in ready[1:])
             taken.append(choice)
-            actor = world.actors[choice]
-            names.append(actor.name)
-            world.step(actor)
+            names.append(world.actors[choice].name)
+            world.step(world.actors[choice])
         stuck = [actor.name for actor in world.actors if not actor.let.dead]
         if stuck:
             return f"{', '.join(stuck)} waits for ever: {world.pool!r}", names

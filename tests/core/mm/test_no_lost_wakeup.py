@@ -13,20 +13,15 @@ from hypothesis import settings
 
 pytest.importorskip("greenlet")
 
+from headway.core.mm.gfp import Gfp
 from headway.core.mm.ladder import Wake
-from tests.core.mm.interleave import (
-    Backed,
-    Cancelled,
-    Explored,
-    Fixed,
-    Scene,
-    World,
-    dress,
-    explore,
-)  # fmt: skip
+from headway.core.mm.watched import REFUSED
+from tests.core.mm.interleave import Cancelled, Explored, Scene, World, explore
 from tests.core.mm.pools import Shelf
+from tests.core.mm.stepped import Backed, Fixed, dress, step_refusals
 
 Body = Callable[[], Any]
+FUZZING = settings.default.max_examples > 1_000  # all of the larger scenes in ./dev fuzz
 
 
 def fixed(world: World, elements: str, kind: Any = Fixed, **options: Any) -> Any:
@@ -64,7 +59,7 @@ def holds(explored: Explored) -> Explored:
 
 
 def holds_so_far(scene: Scene, *, everything: bool = False) -> None:
-    """For scenes of many thousand states: the first of them."""
+    """For scenes of many thousand states: the first of them, or `everything`."""
     explored = explore(scene, all_home, max_runs=500_000 if everything else 2_000)
     assert explored.failure is None, f"{explored.failure}\n{' '.join(explored.schedule)}"
     assert explored.complete or not everything
@@ -206,7 +201,7 @@ def test_a_newcomer_on_the_fast_path_against_park_and_free() -> None:
 
         return [("a", lambda: [pool.alloc()]), ("f", lambda: pool.free(x)), ("n", newcomer)]
 
-    holds_so_far(scene)
+    holds_so_far(scene, everything=FUZZING)
 
 
 def test_two_frees_against_a_bulk() -> None:
@@ -228,7 +223,7 @@ def test_without_a_reserve_a_free_to_the_backend_is_seen() -> None:
         x = pool.alloc()
         return [("a", lambda: [pool.alloc()]), ("f", lambda: pool.free(x))]
 
-    holds_so_far(scene, everything=settings.default.max_examples > 1_000)  # all in ./dev fuzz
+    holds_so_far(scene, everything=FUZZING)
 
 
 def test_a_kick_against_a_park() -> None:
@@ -246,6 +241,45 @@ def test_a_kick_against_a_park() -> None:
         return [("a", lambda: [pool.alloc(), "element 1"]), ("k", recover)]
 
     holds(explore(scene, all_home))
+
+
+class _RefusesWithoutALastLook(Fixed):  # type: ignore[misc]
+    """refuse() that publishes, and trusts the look before it."""
+
+    def refuse(self, made: Any, count: int) -> None:
+        with self._guard:
+            self._above.due = True
+            self._gate |= REFUSED
+
+
+def refusal_against_free(kind: Any = Fixed) -> Callable[[World], list[tuple[str, Body]]]:
+    """A pool over this one asks as pools do; somebody else gives the one element back."""
+
+    def scene(world: World) -> list[tuple[str, Body]]:
+        pool = fixed(world, "x", kind)
+        x = pool.alloc()
+        told: list[str] = []
+        step_refusals(world, pool)
+        pool.on_room(lambda: told.append("told"))
+
+        def ask() -> list[str]:
+            element = pool.alloc(Gfp.KERNEL | Gfp.NORETRY)
+            return told if element is None else [element]
+
+        return [("a", ask), ("f", lambda: pool.free(x))]
+
+    return scene
+
+
+def told_or_served(world: World) -> None:
+    world.pool.check_invariants()
+    assert world.actors[0].result, "refused, and not told that there is one now"
+
+
+def test_who_was_refused_for_a_pool_above_hears_of_what_comes_back() -> None:
+    explored = holds(explore(refusal_against_free(), told_or_served))
+    assert {dict(ending)["a"] for ending in explored.endings} == {"['x']", "['told']"}
+    fails(explore(refusal_against_free(_RefusesWithoutALastLook), told_or_served), "not told")
 
 
 def test_cancelled_is_not_an_exception_that_pools_catch() -> None:

@@ -72,6 +72,22 @@ def test_t34_what_is_promised_is_nobody_elses() -> None:
     memory.zone.check_invariants()
 
 
+def test_t34_a_draw_drops_clean_data_and_does_not_take_a_page_of_another_floor() -> None:
+    """Pages of the other floor are free in fact, and its own all the same."""
+    memory, of = make()
+    other = memory.zone.share(1, 2, name="two runs of two pages")
+    node = promised(of, 1)
+    cache = cached(memory)
+    assert cache.put("clean", PAGE)
+    memory.fill(0)
+    drawn = node.draw()
+    assert "clean" not in cache and of.lent_back == 1
+    memory.zone.check_invariants()
+    runs = [other.alloc(Gfp.NOWAIT) for _ in range(2)]
+    assert None not in runs and memory.zone.stats().held_pages == PAGES
+    node.free(drawn)
+
+
 def test_t34_clean_data_lies_in_what_is_promised_and_is_dropped_without_io_at_a_draw() -> None:
     memory, of = make()
     wrote: list[Any] = []

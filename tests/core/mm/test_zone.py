@@ -232,7 +232,7 @@ def test_who_was_refused_is_told_once_when_pages_come_back() -> None:
     zone = make(4)
     greedy, waiting = zone.share(0), zone.share(0)
     told: list[PageRun | None] = []
-    waiting.on_room = lambda: told.append(waiting.alloc(Gfp.KERNEL))  # no lock is held: may ask
+    waiting.on_room(lambda: told.append(waiting.alloc(Gfp.KERNEL)))  # no lock is held: may ask
     held = drain(greedy)
     greedy.free(held.pop())
     assert told == []  # it never asked
@@ -355,7 +355,7 @@ def test_a_charge_given_back_while_somebody_is_inside_reaches_who_waits(inside: 
     waiting, small = zone.share(3, name="waiting"), zone.share(0, name="small")
     assert charge.take(0, 10) and other.take(0, 1)
     told: list[PageRun | None] = []
-    waiting.on_room = lambda: told.append(waiting.alloc(Gfp.KERNEL))
+    waiting.on_room(lambda: told.append(waiting.alloc(Gfp.KERNEL)))
     assert waiting.alloc(Gfp.KERNEL) is None
     ticket = Ticket("somebody")
     zone.expect_room(ticket)

@@ -45,9 +45,21 @@ class Waiting(MemoryDevice):
         self.flushes += 1
 
 
+class Counted(Waiting):
+    """Says how many calls have come as far as the gate."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.entered = threading.Semaphore(0)
+
+    def _check(self, view, offset):
+        self.entered.release()
+        super()._check(view, offset)
+
+
 def make(kind):
     device = kind(SIZE)
-    device.pwrite(memoryview(DATA), 0)
+    MemoryDevice.pwrite(device, memoryview(DATA), 0)
     return device
 
 

@@ -2,10 +2,20 @@
 
 import socket
 import struct
+import threading
 
 import pytest
 
-from tests.edge.serving.served import DATA, SIZE, SMALLEST, Served, Waiting, make, serve_one
+from tests.edge.serving.served import (
+    DATA,
+    SIZE,
+    SMALLEST,
+    Counted,
+    Served,
+    Waiting,
+    make,
+    serve_one,
+)
 from tests.nbd_client import FLUSH, READ, WRITE
 
 
@@ -42,6 +52,74 @@ def test_clients_that_stop_reading_hold_little_and_others_go_on(device):
         if number % 2:
             for _ in range(40):
                 assert client.reply()[1] == 0
+    served.end()
+
+
+def test_beside_15_that_stopped_reading_a_client_has_as_many_requests_at_the_device_as_alone():
+    """At least half of what it has alone is the promise; frames are what it needs for it."""
+    served = Served(make(Counted), "4MiB")
+    device = served.device
+    for _ in range(16):
+        served.connect()
+    worker, *stalled = served.start()
+    asked = [
+        [client.send(READ, n * 100 + k, 10_000) for k in range(60)]
+        for n, client in enumerate(stalled)
+    ]
+    for _ in range(200):  # meanwhile they take all there is, and read nothing
+        assert worker.read(0, 10) == DATA[:10]
+    warm = [
+        worker.send(READ, 0, 10) for _ in range(40)
+    ]  # a second look finds that they read nothing
+    assert sorted(worker.reply()[0] for _ in warm) == warm
+    device.gate.clear()
+    while device.entered.acquire(blocking=False):
+        pass
+    cookies = [worker.send(READ, n, 10_000) for n in range(40)]
+    for _ in range(16):  # all of the workers that one client may have
+        assert device.entered.acquire(timeout=20)
+    device.gate.set()
+    assert sorted(worker.reply()[0] for _ in cookies) == cookies
+    for number, (client, cookies) in enumerate(zip(stalled, asked, strict=True)):
+        got = {cookie: data for cookie, _, data in (client.reply() for _ in cookies)}
+        for k, cookie in enumerate(cookies):  # those whose frames were taken back were read again
+            assert got[cookie] == DATA[number * 100 + k :][:10_000]
+    served.end()
+
+
+class Ordered(Waiting):
+    """Calls at `small` return when they may; calls behind `large` when the small ones have."""
+
+    small, large = 100, 1 << 20
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.may, self.done = threading.Event(), threading.Event()
+
+    def _check(self, view, offset):
+        if offset == self.small:
+            self.may.wait()
+            self.done.set()
+        elif offset > self.large:
+            self.done.wait()
+        super()._check(view, offset)
+
+
+def test_no_answer_comes_in_the_middle_of_a_simple_reply_in_pieces():
+    """As the kernel's client would not know it from data."""
+    served, client = serve_one(make(Ordered), "8MiB", structured=False)
+    device = served.device
+    small = [client.send(READ, device.small, 500), client.send(READ, device.small, 500)]
+    flushing = client.send(FLUSH)
+    assert client.reply() == (flushing, 0, b"")
+    large = client.send(READ, device.large, 1_000_000)
+    head = client.exactly(16)
+    first = client.exactly(1000)
+    device.may.set()
+    assert head == struct.pack(">IIQ", 0x67446698, 0, large)
+    assert first + client.exactly(999_000) == DATA[device.large :][:1_000_000]
+    for cookie in small:
+        assert client.reply(500) in [(c, 0, DATA[100:600]) for c in small], cookie
     served.end()
 
 

@@ -17,30 +17,6 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs o
 TLS_REQUIRED = 0x80000005
 
 
-def openssl(directory, *words):
-    subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """An authority, and certificates that it has signed for `localhost` and for a client."""
-    place = tmp_path_factory.mktemp("pki")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    days = ["-days", "2", "-sha256"]
-    openssl(place, "req", "-x509", *key, *days, "-subj", "/CN=ca", "-keyout", "ca-key.pem",
-            "-out", "ca-cert.pem", "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
-            "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
-    for name, subject in (("server", "localhost"), ("client", "somebody")):
-        extensions = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-        (place / "names").write_text(f"subjectAltName=DNS:{subject}\n{extensions}")
-        openssl(place, "req", *key, "-subj", f"/CN={subject}", "-keyout", f"{name}-key.pem",
-                "-out", f"{name}.csr")  # fmt: skip
-        openssl(place, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca-cert.pem", "-CAkey",
-                "ca-key.pem", "-CAcreateserial", "-out", f"{name}-cert.pem", *days,
-                "-extfile", "names")  # fmt: skip
-    return place
-
-
 @pytest.fixture
 def server_side(certificates, tmp_path):
     """A directory for the server; with the authority, it asks clients for certificates."""

@@ -243,3 +243,16 @@ def refused(bio: Bio, name: str, why: str, number: int = errno.EINVAL) -> BlockE
         f"{bio.op.value} of {bio.length} bytes at offset {bio.offset} of {name}: {why}",
         offset=bio.offset,
     )
+
+
+class Withdrawn(BlockError):
+    """Whoever submitted the bio was cancelled before it was passed on, or while it was carried out.
+
+    It says nothing about the device: others who want the same try again. (A device may say ECANCELED for
+    ever, so the number alone does not tell.)
+    """
+
+
+def withdrawn(bio: Bio, name: str, why: str = "it was cancelled") -> Withdrawn:
+    error = refused(bio, name, why, errno.ECANCELED)
+    return Withdrawn(errno.ECANCELED, str(error.args[-1]), offset=error.offset)

@@ -1,10 +1,10 @@
 """The lowest layer: a device that moves bytes, seen as a layer.
 
 It does not decide what a device is (`device` does). With a work queue, bios are carried out by its
-workers, several at once, and `submit` returns at once; without, by whoever submits, one after the
-other. `inline` says whether `submit_now` may move the bytes here and now: right for memory, wrong where
-a device may take long and the caller serves others. Where only the request tells (is it in the page
-cache?), `quick` tries, and says whether it did.
+workers, several at once, and `submit` returns at once; without, by whoever submits, or, if that may
+take long, by a task for each. `inline` says whether `submit_now` may move the bytes here and now: right
+for memory, wrong where a device may take long and the caller serves others. Where only the request
+tells (is it in the page cache?), `quick` tries, and says whether it did.
 
 What a device cannot do is made up here: ZERO writes zeros unless the device has ``zero(offset, length)``
 and it answers True; DISCARD is advice, and does nothing unless it has ``discard(offset, length)``; `fua`
@@ -18,13 +18,13 @@ from __future__ import annotations
 import errno
 from typing import Any, Final, Protocol
 
-from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused
+from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused, withdrawn
 from headway.core.block.device import Device, Kind
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
 from headway.core.block.workqueue import Workqueue
-from headway.core.plan import Plan, offload
+from headway.core.plan import Plan, offload, spawn
 from headway.errors import BlockError
 
 _ENDLESS: Final = 1 << 62  # null: takes writes anywhere
@@ -56,7 +56,8 @@ class Bottom(Layer):
     ) -> None:
         self.device = device
         self.name = device.name
-        self.size = _ENDLESS if device.kind is Kind.NULL else device.size
+        endless = device.kind is Kind.NULL and device.capacity is None
+        self.size = _ENDLESS if endless else device.size
         self.keeps_zeros = device.starts_zeroed
         self.inline = inline and quick is None
         self._quick_read = None if quick is None else quick.read_now
@@ -100,23 +101,33 @@ class Bottom(Layer):
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if self._workers is not None:
             self._workers.queue(self._carry_out, bio)
-        elif not self.inline:
-            return self._carry_out(bio)
+        elif (
+            not self.inline
+        ):  # beside the submitter, who may be cancelled when bytes are being moved
+            return spawn(self._carry_out(bio), self.name)
         else:
             self._move(bio)
             bio.complete()
         return None
 
     def _carry_out(self, bio: Bio) -> Plan[None]:
+        """Whoever is cancelled leaves the bio to the worker: its memory is in use until that is done."""
         try:
-            yield from offload(self._move, bio)
-        except Exception as error:
+            yield from offload(self._move_late, bio, undo=lambda done: bio.complete())
+        except Exception as error:  # no worker could be started
             bio.complete(error)
-        except BaseException:
-            bio.complete(refused(bio, self.name, "it was cancelled", errno.ECANCELED))
-            raise
         else:
             bio.complete()
+
+    def _move_late(self, bio: Bio) -> None:
+        """On a worker."""
+        try:
+            self._move(bio)
+        except Exception as error:
+            bio.error = bio.error or error
+        except BaseException:
+            bio.complete(withdrawn(bio, self.name))
+            raise
 
     def _move(self, bio: Bio) -> None:
         """Move the bytes; what goes wrong is the bio's error. Waits: as long as the device does."""

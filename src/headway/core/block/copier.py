@@ -1,6 +1,6 @@
 """Which piece of a copy comes next, in which order pieces are hashed, and who gives a frame back.
 
-It moves no bytes and starts no threads: `headway.edge.copy` does, and calls every method here under
+It moves no bytes and starts no threads: `headway.edge.passing` does, and calls every method here under
 its own lock. Two rules keep a copy moving with any number of frames, down to one:
 
 * *Frame first, piece second.* A mover takes its frame, then asks for a piece. The lowest piece not
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
 from headway.core.block.device import Extent
+from headway.core.mm.refused import register, unregister
 from headway.errors import UsageError
 
 PAGE = 4096  # the smallest request: what O_DIRECT accepts on every disk, and a page of the arena
@@ -136,6 +137,14 @@ class Capped:
 
     def alloc(self, gfp: Any) -> Any:
         return self._within(self._backend.alloc, gfp)
+
+    def on_room(self, call: Callable[[], object]) -> None:
+        """As the backend's; what the cap refuses comes back through the one pool that is over it."""
+        register(self._backend, call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        """Undo `on_room`."""
+        unregister(self._backend, call)
 
     def _within(self, alloc: Callable[[Any], Any], gfp: Any) -> Any:
         try:

@@ -19,16 +19,14 @@ line is an argument, where the kernel hangs it on the task.
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from typing import Final, Protocol, TypeVar, final
 
-from headway.core.block.bio import Bio, refused
+from headway.core.block.bio import Bio, Withdrawn, refused, withdrawn
 from headway.core.block.limits import NO_LIMITS, Limits
 from headway.core.mm.gfp import Gfp, Scope
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan, Ticket, park
-from headway.errors import BlockError
 
 NOIO: Final = int(Scope.NOIO)
 
@@ -209,8 +207,8 @@ class Line:
         self._queue.clear()
 
 
-def _cancelled(bio: Bio, layer: Target) -> BlockError:
-    return refused(bio, layer.name, "the submission was cancelled", errno.ECANCELED)
+def _cancelled(bio: Bio, layer: Target) -> Withdrawn:
+    return withdrawn(bio, layer.name, "the submission was cancelled")
 
 
 def submit(layer: Target, bio: Bio, plug: Kick | None = None) -> Plan[None]:

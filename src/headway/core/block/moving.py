@@ -17,7 +17,7 @@ import errno
 from typing import Any
 
 from headway.core.block import transfer, writeback
-from headway.core.block.bio import WRITE, Bio
+from headway.core.block.bio import WRITE, Bio, Withdrawn
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import NEVER, Buffer
 from headway.core.block.sending import carry_out
@@ -138,7 +138,7 @@ def _leave(cache: Blocks, stand_in: Buffer) -> None:
         if cache.blocks.get(stand_in.block) is stand_in:
             del cache.blocks[stand_in.block]
         stand_in.reading = False
-        stand_in.error = BlockError(errno.ECANCELED, f"block {stand_in.block} was moved to")
+        stand_in.error = Withdrawn(errno.ECANCELED, f"block {stand_in.block} was moved to")
         waking, stand_in.waiters = stand_in.waiters, []
     for ticket in waking:
         ticket.wake()

@@ -212,17 +212,22 @@ class Sections:
 
     def close(self) -> Plan[None]:
         """Commit what is left, and give the buffers back. What failed, the last flush told."""
-        last = Bio(FLUSH)
+        self.flush(Bio(FLUSH))
         ticket = Ticket("the last section")
-        last.push(lambda bio: ticket.wake())
-        self.flush(last)
+        self._worker.queue(
+            self._end, ticket
+        )  # after that commit: a flush is told before its section is placed
         yield from park(ticket)
+        self._give_back()
+
+    def _end(self, ticket: Ticket) -> Plan[None]:
         try:
             if self.error is None and (self.commits or self.replayed):
                 yield from self._forget()
         except BlockError as error:
             self.error = error  # the journal is put in place once more at the next start
-        self._give_back()
+        finally:
+            ticket.wake()
 
     def _forget(self) -> Plan[None]:
         """Empty the journal, of which all is in place: the older section first, lest it be replayed

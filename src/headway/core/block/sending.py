@@ -9,14 +9,12 @@ Source: own.
 
 from __future__ import annotations
 
-import errno
 from typing import Any, Protocol
 
 from headway.core.block import line
-from headway.core.block.bio import Bio, refused
+from headway.core.block.bio import Bio, Withdrawn, withdrawn
 from headway.core.block.layer import Layer
 from headway.core.plan import Call, Offload, Plan, Ticket, park
-from headway.errors import BlockError
 
 
 class Sender(Protocol):
@@ -89,5 +87,5 @@ def _unsent(sender: Sender, bio: Bio, done: bool) -> None:
         bio.complete(_cancelled(sender, bio))
 
 
-def _cancelled(sender: Sender, bio: Bio) -> BlockError:
-    return refused(bio, sender.name, "it was cancelled", errno.ECANCELED)
+def _cancelled(sender: Sender, bio: Bio) -> Withdrawn:
+    return withdrawn(bio, sender.name)

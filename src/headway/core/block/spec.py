@@ -126,8 +126,8 @@ class Site:
     """
 
     __slots__ = (
-        "_crypto", "_memory", "_opener", "_starve", "create", "deadline_s", "name", "pools", "queues",
-        "runtime", "sets",
+        "_crypto", "_memory", "_opener", "_starve", "create", "deadline_s", "lowest", "name", "pools",
+        "queues", "runtime", "sets",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +152,7 @@ class Site:
         self.sets: list[BioSet] = []
         self.pools: list[Mempool[Any]] = []
         self.queues: list[Workqueue] = []
+        self.lowest = 0  # how many layers are below the first that it makes
 
     def bios(self, what: str, min_count: int = BIO_POOL_SIZE, **options: Any) -> BioSet:
         """A set of bios; its minimum is what the layer's page says. Options as `BioSet`."""
@@ -168,9 +169,6 @@ class Site:
         )
         if self._starve:
             pool.inject(lambda: True)
-        on_room = getattr(backend, "on_room", None)  # a zone's, which others may have emptied
-        if on_room is not None:
-            on_room(pool.kick)
         self.pools.append(pool)
         return pool
 

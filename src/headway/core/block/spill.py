@@ -227,13 +227,7 @@ class Spill:
                 if loading is not None and (yield from self._after_borrower(loading)):
                     return None
                 raise NoMemory(f"spill store {self.name!r}: {error.args[-1]}") from error
-            try:
-                yield from self.swap.write_plan(slot, page.frame)
-            except BaseException:
-                self.swap.free(slot)
-                self._rest(page)
-                raise
-            self.written += 1
+            yield from self._write(page, slot)
         with self.guard:
             frame, page.frame = page.frame, None
             page.slot = slot
@@ -244,6 +238,31 @@ class Spill:
         for ticket in waking:
             ticket.wake()
         return frame
+
+    def _write(self, page: Page, slot: int) -> Plan[None]:
+        """Write a moving page. Who is cancelled leaves it moving; the end of the write lets it rest."""
+        end: list[BaseException | None] = []
+        turns = [1, 0]  # whoever comes second, the end or a cancellation, lets the page rest
+
+        def ended(error: BaseException | None) -> None:
+            end.append(error)
+            if turns.pop():
+                self._written_alone(page, slot, error)
+
+        try:
+            yield from self.swap.write_plan(slot, page.frame, ended)
+        except BaseException:
+            if turns.pop():
+                self._written_alone(page, slot, end[0])
+            raise
+        self.written += 1
+
+    def _written_alone(self, page: Page, slot: int, error: BaseException | None) -> None:
+        """Nobody wants the frame any more: the page keeps it, and the slot if that is right."""
+        if error is not None:
+            self.swap.free(slot)
+        page.slot = slot if error is None else NO_SLOT
+        self._rest(page)
 
     def _slot(self, loading: Page | None) -> int:
         """A slot; the last one only for a load, which gives one back when it is done."""
@@ -275,21 +294,24 @@ class Spill:
 
     def _read_in(self, page: Page) -> Plan[None]:
         """Give a page that is marked as moving its frame back. Raises: BlockError, NoMemory."""
-        frame: Any = None
         try:
             frame = yield from self._take(page)
-            yield from self.swap.read_plan(page.slot, frame)
         except BaseException:
             self._rest(page)
-            if frame is not None:
-                self.supply.put(frame)
             raise
-        self.read += 1
-        page.frame = frame
-        if self.swap.scarce and not page.dropped:
-            self.swap.free(page.slot)
-            page.slot = NO_SLOT
-        self._rest(page)
+
+        def ended(error: BaseException | None) -> None:  # whoever is cancelled, the read goes on
+            if error is None:
+                self.read += 1
+                page.frame = frame
+                if self.swap.scarce and not page.dropped:
+                    self.swap.free(page.slot)
+                    page.slot = NO_SLOT
+            self._rest(page)
+            if error is not None:
+                self.supply.put(frame)
+
+        yield from self.swap.read_plan(page.slot, frame, ended)
 
     def _rest(self, page: Page) -> None:
         """A transfer of a page has ended, one way or the other."""

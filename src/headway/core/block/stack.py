@@ -73,6 +73,7 @@ class Stack:
                     starve=starve,
                     create=create,
                 )
+                site.lowest = len(list(each(top)))
                 self.sites.append(site)
                 top = recipe.make(top, options, site)
                 options.finish()
@@ -157,13 +158,14 @@ class Stack:
 
     def close(self) -> Plan[None]:
         """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""
-        for layer in reversed(list(each(self.top))):
-            plan = layer.close()
-            if plan is not None:
-                yield from plan
-        for site in self.sites:
-            for queue in site.queues:
+        rest = list(each(self.top))
+        for site in reversed(self.sites):
+            while len(rest) > site.lowest:
+                yield from _end(rest.pop())
+            for queue in reversed(site.queues):  # what is in one may need those made before it
                 yield from queue.close()
+        while rest:
+            yield from _end(rest.pop())
         failure: HeadwayError | None = None
         for shut in [self.bios.close, *self._shutters()]:
             try:
@@ -219,3 +221,9 @@ def _recipe(name: str, layers: Mapping[str, Recipe]) -> Recipe:
         known = ", ".join(sorted(layers))
         raise UsageError(f"layer {name!r} is not known; there are {known}")
     return recipe
+
+
+def _end(layer: Layer) -> Plan[None]:
+    plan = layer.close()
+    if plan is not None:
+        yield from plan

@@ -111,6 +111,13 @@ class StackedDevice:
         """Return when all that was written is on stable storage, on every device below."""
         self.stack.runtime.run(self.stack.request(FLUSH, 0, None, 0))
 
+    def abort(self) -> None:
+        """Let what waits for a server below fail now; any thread. For whoever was told to end."""
+        for layer in each(self.stack.top):
+            abort = getattr(layer.device, "abort", None) if isinstance(layer, Bottom) else None
+            if abort is not None:
+                abort()
+
     def close(self) -> None:
         """Close the stack, and what was opened for it. Closing twice is once.
 
@@ -128,7 +135,9 @@ class StackedDevice:
     def __enter__(self) -> StackedDevice:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self.abort()  # to end is what was asked for
         self.close()
 
     def __repr__(self) -> str:

@@ -13,10 +13,11 @@ Source: Linux ``mm/page_io.c``, ``mm/swapfile.c`` (6.12); ``get_swap_bio`` of 2.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
-from headway.core.block.bio import READ, WRITE, Op
+from headway.core.block.bio import READ, WRITE, Bio, Op
 from headway.core.block.bioset import BioSet
 from headway.core.block.layer import Layer, combined
 from headway.core.block.line import NOIO
@@ -27,6 +28,12 @@ from headway.errors import BlockError, UsageError
 
 IN_FLIGHT: Final = 4
 NO_SLOT: Final = -1
+
+Ended: TypeAlias = Callable[[BaseException | None], object]
+
+
+def _nobody(error: BaseException | None) -> None:
+    """Nobody else has to hear of a transfer's end."""
 
 
 @final
@@ -112,24 +119,35 @@ class Swap:
             self.used -= 1
             self._free.append(slot)
 
-    def write_plan(self, slot: int, view: memoryview) -> Plan[None]:
+    def write_plan(self, slot: int, view: memoryview, ended: Ended = _nobody) -> Plan[None]:
         """Write a page to its slot. Waits: for a bio of the swap's own, and for the device.
 
-        The memory is in use until the device is done with it, whoever is cancelled. Raises: BlockError.
+        Memory and slot are in use until the device is done with them, whoever is cancelled: `ended` is
+        called then, once, with the error or None, on whatever thread. Raises: BlockError.
         """
-        yield from self._move(WRITE, slot, view)
+        yield from self._move(WRITE, slot, view, ended)
         self.writes += 1
 
-    def read_plan(self, slot: int, view: memoryview) -> Plan[None]:
-        """Read a slot back. Waits, raises: as `write_plan`."""
-        yield from self._move(READ, slot, view)
+    def read_plan(self, slot: int, view: memoryview, ended: Ended = _nobody) -> Plan[None]:
+        """Read a slot back. Waits, calls, raises: as `write_plan`."""
+        yield from self._move(READ, slot, view, ended)
         self.reads += 1
 
-    def _move(self, op: Op, slot: int, view: memoryview) -> Plan[None]:
+    def _move(self, op: Op, slot: int, view: memoryview, ended: Ended) -> Plan[None]:
         assert len(view) == self.slot_size, (len(view), self.slot_size)
-        bio = yield from self._bios.alloc()
+        try:
+            bio = yield from self._bios.alloc()
+        except BaseException as error:
+            ended(error)
+            raise
         bio.aim(op, slot * self.slot_size, view, self.slot_size)
-        yield from carry_out(self, bio, self._bios.free, self._runtime.owner(), NOIO)
+
+        def over(bio: Bio) -> None:
+            error = bio.error
+            self._bios.free(bio)
+            ended(error)
+
+        yield from carry_out(self, bio, over, self._runtime.owner(), NOIO)
 
     def stats(self) -> SwapStats:
         return SwapStats(

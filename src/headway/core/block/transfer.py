@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from headway.core.block.bio import FLUSH, READ, Bio
+from headway.core.block.bio import FLUSH, READ, Bio, Withdrawn
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out, send
@@ -32,7 +32,7 @@ def again(error: BaseException) -> BaseException:
 
 
 def is_cancelled(error: BaseException | None) -> bool:
-    return isinstance(error, BlockError) and error.errno == errno.ECANCELED
+    return isinstance(error, Withdrawn)
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def fill(cache: Blocks, buffer: Buffer) -> Plan[None]:
         try:
             bio = yield from cache.bios.alloc()
         except BaseException:
-            error = BlockError(errno.ECANCELED, f"cache {cache.name!r}: a read was cancelled")
+            error = Withdrawn(errno.ECANCELED, f"cache {cache.name!r}: a read was cancelled")
             read_ended(cache, buffer, error)
             raise
     start = buffer.block * cache.block_size

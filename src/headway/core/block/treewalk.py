@@ -20,7 +20,7 @@ from headway.core.block.line import NOIO, Line, carry_out
 from headway.core.block.spec import Site
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.gfp import Gfp
-from headway.core.plan import Plan
+from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError
 
 
@@ -37,6 +37,8 @@ class Walker:
         self._pool = site.pool("hash blocks", site.buffers(tree.hash_size), 1)
         self._bios = site.bios("hash reads")
         self._workers = workers
+        self._going = 0  # leaves that are being read ahead, or will be
+        self._ended: Ticket | None = None  # who waits for the last of them
         self._kept: dict[tuple[int, int], memoryview] = {}  # by level and number, the oldest first
         self._most = cache
         self.corrupt = self.ahead = 0
@@ -141,9 +143,22 @@ class Walker:
         leaf = offset // self.tree.data_size // self.tree.per_block
         if not self._levels or not self._most or (0, leaf) in self._kept:
             return
+        with self._guard:
+            self._going += 1
         self._workers.queue(self._go_ahead, leaf)
 
     def _go_ahead(self, leaf: int) -> Plan[None]:
+        try:
+            if self._ended is None:  # else nobody needs it any more
+                yield from self._ahead(leaf)
+        finally:
+            with self._guard:
+                self._going -= 1
+                ended = None if self._going else self._ended
+            if ended is not None:
+                ended.wake()
+
+    def _ahead(self, leaf: int) -> Plan[None]:
         pool = self._pool
         taken = yield from pool.alloc_plan(Gfp.NOWAIT, NOIO, pool.runtime.owner(), 1, None)
         if taken is None:
@@ -155,6 +170,13 @@ class Walker:
         with suppress(BlockError):  # whoever needs it will hear
             yield from self.walk(leaf, 0, 0, taken[0])
 
-    def close(self) -> None:
+    def close(self) -> Plan[None]:
+        """Give back what is kept. Waits: for what is being read ahead, which is nobody's request."""
+        ticket = Ticket("reading ahead")
+        with self._guard:
+            self._ended = ticket
+            over = not self._going
+        if not over:
+            yield from park(ticket)
         while self._kept:
             self._pool.free(self._kept.popitem()[1])

@@ -6,7 +6,8 @@ one. Dirty blocks beside each other, whose ranges touch, are put together in a s
 cache's own and written as one request; where the staging buffer is in use, or there is none, blocks are
 written one by one. A block that is written again while it is being written waits for the first write.
 
-An error is kept in the cache, is returned by the next `write_dirty`, and by that one only.
+An error is kept in the cache, is returned by the next `write_dirty`, and by that one only. A write whose
+writer was cancelled is none: its blocks are dirty again, and whoever waits for them writes them.
 
 Bound: one bio and at most one staging buffer for each request; `write_dirty` writes what was dirty when
 it began, each block at most twice, however fast new blocks become dirty.
@@ -23,7 +24,7 @@ from headway.core.block.bio import WRITE, Bio
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import NEVER, Buffer
 from headway.core.block.sending import send
-from headway.core.block.transfer import flush, until
+from headway.core.block.transfer import flush, is_cancelled, until
 from headway.core.plan import Plan
 
 
@@ -58,8 +59,13 @@ def clean(cache: Blocks, claimed: Buffer, who: str) -> Plan[Any]:
 def write(cache: Blocks, buffer: Buffer, who: str) -> Plan[None]:
     """Write what is dirty of a held buffer, and of its neighbours; wait until it has been written."""
     yield from until(cache, buffer, lambda: not buffer.writing, who)
-    yield from start(cache, buffer)
-    yield from until(cache, buffer, lambda: not buffer.writing, who)
+    while True:
+        yield from start(cache, buffer)
+        yield from until(cache, buffer, lambda: not buffer.writing, who)
+        if not is_cancelled(
+            buffer.error
+        ):  # else whoever began to write it was cancelled: it is dirty
+            return
 
 
 def start(cache: Blocks, buffer: Buffer) -> Plan[None]:
@@ -148,18 +154,21 @@ def _widened(cache: Blocks, buffer: Buffer) -> tuple[int, int]:
 def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
     """A run's end: on whatever thread."""
     error = bio.error
+    anew = is_cancelled(error)  # nobody knows what was written: it is dirty as before
     cache.bios.free(bio)
     if run.staging is not None:
         cache.staging.append(run.staging)
     waking: list[Any] = []
     frames: list[Any] = []
     with cache.guard:
-        if error is not None:
+        if error is not None and not anew:
             cache.errors += 1
             cache.write_error = cache.write_error or error
-        for buffer, _, _ in run.parts:
+        for buffer, low, high in run.parts:
             buffer.writing = False
             buffer.error = error
+            if anew:
+                buffer.soil(low, high)
             if error is None:
                 buffer.ready = buffer.block if buffer.frame is not None else NEVER
             if not buffer.dirty and buffer in cache.dirty_clock:

@@ -100,7 +100,7 @@ class BudgetQueue(Generic[E]):
         """Wait for an item. Raises: PoolTimeout; PoolClosed once it is closed and empty."""
         self.budget.check_ask(Gfp.KERNEL, timeout_s)
         start_s = yield from now()
-        ticket = Ticket(who)
+        ticket = Ticket(f"an item of queue {self.name}")
         with self._guard:
             entry = self._items.popleft() if self._items else None
             closed = self._closed
@@ -177,7 +177,7 @@ class BudgetQueue(Generic[E]):
 
     def join_plan(self, who: str) -> Plan[None]:
         """Wait until all items that were put are done, or dropped."""
-        ticket = Ticket(who)
+        ticket = Ticket(f"the items of queue {self.name} to be done")
         with self._guard:
             waits = self._unfinished > 0
             if waits:

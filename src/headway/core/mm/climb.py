@@ -63,6 +63,10 @@ def alloc(
     try:
         yield from _climb(pool, mask, scope, steps, made, count)
         if len(made) < count:
+            if int(mask) & MAY_WAIT == MAY_WAIT:  # as a pool that stands on this one asks
+                pool.refuse(made, count)
+                if len(made) == count:
+                    return pool.granted(made, who)
             if int(mask) & MAY_WAIT != DIRECT_RECLAIM:
                 _put_back(pool, made)
                 pool.tell("give_up", count, owner=who)

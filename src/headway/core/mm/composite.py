@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.refused import register, unregister
 
 
 class Backend(Protocol):
@@ -21,6 +22,10 @@ class Backend(Protocol):
     ``alloc(gfp)`` gives an element or None, and may wait only if the mask has DIRECT_RECLAIM. A
     backend may also have ``light(gfp)``, which never waits and never raises, for the first try; without
     it that try is skipped. ``free`` takes back what does not fit into the reserve.
+
+    A backend that others take from too has ``on_room(call)`` and ``off_room(call)``: whoever it has
+    refused is called, without any lock, when something comes back. A mempool registers its `kick`;
+    without it, only what comes back to the pool itself ends a wait (or its owner calls `kick`).
     """
 
     def alloc(self, gfp: Gfp, /) -> Any: ...
@@ -64,6 +69,16 @@ class Composite:
 
     def free(self, element: tuple[Any, ...]) -> None:
         _free(list(zip(self.parts, element, strict=True)))
+
+    def on_room(self, call: Callable[[], object]) -> None:
+        """Any part may be what was lacking."""
+        for part in self.parts:
+            register(part, call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        """Undo `on_room`."""
+        for part in self.parts:
+            unregister(part, call)
 
     def _build(self, gfp: Gfp, door: str) -> tuple[Any, ...] | None:
         taken: list[Any] = []

@@ -19,14 +19,15 @@ Source: Linux ``mm/mempool.c`` (``mempool_free`` and its barriers); hand-over an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 from headway.core.mm import poison as poisoning
 from headway.core.mm.composite import Backend
 from headway.core.mm.ladder import ANY_FIT, EXCLUSIVE, FIFO, Wake
 from headway.core.mm.observed import ObservedPool
-from headway.core.mm.watched import CLOSED, POISON, WAITERS, WIDE
+from headway.core.mm.refused import Refused
+from headway.core.mm.watched import CLOSED, POISON, REFUSED, WAITERS, WIDE
 from headway.core.plan import Ticket
 
 E = TypeVar("E")
@@ -37,7 +38,7 @@ NOBODY: Final = 1 << 62  # `_wanted` when nobody waits
 class HandOver(ObservedPool[E], Generic[E]):
     """A reserve, a queue, and the pairing of the two. `_kicked`, `_wide` change under the guard."""
 
-    __slots__ = ("_backend", "_kicked", "_wide", "news", "wake")
+    __slots__ = ("_above", "_backend", "_kicked", "_wide", "news", "wake")
 
     def _prepare(self, wake: Wake) -> None:
         self.wake = wake
@@ -46,6 +47,7 @@ class HandOver(ObservedPool[E], Generic[E]):
         self._backend: Backend | None = None
         self._kicked = False
         self._wide = 0  # requests under way that the reserve alone could not serve
+        self._above = Refused()  # pools over this one
 
     # -- elements come ---------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ class HandOver(ObservedPool[E], Generic[E]):
         """Give the backend an element, then look: somebody may have asked it in vain just before."""
         assert self._backend is not None
         self._backend.free(element)
-        if self._gate & (WAITERS | WIDE):
+        if self._gate & (WAITERS | WIDE | REFUSED):
             self.kick()
 
     def _surplus(self) -> bool:
@@ -92,10 +94,15 @@ class HandOver(ObservedPool[E], Generic[E]):
             len(self._reserve) >= self._wanted
             or self._kicked
             or (self._backend is not None and self._surplus())
+            or (self._above.due and self._owes())
         ):
             if not self._guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
+                owed: tuple[Callable[[], object], ...] = ()
+                if self._above.due and (self._kicked or self._owes()):
+                    self._gate &= ~REFUSED
+                    owed = self._above.take()
                 paired = self._pair()
                 extra = self._pop(1) if self._backend is not None and self._surplus() else None
             finally:
@@ -103,6 +110,32 @@ class HandOver(ObservedPool[E], Generic[E]):
             self.wake_all(paired)
             if extra is not None:
                 self._overflow(extra[0])
+            for call in owed:
+                call()
+
+    def _owes(self) -> bool:
+        """Whether a pool over this one was refused what is here now, and nobody in line has a claim to."""
+        return bool(self._reserve) and self._wanted == NOBODY
+
+    def refuse(self, made: list[E], count: int) -> None:
+        """Before a pool over this one hears no: publish that, then look at the reserve once more."""
+        if self._above.calls:
+            with self._guard:
+                self._above.due = True
+                self._gate |= REFUSED
+            made.extend(self.take_reserve(count - len(made)) or ())
+
+    def on_room(self, call: Callable[[], object]) -> None:
+        """Have `call` made, without any lock, when what was refused came back (a pool over this one)."""
+        with self._guard:
+            self._above.add(call)
+        self._settle()
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        """Undo `on_room`."""
+        with self._guard:
+            self._above.drop(call)
+        self._settle()
 
     def _pair(self) -> list[Ticket]:
         """Under the guard: give elements to waiters (or just choose whom to wake), and set the gate."""

@@ -228,7 +228,7 @@ class Mempool(HandOver[E], Generic[E]):
             self.set_gate()
             unclaimed = [ticket for ticket in waiting if not ticket.claim()]
         self.wake_all(unclaimed)
-        self._settle()
+        self.kick()  # nobody waits here any more; who was refused for a pool over this one hears of it
         out = self.outstanding
         if out > 0:
             message = f"pool {self.name!r}: closed with {out} elements out; {self.say_holders()}"

@@ -21,6 +21,7 @@ from headway.core.mm.gfp import light as light_mask
 from headway.core.mm.ladder import FIFO, Step
 from headway.core.mm.mempool import Mempool
 from headway.core.mm.observed import PoolStats
+from headway.core.mm.refused import register, unregister
 from headway.core.mm.watched import LOCKED, WAITERS
 from headway.core.plan import Plan, offload
 from headway.errors import NoMemory, UsageError
@@ -164,6 +165,11 @@ class BackedMempool(Climbing[E], Generic[E]):
         self._alloc_count = 0
         self._set_minimum(min_count)
         self._fill()
+        register(backend, self.kick)
+
+    def close(self) -> None:
+        unregister(self._backend, self.kick)
+        super().close()
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:
         if gfp is not KERNEL or self._gate:

@@ -219,8 +219,8 @@ class Reservations(Generic[E]):
             return run
 
     def _is_open(self) -> bool:
-        """Whether a page is free in fact, with nothing lying in it."""
-        return self.path.zone.free_pages() >= self.share.page_count
+        """Whether a page is free in fact, with nothing lying in it, and in no floor but ours."""
+        return self.path.zone._room_for_clean() >= self.share.page_count
 
     def _pause(self, who: str) -> Plan[None]:
         zone = self.path.zone

@@ -135,11 +135,6 @@ class Room:
         lenders: tuple[Claimant, ...] = self._lenders
         return sum(max(one.floor_count - one.held_count, 0) << one.order for one in lenders)
 
-    def free_pages(self) -> int:
-        """Under the guard: what nobody holds and nothing is charged to."""
-        shares: tuple[Claimant, ...] = self._shares
-        return self._open - sum(share.held_count << share.order for share in shares)
-
     def firm_room(self) -> int:
         """Under the guard: what would be open if all clean data were dropped."""
         return self._claimed(self._shares) + sum(charge.clean for charge in self._charges)

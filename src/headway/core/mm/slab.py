@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.refused import Refused
 from headway.core.mm.slab_cache import SlabCache
 from headway.core.mm.slab_caches import SlabCaches, SlabStats
 from headway.core.mm.slab_debug import Inspector
@@ -53,7 +54,6 @@ class Slab(Generic[E]):
         "_inspector",
         "_kept",
         "_key",
-        "_on_room",
         "_out",
         "_refused",
         "_runtime",
@@ -86,8 +86,7 @@ class Slab(Generic[E]):
         self._urgent: dict[int, E] = {}  # those of emergency pages, and all in debug mode
         self._views: dict[int, E] = {}  # by slot; cut when first needed
         self._slots: dict[int, int] = {}  # by key of what is in `_views`
-        self._on_room: Callable[[], object] | None = None
-        self._refused = False
+        self._refused = Refused()
         self._gate = LOCKED if runtime.locked else 0
         self._inspector: Inspector | None = None
         if spec.flags & SlabFlag.DEBUG:
@@ -176,8 +175,8 @@ class Slab(Generic[E]):
             if slot is not None:
                 self.cache.give(slot)
             raise PoolClosed(f"slab {self.name!r} is closed")
-        if slot is None and self._on_room is not None:
-            self._refused = True
+        if slot is None and self._refused.calls:
+            self._refused.due = True
             slot = self.cache.ask_again(gfp, who)
         return None if slot is None else self._hand_out(slot, who)
 
@@ -290,9 +289,7 @@ class Slab(Generic[E]):
         self._gate = self._gate | HUNGRY if hungry else self._gate & ~HUNGRY
 
     def fed(self) -> None:
-        if self._refused and self._on_room is not None:
-            self._refused = False
-            self._on_room()
+        self._refused.tell()
 
     def carved(self, slots: list[int]) -> None:
         if self._inspector is not None:
@@ -310,11 +307,13 @@ class Slab(Generic[E]):
 
     # -- what its owner may ask --------------------------------------------------------------------
 
-    def on_room(self, call: Callable[[], object] | None) -> None:
-        """Have `call` (a pool's `kick`) called, without any lock, when what was refused came back."""
-        self._on_room = call
-        if call is not None:
-            self.cache.share.on_room = self.cache.tell
+    def on_room(self, call: Callable[[], object]) -> None:
+        """Have `call` made, without any lock, when what was refused came back. A mempool does it itself."""
+        self._refused.add(call)
+
+    def off_room(self, call: Callable[[], object]) -> None:
+        """Undo `on_room`."""
+        self._refused.drop(call)
 
     @property
     def held_count(self) -> int:

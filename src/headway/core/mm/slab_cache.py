@@ -92,6 +92,7 @@ class SlabCache:
         self.per_page = (zone.page_bytes << order) // self.stride
         floor_objects = -(-spec.floor // spec.size)
         self.share: Share = zone.share(order, -(-floor_objects // max(self.per_page, 1)), spec.name)
+        self.share.on_room(self.tell)
         self.path = path
         self._runtime = runtime
         self._guard = runtime.guard()

@@ -25,6 +25,7 @@ LOCKED: Final = 32
 POISON: Final = 64
 WIDE: Final = 128  # a request is under way that the reserve alone could not serve
 TREE: Final = 256  # whatever is taken here is taken above too
+REFUSED: Final = 512  # a pool over this one was refused, and is to be told when something comes
 
 _KERNEL: Final = Gfp.KERNEL
 

@@ -26,11 +26,11 @@ Source: Linux ``mm/page_alloc.c`` (6.12) for marks and per-cpu lists; the floors
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
+from headway.core.mm.refused import Refused
 from headway.core.mm.room import Room, ZoneStats
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
@@ -183,6 +183,7 @@ class Zone(Room):
             self._shares = tuple(other for other in self._shares if other is not share)
             self._lenders = tuple(other for other in self._lenders if other is not share)
         self._tell_room()
+        share._refused.tell()  # who waits for it hears that it is closed
 
     def _take_back(self, share: Share) -> None:
         """Collect a run whose `free` was overtaken by its share's close."""
@@ -194,9 +195,7 @@ class Zone(Room):
 
     def _tell_shares(self) -> None:
         for share in self._shares:
-            if share._refused and share.on_room is not None:
-                share._refused = False
-                share.on_room()
+            share._refused.tell()
 
     def tell_clean(self) -> None:
         """Dirty data is clean: who waits for a reservation looks again. Called without any guard."""
@@ -247,15 +246,19 @@ class Zone(Room):
             ours = sum(
                 (len(share._out) + len(share._stock)) << share.order for share in self._shares
             )
-            assert in_use == ours, "pages are neither free nor with a share"
             self._merge()
             self._pages.check_invariants()
-            assert self._pages.can_serve(unfilled(self._shares)), "a floor was eaten into"
-            charged = sum(charge.clean + charge.dirty for charge in self._charges)
-            assert self._open == self.page_count - charged, "a charge was lost, or counted twice"
-            assert all(charge.clean >= 0 and charge.dirty >= 0 for charge in self._charges)
-            assert self._room_for_clean() >= 0, "more is held than there is"
-            assert self.firm_room() >= 0, "more is claimed than there is"
+            can_serve = self._pages.can_serve(unfilled(self._shares))
+            counts = [count for charge in self._charges for count in (charge.clean, charge.dirty)]
+            uncharged = self._open - self.page_count + sum(counts)
+            clean, firm = self._room_for_clean(), self.firm_room()
+        # With the guard given back: what says how an assertion failed may ask for our repr.
+        assert in_use == ours, "pages are neither free nor with a share"
+        assert can_serve, "a floor was eaten into"
+        assert uncharged == 0, "a charge was lost, or counted twice"
+        assert all(count >= 0 for count in counts)
+        assert clean >= 0, "more is held than there is"
+        assert firm >= 0, "more is claimed than there is"
 
 
 @final
@@ -267,7 +270,8 @@ class Share:
     """
 
     __slots__ = (
-        "_out", "_refused", "_stock", "closed", "floor_count", "name", "on_room", "order", "zone",
+        "_out", "_refused", "_stock", "closed", "floor_count", "name", "off_room", "on_room",
+        "order", "zone",
     )  # fmt: skip
 
     def __init__(self, zone: Zone, order: int, floor_count: int, name: str) -> None:
@@ -275,11 +279,11 @@ class Share:
         self.order = order
         self.floor_count = floor_count
         self.name = name
-        #: Called, without any lock, when pages came back after `alloc` had been refused.
-        self.on_room: Callable[[], object] | None = None
         self._out: dict[int, PageRun] = {}  # first page -> run, of what is held
         self._stock: list[PageRun] = []  # freed and not merged yet
-        self._refused = False
+        self._refused = Refused()
+        #: Have a call made, without any lock, when pages come back after `alloc` was refused; or not.
+        self.on_room, self.off_room = self._refused.add, self._refused.drop
         self.closed = False
 
     @property
@@ -307,8 +311,8 @@ class Share:
     def alloc(self, gfp: Gfp) -> PageRun | None:
         """The heavy try: a run if that leaves what the mask may not dip below; else None.
 
-        Waits: never. If it is refused, `on_room` is called once when pages come back: the refusal
-        is published before the last look, so no return in between is missed.
+        Waits: never. If it is refused, who registered with `on_room` is called once when pages come
+        back: the refusal is published before the last look, so no return in between is missed.
         Raises: PoolClosed.
         """
         zone = self.zone
@@ -317,8 +321,8 @@ class Share:
             if self.closed:
                 raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
             run = zone._grant(self, mark)
-            if run is None and self.on_room is not None:
-                self._refused = zone._hungry = True
+            if run is None and self._refused.calls:
+                self._refused.due = zone._hungry = True
                 run = zone._grant(self, mark)
             if run is not None:
                 self._out[run.first] = run

@@ -5,6 +5,7 @@ It does no I/O: `dial` and `answer` are generators that say what they need and a
     bytes     send these; sent back: nothing
     int       receive exactly so many; sent back: the bytes
     Into      receive straight into that part of the request's buffer; sent back: nothing
+    Secure    start TLS, and go on with what is decrypted; sent back: nothing
 
 and return what was agreed, or what was answered. A server that breaks the protocol raises `Broken`:
 after that nothing it says can be trusted, and the connection has to be closed. No reply can make a
@@ -39,6 +40,12 @@ class Into:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Secure:
+    """The server is ready for TLS."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Agreed:
     """What server and client agreed on. Units: bytes."""
 
@@ -60,11 +67,11 @@ class Answer:
     extents: tuple[tuple[int, int], ...] = ()  # (length, flags) each
 
 
-Wish: TypeAlias = bytes | int | Into
+Wish: TypeAlias = bytes | int | Into | Secure
 
 
-def dial(export: str) -> Generator[Wish, Any, Agreed]:
-    """Negotiate for `export`. Raises: Broken."""
+def dial(export: str, *, secure: bool = False) -> Generator[Wish, Any, Agreed]:
+    """Negotiate for `export`; `secure`: nothing but the start of TLS is said before it. Raises: Broken."""
     magic, option_magic, flags = wire.GREETING.unpack((yield wire.GREETING.size))
     if magic != wire.MAGIC or option_magic != wire.OPTION_MAGIC:
         raise Broken("it is no NBD server, or one of before 2011")
@@ -72,9 +79,15 @@ def dial(export: str) -> Generator[Wish, Any, Agreed]:
         raise Broken("it does not speak fixed newstyle negotiation")
     padded = not flags & wire.FLAG_NO_ZEROES
     yield wire.CLIENT_FLAGS.pack(wire.FLAG_FIXED_NEWSTYLE | (flags & wire.FLAG_NO_ZEROES))
+    if secure:
+        if (yield from _option(wire.OPT_STARTTLS, b""))[-1][0] != wire.REP_ACK:
+            raise Broken(
+                "it does not speak TLS: with nbd instead of nbds nothing would be protected"
+            )
+        yield Secure()
     kind, _ = (yield from _option(wire.OPT_STRUCTURED_REPLY, b""))[-1]
-    if kind == wire.REP_ERROR + 5:
-        raise Broken("it requires TLS, which is not available in this version")
+    if kind == wire.REP_ERR_TLS_REQD:
+        raise Broken("it requires TLS: write nbds instead of nbd")
     structured = kind == wire.REP_ACK
     allocation = None
     if structured:

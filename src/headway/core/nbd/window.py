@@ -12,7 +12,8 @@ holder:
 So a connection always gets its own two and never waits for another's; one that stops reading holds
 what it has and costs the others nothing. Of the spare a connection may hold half of what is free at
 that moment (a dynamic threshold): one that works alone gets a third of all, and each that takes all
-it can leaves two thirds of what it found. With none left, a connection goes on with its own two.
+it can leaves two thirds of what it found. With none left, whoever serves takes back those that hold
+replies for clients that do not read; then a connection goes on with its own two.
 
 One quarter is for what the kernel keeps of replies that were sent and not read: it counts against a
 process's memory group as frames do. Half of it is shared out evenly, and of the other half each

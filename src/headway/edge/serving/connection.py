@@ -10,6 +10,7 @@ packed into the loop's sending frame and sent in one call. Only what is left ove
     a write whose payload is not all there     `_filling`    the same one: they exclude each other
     replies the client does not read           `out`         another; while there are any,
                                                              no request is taken
+    and those that have not begun              `_held`       spare frames, till others need them
     requests that wait for a device            jobs          spare frames; without one, a single
                                                              job takes the sending side's own
 
@@ -109,6 +110,7 @@ class Connection(Streaming):
         self._loop.unwatch(self.fd)
         self._sock.close()
         self.out.drop()
+        self._forget_held()
         frame, self._left_frame, self._left = self._left_frame, None, b""
         if frame is not None:
             self._loop.give_frame(frame)
@@ -125,10 +127,12 @@ class Connection(Streaming):
                 self._loop.forget(self)
             return
         receiving = sending = False
-        if self.out:
+        if self.out or (self._held and not self._torn):
             sending = True
         elif self._serial or self._waiting:
             pass
+        elif self._again:
+            sending = True  # to have another turn
         elif self._filling is not None:
             receiving = True
         elif self._reading is not None or (len(self._left) >= _HEAD and not self._leaving):
@@ -142,16 +146,19 @@ class Connection(Streaming):
             self._loop.watch(self.fd, receiving=receiving, sending=sending)
 
     def _quiet(self) -> bool:
-        return not (self.jobs or self.out or self._reading or self._filling)
+        replies = self.jobs or self.out or self._held or self._again
+        return not (replies or self._reading or self._filling)
 
     # -- steps ---------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
         for _ in range(_TURNS):
-            if (self.out and not self.out.drain()) or self._serial or self._waiting:
+            if not self._flush() or self._serial or self._waiting:
                 return
             if self._reading is not None:
                 more = self._read_on(self._reading)
+            elif self._again:
+                more = self._ask_again(self._again[0])
             elif self._filling is not None:
                 more = self._fill_on(self._filling)
             elif self._leaving:

@@ -36,6 +36,7 @@ class Export:
         self.device = device
         self.read_only = read_only or device.capacity == 0
         self.size = device.size
+        self.grain = max(4096, device.alignment)  # where parts of a long write may end
         quick = quick_of(device)
         self.read_now, self.write_now = quick.read_now, quick.write_now
         self._zero: Any = getattr(device, "zero", None)

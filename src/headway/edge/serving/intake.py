@@ -33,7 +33,18 @@ class Filling:
     After a failure the rest of the payload is received and forgotten; the first failure is answered.
     """
 
-    __slots__ = ("cookie", "error", "flags", "frame", "have", "left", "offset", "pending", "why")
+    __slots__ = (
+        "cookie",
+        "error",
+        "flags",
+        "frame",
+        "have",
+        "left",
+        "offset",
+        "pending",
+        "prompt",
+        "why",
+    )
 
     def __init__(self, cookie: int, offset: int, length: int, flags: int) -> None:
         self.cookie = cookie
@@ -42,6 +53,7 @@ class Filling:
         self.flags = flags
         self.frame: memoryview | None = None
         self.have = 0  # bytes in the frame
+        self.prompt = True  # whether a part of a piece is worth a try: none had to wait so far
         self.pending = 0  # pieces with workers
         self.error = 0
         self.why = ""

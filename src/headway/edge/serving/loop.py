@@ -129,6 +129,14 @@ class Loop:
 
     # -- what connections call -----------------------------------------------------------------------
 
+    def take_spare(self, connection: Answering) -> bool:
+        """Whether a connection may have another spare frame; clients that do not read give theirs."""
+        while not self.window.take_spare(connection.spare):
+            others = self._connections.values()
+            if not any(other.give_up() for other in others if other is not connection):
+                return False
+        return True
+
     def take_frame(self) -> memoryview:
         """A frame that the window's sum has room for."""
         frame = self._frames.try_alloc()

@@ -14,11 +14,13 @@ from typing import Final
 from headway.core.nbd import wire
 from headway.core.nbd.transmission import Transmission, Verb
 from headway.edge.serving.answering import Answering, Gone, Service
+from headway.edge.serving.export import Export
 from headway.edge.serving.intake import Filling, Reading
 from headway.edge.serving.workers import Job
 
 READ: Final = Verb.READ
 WRITE: Final = Verb.WRITE
+_PART: Final = 64 << 10  # bytes: less of a long write is not written by itself
 FEW: Final = 4096  # bytes: what is received at once from a client that only reads
 _HEAD: Final = wire.REQUEST.size
 
@@ -91,6 +93,7 @@ class Streaming(Answering):
             head = requests.piece_head(
                 reading.cookie, reading.offset, length, first=reading.first, last=last
             )
+            self._begun(last=last)
             self._send_piece(head, length)
             self._advance(reading, length)
             return True
@@ -146,7 +149,7 @@ class Streaming(Answering):
                 raise Gone
             filling.have += count
             if filling.have < length:
-                return False
+                return self._write_part(filling, frame, export)
         if filling.error or export.write_now(frame[:length], filling.offset):
             filling.advance(length)
         else:
@@ -157,15 +160,29 @@ class Streaming(Answering):
                 self._conclude_filling(filling)
         return True
 
+    def _write_part(self, filling: Filling, frame: memoryview, export: Export) -> bool:
+        """Write what has come of a piece, if that needs no wait, while the client sends the rest."""
+        end = filling.offset + filling.have
+        part = end - end % export.grain - filling.offset
+        if part < _PART or not filling.prompt:
+            return False
+        filling.prompt = not filling.error and export.write_now(frame[:part], filling.offset)
+        if filling.prompt:
+            have = filling.have - part
+            frame[:have] = frame[part : filling.have]
+            filling.advance(part)
+            filling.have = have
+        return filling.prompt
+
     def _hand_piece(self, filling: Filling, frame: memoryview, length: int) -> None:
         """Let a worker write the piece in the frame, and go on with another frame if there is one."""
         job = Job(self, WRITE, filling.cookie, filling.offset, length, 0)
         job.frame, job.write = frame, filling
         filling.pending += 1
         filling.advance(length)
-        job.spare = self._loop.window.take_spare(self._spare)
+        job.spare = self._loop.take_spare(self)
         if job.spare:
-            self._spare += 1
+            self.spare += 1
             filling.frame = self._loop.take_frame() if filling.left else None
         else:
             self._serial = True  # till the frame comes back

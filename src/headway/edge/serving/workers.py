@@ -23,7 +23,7 @@ from headway.edge.serving.export import Export
 from headway.edge.serving.intake import Filling
 
 _KEPT: Final = 2  # workers that a single connection never has
-_STACK: Final = 512 << 10
+_STACK: Final = 256 << 10
 _CHANGES: Final = (Verb.WRITE, Verb.TRIM, Verb.ZERO)
 
 

@@ -212,3 +212,26 @@ def test_copy_through_integrity_and_crypt(tmp_path) -> None:
             view = memoryview(bytearray(-(-len(data) // 4096) * 4096))
             device.pread_into(view, 0)
             assert view[: len(data)] == data
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_closing_with_writes_that_nobody_flushed_loses_nothing(seed: int) -> None:
+    """The last section is being put in place when the last flush is told; the journal is emptied after that."""
+    device, rig = MemoryDevice(SIZE), Rig(seed, fine=False)
+    stack = stack_of(rig, device, ",create=yes")
+
+    def user() -> Plan[None]:
+        for number in range(3):
+            yield from one(stack, number, 7, fua=True)
+        for number in range(1, 5):
+            yield from one(stack, number, 8)
+        yield from stack.close()
+
+    task = rig.simulator.start(user(), "user")
+    rig.run()
+    assert task.done
+    again = stack_of(rig, device)
+    for number, version in enumerate([7, 8, 8, 8, 8]):
+        bio = result(rig, one(again, number))
+        assert bio.error is None and set(bytes(bio.view or b"")) == {version}
+    shut(rig, again)

@@ -10,8 +10,11 @@ import pytest
 
 import headway as hw
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.bottom import Bottom
+from headway.core.block.layer import Layer
 from headway.core.block.layers.verity import Verity
 from headway.core.block.line import carry_out
+from headway.core.block.spec import Site
 from headway.core.block.stack import Stack
 from headway.core.block.treemaking import Making
 from headway.core.plan import Plan
@@ -38,18 +41,24 @@ class World:
         self.root = stack.top.root.hex()
         shut(rig, stack)
 
-    def stack(self, rig: Rig, more: str, *, starve: bool = False) -> Stack:
+    def stack(self, rig: Rig, more: str, *, starve: bool = False, workers: bool = False) -> Stack:
         data, hashes = (rig.disk(self.size) for _ in range(2))
         for disk, device in zip((data, hashes), self.devices, strict=True):
             disk.device, disk._read, disk._write = device, device.pread_into, device.pwrite
+
+        def opened(path: str, site: Site) -> Layer:
+            return (
+                Bottom(hashes.device, workers=site.workers("leg", limit=4)) if workers else hashes
+            )
+
         stack = Stack(
-            rig.simulator, data, [f"{MADE},{more}"], opener=lambda *_: hashes, crypto=Keys(), starve=starve
-        )  # fmt: skip
+            rig.simulator, data, [f"{MADE},{more}"], opener=opened, crypto=Keys(), starve=starve
+        )
         rig.run(stack.start())
         return stack
 
-    def reading(self, rig: Rig, more: str = "", *, starve: bool = False) -> Stack:
-        return self.stack(rig, f"root={self.root}{more}", starve=starve)
+    def reading(self, rig: Rig, more: str = "", **options: bool) -> Stack:
+        return self.stack(rig, f"root={self.root}{more}", **options)
 
     def flip(self, device: int, offset: int) -> None:
         view = memoryview(bytearray(1))
@@ -89,6 +98,22 @@ def test_both_doors_give_what_was_vouched_for(seed: int, starve: bool) -> None:
     kept = len(stack.top.walker._kept)
     assert kept == 0 if starve else kept > 0
     shut(rig, stack)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_stack_may_be_closed_while_the_tree_is_read_ahead(seed: int) -> None:
+    """The hash device has workers too, as a file has: they end after those that use them."""
+    world, rig = World(), Rig(seed)
+    stack = world.reading(rig, workers=True)
+
+    def use() -> Plan[None]:
+        bio = yield from read(stack, 0, BLOCK, inline=False)
+        assert bio.error is None
+        yield from stack.close()
+
+    left = [task.name for task in rig.run(use())]
+    assert not [name for name in left if not name.startswith("disk")], left
+    assert not rig.simulator.reports
 
 
 @pytest.mark.parametrize("inline", [False, True])

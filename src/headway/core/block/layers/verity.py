@@ -98,8 +98,8 @@ class Verity(Layer):
             at = offset + wrong * self.tree.data_size
             bio.error = corrupt(self.below[0].name, "block", at // self.tree.data_size, at)
 
-    def close(self) -> None:
-        self.walker.close()
+    def close(self) -> Plan[None]:
+        return self.walker.close()
 
     def stats(self) -> dict[str, object]:
         wrong = self.corrupt + self.walker.corrupt

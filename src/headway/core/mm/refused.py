@@ -1,0 +1,56 @@
+"""Who asks again when something comes back: the callers that an allocator turned away.
+
+It knows neither what was asked for nor how much came. The allocator *publishes, then looks*: it sets
+`due`, and looks once more before it says no; whoever gives back *stores, then looks* at `due`. So no
+return between the two is missed, and one that nobody was refused for costs a single test.
+
+Source: the store-then-look of Linux ``mm/mempool.c``, ``mempool_free``; the register is our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+
+@final
+class Refused:
+    """Calls (a pool's `kick`) to make, without any lock, once for each time that `due` was set."""
+
+    __slots__ = ("calls", "due")
+
+    def __init__(self) -> None:
+        self.calls: tuple[Callable[[], object], ...] = ()
+        self.due = False
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Make `call` too, from the next refusal on."""
+        self.calls += (call,)
+
+    def drop(self, call: Callable[[], object]) -> None:
+        """Do not make `call` any more; nothing if it was never added."""
+        self.calls = tuple(other for other in self.calls if other != call)
+
+    def tell(self) -> None:
+        """Something came back: make the calls, if anybody was refused since the last time."""
+        for call in self.take():
+            call()
+
+    def take(self) -> tuple[Callable[[], object], ...]:
+        """The calls that `tell` would make, for who holds a lock now and makes them after it."""
+        due, self.due = self.due, False
+        return self.calls if due else ()
+
+
+def register(backend: Any, call: Callable[[], object]) -> None:
+    """Have `call` made when `backend` has what it refused, if it can tell."""
+    on_room = getattr(backend, "on_room", None)
+    if on_room is not None:
+        on_room(call)
+
+
+def unregister(backend: Any, call: Callable[[], object]) -> None:
+    """Undo `register`."""
+    off_room = getattr(backend, "off_room", None)
+    if off_room is not None:
+        off_room(call)

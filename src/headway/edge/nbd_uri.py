@@ -1,0 +1,108 @@
+"""What an NBD URI says: where a server is, which export is wanted, and whether TLS is to protect it.
+
+It connects to nothing but what it is asked to (`Place.connect`), and speaks no TLS (`nbd_tls` does).
+`nbd://[USER@]HOST[:PORT]/EXPORT`, `nbd+unix:///EXPORT?socket=PATH`, and with TLS `nbds` for `nbd`, where the
+query may say
+
+    tls-certificates=DIR    what to trust, and what to show
+    tls-psk-file=FILE       a key that both sides have, instead of certificates
+    tls-hostname=NAME       the name that the server's certificate must have, if it is not HOST
+
+Other words that begin with tls- are refused: not to know one could mean to trust whom one should not.
+
+Source: the NBD URI specification, doc/uri.md of the reference implementation; libnbd's tls- words.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Final, final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from headway.core.nbd import wire
+from headway.errors import UsageError
+
+SCHEMES: Final = ("nbd", "nbd+unix", "nbds", "nbds+unix")
+_PORT: Final = 10809
+_CERTIFICATES, _PSK_FILE, _HOSTNAME = "tls-certificates", "tls-psk-file", "tls-hostname"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TlsWish:
+    """How a server is to prove itself. `hostname` None: any name, if the chain is right."""
+
+    hostname: str | None
+    certificates: str | None = None
+    psk_file: str | None = None
+    user: str | None = None  # of the lines of `psk_file`; None: the first
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is, and what is wanted there."""
+
+    shown: str
+    export: str
+    path: str | None  # of a Unix socket
+    host: str = ""
+    port: int = _PORT
+    tls: TlsWish | None = None
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        if self.path is None:
+            sock = socket.create_connection((self.host, self.port), timeout_s)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(self.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def parse_uri(uri: str) -> Place:
+    """What an NBD URI says. Raises: UsageError."""
+    try:
+        parts = urlsplit(uri)
+        port, user = parts.port, parts.username
+        query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+    except ValueError as error:
+        raise UsageError(f"{uri} is no NBD URI: {error}") from error
+    export = unquote(parts.path.removeprefix("/"), errors="surrogateescape")
+    if len(os.fsencode(export)) > wire.NAME_LIMIT:
+        raise UsageError(f"{uri}: an export's name has at most {wire.NAME_LIMIT} bytes")
+    words = {name: values[0] for name, values in query.items()}
+    tls = _wished(uri, parts.scheme, parts.hostname, user, words)
+    if parts.scheme.endswith("+unix"):
+        path = words.get("socket", "")
+        if not path or (parts.netloc and parts.netloc != f"{user}@"):
+            raise UsageError(f"{uri} names no socket: write {parts.scheme}:///EXPORT?socket=PATH")
+        return Place(uri, export, path, tls=tls)
+    if not parts.hostname:
+        raise UsageError(f"{uri} names no host: write {parts.scheme}://HOST:PORT/EXPORT")
+    return Place(uri, export, None, parts.hostname, _PORT if port is None else port, tls)
+
+
+def _wished(
+    uri: str, scheme: str, host: str | None, user: str | None, words: dict[str, str]
+) -> TlsWish | None:
+    asked = sorted(word for word in words if word.startswith("tls-"))
+    if not scheme.startswith("nbds"):
+        if asked:
+            raise UsageError(f"{uri} has {asked[0]} and no TLS: write nbds instead of nbd")
+        return None
+    for word in asked:
+        if word not in (_CERTIFICATES, _PSK_FILE, _HOSTNAME):
+            raise UsageError(
+                f"{uri}: {word} is not known here, only {_CERTIFICATES}, {_PSK_FILE} and {_HOSTNAME}"
+            )
+    if _PSK_FILE in words and _CERTIFICATES in words:
+        raise UsageError(f"{uri} has {_CERTIFICATES} and {_PSK_FILE}: give one of them")
+    return TlsWish(words.get(_HOSTNAME, host), words.get(_CERTIFICATES), words.get(_PSK_FILE), user)
