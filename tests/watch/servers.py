@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -38,18 +39,24 @@ def redis_server(folder):
 
 
 @contextlib.contextmanager
-def postgres_server(folder):
+def postgres_server():
     """A connection string for a PostgreSQL of the test's own; it refuses to run as root, so it runs as nobody does."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
     if not found:
         pytest.skip("requires PostgreSQL (Debian: apt install postgresql)")
-    programs, data = os.path.dirname(found[-1]), f"{folder}/data"
     who = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    if who:
-        shutil.chown(folder, "postgres", "postgres")
-        for parent in (folder, *folder.parents[:-1]):
-            if parent.stat().st_uid == 0 and "pytest" in parent.name:
-                parent.chmod(0o711)
+    with tempfile.TemporaryDirectory(
+        prefix="headway-pg-"
+    ) as folder:  # pytest's own nobody else may enter
+        if who:
+            shutil.chown(folder, "postgres", "postgres")
+        with _postgres(os.path.dirname(found[-1]), folder, who) as address:
+            yield address
+
+
+@contextlib.contextmanager
+def _postgres(programs, folder, who):
+    data = f"{folder}/data"
     run = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": folder, **who}
     made = subprocess.run(
         [f"{programs}/initdb", "-D", data, "-U", "test", "-A", "trust", "--no-sync", "-E", "UTF8"], **run

@@ -206,6 +206,8 @@ def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
     assert "1 failed, 2 passed" in done.stdout
     assert "FAILED test_app.py::test_nests " in done.stdout + " "
     assert "remedy:" in done.stdout
+    assert "test_app.py:5 in nest" in done.stdout
+    assert "_pytest" not in done.stdout and "pluggy" not in done.stdout
     assert "3 passed" in pytests("--headway-watch", "--headway-watch-level", "risk").stdout
 
 

@@ -183,8 +183,9 @@ def test_a_queue_that_is_a_road_is_no_pool(session):
     assert found(session) == []
 
 
-def test_what_the_user_declares_decides(session):
-    slots = threading.Semaphore(2)
+@pytest.mark.parametrize("kind", [threading.Semaphore, threading.BoundedSemaphore])
+def test_what_the_user_declares_decides(session, kind):
+    slots = kind(2)
     with slots, slots:
         pass
     assert found(session) == [("nested", "warning", 2)]
@@ -197,3 +198,14 @@ def test_a_declared_concurrency(most, expected):
         with slots, slots:
             pass
     assert found(session) == expected
+
+
+def test_a_bounded_semaphore_of_asyncio_is_watched_too(session):
+    async def main():
+        slots = asyncio.BoundedSemaphore(2)
+        async with slots, slots:
+            pass
+
+    asyncio.run(main())
+    assert found(session) == [("nested", "warning", 2)]
+    assert "test_judge.py" in session.findings()[0].pool

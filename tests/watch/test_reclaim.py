@@ -129,6 +129,139 @@ def test_T10_5_priming_reports_the_first_wrong_allocation(session):
     assert {kind for kind, _ in kinds(session)} == {"reclaim-recursion"}
 
 
+class Shrinker:
+    """A cache of the program's own, whose lock its shrinker takes."""
+
+    def __init__(self, lock, *, tries=False):
+        self.lock, self.tries = lock, tries
+
+    def count_objects(self, control):
+        return 4
+
+    def scan_objects(self, control):
+        if self.lock.acquire(blocking=not self.tries):
+            self.lock.release()
+        return 0
+
+
+@pytest.mark.parametrize("tries", [False, True])
+def test_T10_1_a_lock_of_a_real_shrinker_held_over_an_allocation(session, tries):
+    with hw.Zone("1MiB") as zone:
+        lock = threading.Lock()
+        registered = zone.register_shrinker(Shrinker(lock, tries=tries), name="mine")
+        pool = hw.Mempool(zone.buffers("4KiB"), name="frames")
+        allocate_under(lock, pool)
+        zone.reclaim("4KiB")  # nothing was short, and the two never overlapped
+        registered.unregister()
+        pool.close()
+    found = {kind for kind, _ in kinds(session)}
+    assert found == (set() if tries else {"reclaim-recursion"})
+    if not tries:
+        frames = [line for lines in session.findings()[0].stacks.values() for line in lines]
+        assert any("in scan_objects" in line for line in frames)
+        assert any("in allocate_under" in line for line in frames)
+
+
+@pytest.mark.parametrize("mask", [hw.Gfp.KERNEL, hw.Gfp.NOIO])
+def test_T10_2_buffers_of_a_zone_by_themselves_follow_their_mask(session, mask):
+    with hw.Zone("1MiB") as zone:
+        lock = threading.Lock()
+        registered = zone.register_shrinker(Shrinker(lock), name="mine")
+        buffers = zone.buffers("4KiB")
+        with lock:
+            buffers.free(buffers.alloc(mask))
+        zone.reclaim("4KiB")
+        registered.unregister()
+    found = {kind for kind, _ in kinds(session)}
+    assert found == ({"reclaim-recursion"} if mask == hw.Gfp.KERNEL else set())
+
+
+@pytest.mark.parametrize("under_lock", [True, False])
+def test_T10_4_a_write_back_that_takes_what_is_held_over_a_dirty_put(session, under_lock):
+    """E-002 on a real cache: who makes a value dirty may wait for write-back, which needs his lock."""
+    lock, written = threading.Lock(), []
+
+    def write(key, value):
+        with lock:
+            written.append(key)
+
+    def put(cache, key):
+        if under_lock:
+            with lock:
+                cache.put(key, bytes(100), dirty=True)
+        else:
+            cache.put(key, bytes(100), dirty=True)
+
+    with hw.Zone("1MiB") as zone:
+        cache = hw.ShrinkableCache(zone, cost=len, write_back=write)
+        put(cache, "a")
+        cache.flush()
+        cache.close()
+    assert "a" in written
+    assert kinds(session) == ([("reclaim-recursion", "risk")] if under_lock else [])
+    if under_lock:
+        assert "where that is completed" in session.findings()[0].remedy
+
+
+@pytest.mark.parametrize("under_lock", [True, False])
+def test_a_reclaimer_of_a_budget_that_takes_what_is_held_over_a_charge(session, under_lock):
+    lock = threading.Lock()
+
+    def reclaim(units):
+        with lock:
+            budget.free(units)
+            return units
+
+    budget = hw.Budget(4, name="bytes", reclaim=reclaim)
+    if under_lock:
+        with lock:
+            budget.alloc(1)
+        budget.free(1)
+    budget.alloc(4)
+    budget.alloc(2)  # two of the four are given up
+    budget.free(4)
+    found = {kind for kind, _ in kinds(session)} - {"nested"}
+    # the second: reclaim runs while all four units are held, and the lock is held while one is waited for
+    assert found == ({"reclaim-recursion", "opposite-orders"} if under_lock else set())
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_T10_3_a_second_bio_of_one_set_below_oneself(session, own):
+    """E-RESCUE: a stacked driver takes a bio while the one above it is held back; cured by a set for each level."""
+    upper = hw.Mempool.of(range(4), name="bio")
+    lower = hw.Mempool.of(range(4), name="bio below") if own else upper
+
+    def below():
+        with lower.lease():
+            pass
+
+    with upper.lease():
+        below()
+    assert [(f.kind, f.hangs_from) for f in session.findings()] == ([] if own else [("nested", 4)])
+
+
+def test_T10_3_two_charges_of_one_budget_and_the_cure(session):
+    budget = hw.Budget(10, name="bytes")
+    budget.alloc(4)
+    budget.alloc(4)
+    budget.free(3)
+    budget.free(5)
+    assert [(f.kind, f.severity, f.hangs_from) for f in session.findings()] == [
+        ("nested", "warning", 2)  # two that hold 4 of 10 each, and wait for 4 more
+    ]
+    assert session.ledger.current().held == []
+
+
+def test_T10_3_both_at_once_are_silent(session):
+    budget = hw.Budget(10, name="bytes")
+    with budget.lease(8):
+        pass
+    for _ in range(3):
+        budget.alloc(4)
+        budget.free(4)
+    assert kinds(session) == []
+
+
 def test_T10_6_the_text_is_the_same_each_time():
     said = []
     for _ in range(2):

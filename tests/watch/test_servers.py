@@ -212,9 +212,9 @@ def test_redis_as_tasks(session, redis_path, nested):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     pytest.importorskip("psycopg_pool")
-    with servers.postgres_server(tmp_path_factory.mktemp("pg")) as address:
+    with servers.postgres_server() as address:
         yield address
 
 

@@ -57,6 +57,10 @@ _Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", min=1, help="At most N requests at once, ever."),
 ]
+_Break = Annotated[
+    bool,
+    typer.Option("--break", help="Of those that hang, end the youngest wait with an exception."),
+]
 _Stall = Annotated[
     float,
     typer.Option("--stall", metavar="SECONDS", min=0.1, help="A hang is told after so long."),
@@ -73,6 +77,7 @@ def command(
     profile: _Profile = None,
     concurrency: _Concurrency = None,
     stall: _Stall = 5.0,
+    breaks: _Break = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -93,7 +98,9 @@ def command(
         raise UsageError(f"--fail-on is {fail_on!r}; choose from {', '.join(_LEVELS)}")
     known = () if baseline is None else reports.load_baseline(baseline)
     with tempfile.TemporaryDirectory(prefix="headway-watch-") as folder:
-        told = {"stall_s": stall, "concurrency": concurrency, "profile": profile is not None}
+        told = {
+            "stall_s": stall, "concurrency": concurrency, "profile": profile is not None, "breaks": breaks,
+        }  # fmt: skip
         status = _run(program, Path(folder), told, as_json, report, known)
         gathered = reports.gather(Path(folder))
     if not gathered.pop("processes"):

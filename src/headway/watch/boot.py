@@ -23,19 +23,22 @@ VARIABLE = "HEADWAY_WATCH"
 
 
 def setting(
-    folder: str, *, stall_s: float, concurrency: int | None = None, profile: bool = False
+    folder: str,
+    *,
+    stall_s: float,
+    concurrency: int | None = None,
+    profile: bool = False,
+    breaks: bool = False,
 ) -> str:
     """The value of the environment variable."""
-    return json.dumps(
-        {"folder": folder, "stall_s": stall_s, "concurrency": concurrency, "profile": profile}
-    )
+    told = {"concurrency": concurrency, "profile": profile, "breaks": breaks}
+    return json.dumps({"folder": folder, "stall_s": stall_s, "options": told})
 
 
 def start(told: str) -> None:
     """Watch this process as the setting says."""
     wanted = json.loads(told)
-    options = watch.Options(concurrency=wanted["concurrency"], profile=wanted["profile"])
-    session = watch.start(options)
+    session = watch.start(watch.Options(**wanted["options"]))
     station = Station(session, wanted["folder"], wanted["stall_s"])
     station.open()
     atexit.register(station.close)

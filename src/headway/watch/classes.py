@@ -15,6 +15,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, final
 
+from headway.errors import Deadlock
 from headway.watch import places
 from headway.watch.places import Place
 
@@ -64,7 +65,9 @@ class PoolClass:
 class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
-    __slots__ = ("__weakref__", "cls", "listed", "number", "of", "out", "size", "taking", "waiters")
+    __slots__ = (
+        "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "waiters",
+    )  # fmt: skip
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
         self.cls = cls
@@ -72,6 +75,8 @@ class Pool:
         self.number = next(_numbers)
         self.out: list[Holding] = []
         self.of: weakref.ref[Any] | None = None  # the watched object
+        self.away = 2  # frames from the ledger to the program, when it last took one,
+        self.here: Place = (None, 0, None, 0)  # and where that was
         self.listed = False  # whether the ledger knows it
         self.taking: list[None] = []  # one for each that is about to have one, or has to wait
         self.waiters: list[Wait] = []
@@ -116,7 +121,9 @@ class Holding(tuple[Any, ...]):
 class Wait:
     """Somebody waits, now: for an element of a pool, for a piece of work, or for an event."""
 
-    __slots__ = ("owner", "place", "pool", "since_s", "target", "timeout_s", "what")
+    __slots__ = (
+        "broken", "cancelled", "ended_s", "owner", "place", "pool", "since_s", "target", "timeout_s", "wake", "what",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -134,9 +141,18 @@ class Wait:
         self.place = place
         self.since_s = since_s
         self.timeout_s = timeout_s
-        self.target = (
-            target  # what says who could end it: an Owner, or a function that gives owners
+        self.target = target  # says who could end it: a function that gives owners
+        self.wake: Callable[[], object] | None = (
+            None  # ends it, where that can be done from outside
         )
+        self.broken: Deadlock | None = None  # what the waiter gets then
+        self.ended_s = 0.0  # when it was told to end
+        self.cancelled = False  # the way in which a task gets it
+
+    def carry(self, wake: Callable[[], object]) -> None:
+        """From now on `wake` ends it; an earlier try to end it came too late."""
+        self.broken = None
+        self.wake = wake
 
 
 @final
@@ -160,6 +176,7 @@ class Owner:
         "parent",
         "place",
         "task",
+        "thread",
         "wait",
         "wants",
     )  # fmt: skip
@@ -177,6 +194,7 @@ class Owner:
         self._alive = alive
         self.parent = parent
         self.task = task
+        self.thread = 0  # in which the task was first seen
         self.inherits = False  # the parent waits for it for certain
         self.done = False
         self.origin = self  # whoever started the chain of work this belongs to

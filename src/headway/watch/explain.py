@@ -22,17 +22,22 @@ from headway.watch.ledger import Ledger
 
 def hang(ledger: Ledger, quiet_s: float = 0.0) -> dict[str, Any] | None:
     """Who is stuck for ever, if anybody is; `quiet_s`: only if none of their waits is younger."""
-    waits = list(ledger.waits.values())
-    stuck = _stuck(ledger, waits, ())
-    now = monotonic()
-    if not stuck or any(now - wait.since_s < quiet_s for wait in stuck):
+    waits, now = list(ledger.waits.values()), monotonic()
+    found = stuck(ledger, quiet_s)
+    if not found:
         return None
     return {
-        "holders": [_holder(holding, now) for holding in _held_there(stuck)],
-        "waiters": [_waiter(wait, now) for wait in stuck],
-        "cycle": _cycle(ledger, stuck),
-        "release": _release(ledger, waits, stuck),
+        "holders": [_holder(holding, now) for holding in _held_there(found)],
+        "waiters": [_waiter(wait, now) for wait in found],
+        "cycle": _cycle(ledger, found),
+        "release": _release(ledger, waits, found),
     }
+
+
+def stuck(ledger: Ledger, quiet_s: float = 0.0) -> list[Wait]:
+    """The waits that are hopeless; none if one of them is younger than `quiet_s` seconds."""
+    found, now = _stuck(ledger, list(ledger.waits.values()), ()), monotonic()
+    return [] if any(now - wait.since_s < quiet_s for wait in found) else found
 
 
 def snapshot(ledger: Ledger) -> dict[str, Any]:
@@ -50,18 +55,16 @@ def snapshot(ledger: Ledger) -> dict[str, Any]:
 
 def _stuck(ledger: Ledger, waits: Iterable[Wait], freed: Iterable[Wait]) -> list[Wait]:
     """The waits that are hopeless, if those in `freed` end."""
-    gone = set(map(id, freed))
-    hopeless = {wait.owner: wait for wait in waits if id(wait) not in gone}
+    ended = set(map(id, freed))
+    hopeless = {wait.owner: wait for wait in waits if id(wait) not in ended}
     changed = True
     while changed:
         changed = False
         for owner, wait in list(hopeless.items()):
-            if any(_can_move(ledger, other, hopeless) for other in _enders(wait)):
-                del hopeless[owner]
-                changed = True
-            elif not _enders(
-                wait
-            ):  # an event may come from anywhere; a pool with room serves at once
+            enders = _enders(wait)  # asked once: meanwhile the others go on
+            gone = ledger.waits.get(owner) is not wait
+            # Without enders an event may come from anywhere; a pool with room serves at once.
+            if gone or not enders or any(_can_move(ledger, one, hopeless) for one in enders):
                 del hopeless[owner]
                 changed = True
     return list(hopeless.values())
@@ -84,9 +87,8 @@ def _can_move(ledger: Ledger, owner: Owner, hopeless: dict[Owner, Wait]) -> bool
         return False
     if owner.wait is not None:
         return True  # its wait has hope
-    return any(child not in hopeless for child in _children(ledger, owner)) or not _children(
-        ledger, owner
-    )
+    children = _children(ledger, owner)
+    return not children or any(child not in hopeless for child in children)
 
 
 def _children(ledger: Ledger, owner: Owner) -> list[Owner]:

@@ -13,6 +13,7 @@ Source: lockdep (held list, edges); the ends of ownership are `headway.core.mm.o
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import weakref
 from _thread import get_ident
@@ -24,9 +25,10 @@ from typing import Any, final
 from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
 from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
-from headway.watch.places import FINALISER, Place, far, is_final, near
+from headway.watch.places import Place, far, first, is_final, near
 from headway.watch.profile import Profile
 
+_running_loop = asyncio._get_running_loop
 _WISHES = 64  # pools that one owner is remembered to have asked
 _LOST = 256  # pools that are kept for the report
 _UNRETURNED = 8  # elements of a queue that may not be a pool at all
@@ -39,6 +41,7 @@ class Ledger:
     def __init__(self) -> None:
         self.owners = Owners()
         self.current = self.owners.current
+        self._carried = self.owners.flow.get
         self.graph = Graph()
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
@@ -48,6 +51,7 @@ class Ledger:
         self.collecting = 0  # the thread in which the garbage collector runs
         self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
+        self.breaks = False  # whether waits are made so that they can be ended
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -164,16 +168,35 @@ class Ledger:
 
     def enter(self, pool: Pool, element: Any = None) -> None:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
-        owner = self.current()
-        frame = sys._getframe(1)
-        place = near(frame)
+        owner = self._carried()
+        if (
+            owner is None
+            or owner.key != get_ident()
+            or _running_loop() is not None
+            or self.owners.foreign
+        ):
+            owner = self.current()
+        place = pool.here
+        try:  # mostly it is the same line as last time, as many frames away
+            frame = sys._getframe(pool.away)
+            caller: Any = frame.f_back
+            known = (
+                frame.f_lasti == place[1]
+                and frame.f_code is place[0]
+                and caller.f_lasti == place[3]
+                and caller.f_code is place[2]
+            )
+        except (ValueError, AttributeError):
+            known = False
+        if not known:
+            place = self._look(pool, sys._getframe(1))
         held = owner.held
         if held or owner.parent is not None:
-            self._hold_and_ask(owner, pool, False, place, frame)
+            self._hold_and_ask(owner, pool, False, place, sys._getframe(1))
         if pool not in owner.wants and len(owner.wants) < _WISHES:
             owner.wants[pool] = 0
-        if self.collecting or place[0].co_name == FINALISER or place[-2].co_name == FINALISER:
-            self._final(pool, False, frame)
+        if self.collecting or (not known and is_final(place)):
+            self._final(pool, False, sys._getframe(1))
         holding = Holding((pool, owner, place, monotonic(), element))
         if not pool.listed:
             self._list(pool)
@@ -183,6 +206,14 @@ class Ledger:
             self._forget_oldest(owner, pool.cls)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
+
+    def _look(self, pool: Pool, frame: FrameType) -> Place:
+        """Where the program took one; remembered for the next time."""
+        at, away = first(frame)
+        place = near(at)
+        if len(place) == 4 and not is_final(place):
+            pool.here, pool.away = place, away
+        return place
 
     def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
         """Somebody has an element now."""
@@ -215,14 +246,14 @@ class Ledger:
     def release(self, pool: Pool, element: Any = None) -> None:
         """An element comes back, whoever brings it."""
         out = pool.out
-        if len(out) == 1 and out[0].owner.key == get_ident():
-            owner = out[0].owner  # taken on this thread: no need to ask who we are
+        if len(out) == 1 and out[0][1].key == get_ident():
+            owner = out[0][1]  # taken on this thread: no need to ask who we are
         else:
             owner = self.current()
         held = owner.held
         if held:
             holding = held[-1]
-            if holding.pool is pool and (element is None or holding.element is element):
+            if holding[0] is pool and (element is None or holding[4] is element):
                 held.pop()
                 if out and out[-1] is holding:
                     out.pop()

@@ -223,5 +223,7 @@ def _remedy(cycle: Cycle, kind: str) -> str:
                 "that only the release path may use), or give back without it"
             )
         case "reclaim-recursion":
+            if any(edge.wanted.label.startswith("completion") for edge in cycle.edges):
+                return "give it back before waiting for that, or only try to take it where that is completed"
             return "allocate inside noio() or nofs() while holding it, or only try to take it in reclaim"
     return "take them in one order everywhere, or give the first back before asking for the second"

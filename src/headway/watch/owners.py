@@ -36,23 +36,31 @@ class Owners:
 
     def __init__(self) -> None:
         self.flow: ContextVar[Owner | None] = ContextVar("headway_watch_flow", default=None)
+        self._carried = self.flow.get
+        self.foreign: Callable[[], Any] | None = (
+            None  # the running task of a loop that is not asyncio's
+        )
         self._local = threading.local()
         self._tasks: weakref.WeakKeyDictionary[Any, Owner] = weakref.WeakKeyDictionary()
         self._threads: weakref.WeakKeyDictionary[Any, Owner] = weakref.WeakKeyDictionary()
 
     def current(self) -> Owner:
         """Whoever runs this."""
-        owner = self.flow.get()
+        owner = self._carried()
+        if owner is not None and (ref := owner.task) is not None and owner.thread == get_ident():
+            task = ref()
+            if task is not None and _current_task(task.get_loop()) is task:
+                return owner  # to ask for the running loop may cost a system call
+        if self.foreign is not None and (task := self.foreign()) is not None:
+            return self._of_foreign(task)
         loop = _running_loop()
         if loop is not None:
             task = _current_task(loop)
             if task is not None:
-                if owner is not None and owner.task is not None and owner.task() is task:
-                    return owner
                 return self._of_task(task, owner)
             if owner is not None and owner.task is not None:
                 return owner  # a callback that the task left behind
-        if owner is not None and owner.key == get_ident():
+        elif owner is not None and owner.key == get_ident():
             return owner
         return self._of_thread(get_ident(), owner)
 
@@ -84,13 +92,25 @@ class Owners:
             ref = weakref.ref(task)
             parent = carried if carried is not None and carried.alive() else None
             known = Owner(_NO_THREAD, f"task {task.get_name()}", _task_alive(ref), parent, ref)
+            known.thread = get_ident()
             self._tasks[task] = known
         self.flow.set(known)
         return known
 
+    def _of_foreign(self, task: Any) -> Owner:
+        known = self._tasks.get(task)
+        if known is None:
+            nursery = task.parent_nursery
+            parent = None if nursery is None else self._tasks.get(nursery.parent_task)
+            known = Owner(_NO_THREAD, f"task {task.name}", _runs(weakref.ref(task)), parent)
+            known.inherits = True  # a nursery waits for its tasks
+            self._tasks[task] = known
+            self.flow.set(known)
+        return known
+
     def _of_thread(self, ident: int, carried: Owner | None) -> Owner:
         mine: Owner | None = getattr(self._local, "owner", None)
-        if carried is not None and carried.task is not None and carried.alive():
+        if carried is not None and carried.key == _NO_THREAD and carried.alive():
             # In a task's copied context: an item of work made for it acts for itself, else we act as it.
             return mine if mine is not None and mine.parent is carried else carried
         if mine is None:
@@ -111,6 +131,14 @@ def _task_alive(ref: weakref.ref[Any]) -> Callable[[], bool]:
     def alive() -> bool:
         task = ref()
         return task is not None and not task.done()
+
+    return alive
+
+
+def _runs(ref: weakref.ref[Any]) -> Callable[[], bool]:
+    def alive() -> bool:
+        task = ref()
+        return task is not None and task.coro.cr_frame is not None
 
     return alive
 

@@ -2,7 +2,7 @@
 
 It does not decide what is worth a stack (`ledger` does). A place is a flat tuple of code objects and
 instruction offsets, innermost first; nothing is formatted and no frame is kept alive. Frames of the
-standard library, of headway and of a library that has a patch are *quiet*: a place begins at the first
+standard library, of pytest, of headway and of a library that has a patch are *quiet*: a place begins at the first
 frame that is not, so that it names the program's own line.
 
 Bound: a near place has at most 2 frames and costs about a quarter of a microsecond; a far one has at most 12.
@@ -25,6 +25,9 @@ _STDLIB: Final = tuple(
     {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("stdlib", "platstdlib")}
     | {sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")}
 )
+_RUNNERS: Final = tuple(  # of tests: theirs are frames that no reader wants
+    f"{os.sep}site-packages{os.sep}{name}{os.sep}" for name in ("_pytest", "pytest", "pluggy")
+)
 FINALISER: Final = "__del__"
 
 
@@ -32,7 +35,11 @@ class _Quiet(dict[str, bool]):
     """Whether a file's frames are left out; asked once for each file."""
 
     def __missing__(self, filename: str) -> bool:
-        self[filename] = answer = is_stdlib(filename) or filename.startswith((_HERE, *_packages))
+        self[filename] = answer = (
+            is_stdlib(filename)
+            or filename.startswith((_HERE, *_packages))
+            or any(runner in filename for runner in _RUNNERS)
+        )
         return answer
 
 
@@ -74,6 +81,23 @@ def near(frame: FrameType | None) -> Place:
     if caller is None:
         return (code, frame.f_lasti)
     return (code, frame.f_lasti, caller.f_code, caller.f_lasti)
+
+
+def maker(frame: FrameType, kind: Any) -> FrameType:
+    """Who makes an object: not the `__init__` of a subclass that Python itself has."""
+    caller = frame.f_back
+    return caller if caller is not None and frame.f_code is kind.__init__.__code__ else frame
+
+
+def first(frame: FrameType) -> tuple[FrameType, int]:
+    """The first frame that is not quiet, and how far away it is, if `frame` is 1 away."""
+    at: FrameType | None = frame
+    away = 1
+    while at is not None:
+        if not QUIET[at.f_code.co_filename]:
+            return at, away
+        at, away = at.f_back, away + 1
+    return _outside_greenlet() or frame, 2
 
 
 def far(frame: FrameType | None) -> Place:

@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, final
 
-from headway.watch import explain, judge, profile
+from headway.watch import breaking, explain, judge, profile
 from headway.watch.finding import Finding
 from headway.watch.ledger import Ledger
 from headway.watch.patches import PATCHES, Patcher
@@ -33,10 +33,14 @@ log = logging.getLogger("headway")
 @final
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a session is told. `concurrency`: at most so many requests at once, as the user declares."""
+    """What a session is told. `concurrency`: at most so many requests at once, as the user declares.
+
+    `breaks`: waits are made so that `Session.end_youngest` can end them.
+    """
 
     concurrency: int | None = None
     profile: bool = False
+    breaks: bool = False
     patches: tuple[str, ...] = tuple(PATCHES)
 
 
@@ -49,6 +53,7 @@ class Session:
         self.ledger = Ledger()
         if options.profile:
             self.ledger.steps = profile.Profile()
+        self.ledger.breaks = options.breaks
         self._patcher = Patcher(self.ledger)
         self._finder = _Finder(self._patch, options.patches)
         self._judged: tuple[Any, list[Finding]] | None = None
@@ -87,6 +92,13 @@ class Session:
     def hang(self) -> dict[str, Any] | None:
         """Who waits for whom for ever, now; None if everybody can go on."""
         return explain.hang(self.ledger)
+
+    def end_youngest(self, quiet_s: float = 0.0) -> list[str]:
+        """End the youngest wait of a hang with `Deadlock`; what was done in words, or why nothing could be.
+
+        Needs `Options.breaks`. Empty: nobody is stuck, or only for less than `quiet_s` seconds.
+        """
+        return breaking.end_youngest(self.ledger, quiet_s)
 
     def report(self, *, final: bool = False) -> dict[str, Any]:
         """The report as JSON has it: `risks` and `hang`."""

@@ -34,6 +34,7 @@ class Station:
         self._folder = Path(folder)
         self._stall_s = stall_s
         self._hang: dict[str, Any] | None = None
+        self._broken: list[str] = []
         self._written: Any = None
         self._ending = False
         self._socket: socket.socket | None = None
@@ -95,11 +96,22 @@ class Station:
             self._hang = found
             sys.stderr.write(explain.text(found) + "\n")
             sys.stderr.flush()
+        if found is not None and self._session.options.breaks:
+            self._break()
         ledger = self._session.ledger
-        seen = (ledger.graph.version, self._hang is not None)
+        seen = (ledger.graph.version, self._hang is not None, len(self._broken))
         if seen != self._written:
             self._written = seen
             self._write(final=False)
+
+    def _break(self) -> None:
+        for line in self._session.end_youngest(self._stall_s):
+            if line not in self._broken:
+                self._broken.append(line)
+                sys.stderr.write(f"  {line}\n")
+                sys.stderr.flush()
+        if self._hang is not None:
+            self._hang["broken"] = self._broken
 
     def _write(self, *, final: bool) -> None:
         report = self._session.report(final=final)

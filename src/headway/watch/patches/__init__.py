@@ -8,6 +8,7 @@ back what was there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 from headway.watch.classes import Pool
@@ -25,7 +26,15 @@ PATCHES: Final = {
     "redis.connection": "redis_pools",
     "redis.asyncio.connection": "redis_tasks",
     "psycopg_pool": "postgres",
+    "asyncpg": "asyncpg_pools",
+    "aiosqlite.core": "aiosqlite_threads",
+    "aiohttp.connector": "aiohttp_pools",
+    "urllib3": "urllib3_pools",
+    "trio": "trio_limiters",
+    "multiprocessing.pool": "process_pools",
     "headway.threaded": "mempools",
+    "headway.budgets": "budgets",
+    "headway.core.mm.shrinker": "reclaiming",
 }
 
 POOL: Final = "_headway_pool"  # the attribute in which a watched object keeps its pool
@@ -58,6 +67,12 @@ class Patcher:
         self._undo.append(
             (lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name))
         )
+
+    def mark(self, *kinds: Any) -> None:
+        """Let objects of these classes that were made before have no pool, for the price of an attribute."""
+        for kind in kinds:
+            setattr(kind, POOL, None)
+            self._undo.append(partial(delattr, kind, POOL))
 
     def on_undo(self, act: Callable[[], object]) -> None:
         self._undo.append(act)

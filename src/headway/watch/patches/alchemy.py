@@ -10,18 +10,21 @@ import sys
 from functools import partial
 from typing import Any
 
-from headway.watch.patches import POOL, Patcher
+from headway.watch.patches import Patcher
+from headway.watch.patches.carried import entered
 from headway.watch.patches.checkout import made
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import keep_quiet
 
 MODULE = "sqlalchemy"
+_NO_LIMIT = 1 << 40
 
 
 def install(patcher: Patcher) -> None:
     import sqlalchemy
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
+    from sqlalchemy.pool.base import _ConnectionRecord
 
     keep_quiet(sqlalchemy)
     ledger = patcher.ledger
@@ -35,38 +38,42 @@ def install(patcher: Patcher) -> None:
 
     def connect(original: Any) -> Any:
         def connect(self: Any) -> Any:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is None:
                 return original(self)
             if pool.size is None and (size := _size(self)) is not None:
                 pool.resized(size)
-            wait = None
             if pool.crowded():
                 owner = ledger.ask(pool, True)
                 if not self._is_asyncio:
                     stops_loop(ledger, "a wait for a connection", sys._getframe(1))
                 wait = ledger.wait(pool.cls.label, pool, self._timeout, owner=owner)
-            try:
-                fairy = original(self)
-                record = fairy._connection_record
-                if wait is None:
+                try:
+                    with entered(ledger, wait):
+                        fairy = original(self)
+                    record = fairy._connection_record
+                    ledger.grant(pool, record, owner)
+                finally:
+                    pool.taking.pop()
+            else:
+                try:
+                    fairy = original(self)
+                    record = fairy._connection_record
                     ledger.enter(pool, record)
-                else:
-                    ledger.grant(pool, record, wait.owner)
-            finally:
-                pool.taking.pop()
-                if wait is not None:
-                    ledger.waited(wait)
-            record.__dict__[POOL] = pool
+                finally:
+                    pool.taking.pop()
+            if record._headway_pool is None:
+                record._headway_pool = pool
             return fairy
 
         return connect
 
     def back(dbapi_connection: Any, record: Any) -> None:
-        pool = record.__dict__.get(POOL)
+        pool = record._headway_pool
         if pool is not None:
             ledger.release(pool, record)
 
+    patcher.mark(Pool, _ConnectionRecord)
     patcher.replace(Pool, "__init__", init)
     patcher.replace(Pool, "connect", connect)
     for name in ("checkin", "detach"):
@@ -76,6 +83,9 @@ def install(patcher: Patcher) -> None:
 
 def _size(pool: Any) -> int | None:
     """How many connections a pool gives out at most; None if nobody ever waits for one."""
+    slots = getattr(pool, "slots", None)  # headway's own
+    if slots is not None:
+        return int(slots.capacity) if slots.capacity < _NO_LIMIT else None
     inner, overflow = getattr(pool, "_pool", None), getattr(pool, "_max_overflow", -1)
     size = getattr(inner, "maxsize", 0)
     return size + overflow if size > 0 and overflow > -1 else None

@@ -9,6 +9,7 @@ from typing import Any
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL
+from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
 
 _UNLIMITED = 1_000_000  # a "limit" that nobody reaches
@@ -25,17 +26,18 @@ def made(ledger: Ledger, thing: Any, label: str, size: int | None) -> Pool:
 
 def take(ledger: Ledger, pool: Pool, timeout_s: float | None, get: Callable[[], Any]) -> Any:
     """A connection, taken on this thread."""
-    owner, wait = ledger.ask(pool, timeout_s is not None), None
-    if pool.crowded():
-        stops_loop(ledger, f"a wait for {pool.cls.label}", sys._getframe(1))
-        wait = ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)
+    owner = ledger.ask(pool, timeout_s is not None)
+    crowded = pool.crowded()
     try:
-        taken = get()
-        ledger.grant(pool, taken, owner)
+        if crowded:
+            stops_loop(ledger, f"a wait for {pool.cls.label}", sys._getframe(1))
+            with entered(ledger, ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)):
+                taken = get()
+        else:
+            taken = get()
+        ledger.grant(pool, taken, owner)  # before the others may think that there is one
     finally:
         pool.taking.pop()
-        if wait is not None:
-            ledger.waited(wait)
     return taken
 
 
@@ -43,14 +45,15 @@ async def take_async(
     ledger: Ledger, pool: Pool, timeout_s: float | None, get: Callable[[], Awaitable[Any]]
 ) -> Any:
     """A connection, taken by this task."""
-    owner, wait = ledger.ask(pool, timeout_s is not None), None
-    if pool.crowded():
-        wait = ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)
+    owner = ledger.ask(pool, timeout_s is not None)
+    crowded = pool.crowded()
     try:
-        taken = await get()
+        if crowded:
+            with entered(ledger, ledger.wait(pool.cls.label, pool, timeout_s, owner=owner)):
+                taken = await get()
+        else:
+            taken = await get()
         ledger.grant(pool, taken, owner)
     finally:
         pool.taking.pop()
-        if wait is not None:
-            ledger.waited(wait)
     return taken

@@ -18,6 +18,7 @@ from typing import Any, final
 from headway.watch.classes import Owner, Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, pool_of
+from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import far, near
 
@@ -26,7 +27,7 @@ _ITEM = "_headway_item"
 
 
 @final
-class _Item:
+class Item:
     """What is handed to the executor in place of the function."""
 
     __slots__ = ("__weakref__", "_fn", "_ledger", "_pool", "awaited", "owner", "parent")
@@ -76,7 +77,7 @@ def install(patcher: Patcher) -> None:
             pool = pool_of(self)
             if pool is None:
                 return original(self, fn, *args, **options)
-            item = _Item(ledger, pool, fn, ledger.current())
+            item = Item(ledger, pool, fn, ledger.current())
             item.owner.place = near(sys._getframe(1))
             item.awaited = _from_loop(sys._getframe(1))
             if item.awaited:
@@ -117,17 +118,13 @@ def _result(ledger: Ledger, original: Any, future: Any, pool: Pool, timeout: flo
     if future.done() and not ledger.current().held:
         return original(future, timeout)
     owner = ledger.ask(pool, timed)
-    if future.done():
-        result = original(future, timeout)
-    else:
+    try:
+        if future.done():
+            return original(future, timeout)
         stops_loop(ledger, "Future.result()", frame)
         item = getattr(future, _ITEM)()
-        wait = ledger.wait("a result", None, timeout, None if item is None else item.blockers)
-        try:
-            result = original(future, timeout)
-        finally:
-            ledger.waited(wait)
-            ledger.joined(future._headway_owner, owner.place or far(frame), timed)
-        return result
-    ledger.joined(future._headway_owner, owner.place or far(frame), timed)
-    return result
+        ends = None if item is None else item.blockers
+        with entered(ledger, ledger.wait("a result", None, timeout, ends)):
+            return original(future, timeout)
+    finally:
+        ledger.joined(future._headway_owner, owner.place or far(frame), timed)

@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from headway.watch.ledger import Ledger
+from headway.watch.patches.carried import in_line
 from headway.watch.places import QUIET, near
 
 _RAW = threading.Lock
@@ -53,17 +54,7 @@ class Lock(metaclass=Chosen):
             else:
                 self.ledger.grant(pool)
             return True
-        if not blocking:
-            return False
-        owner = self.ledger.ask(pool, timeout != -1)
-        wait = self.ledger.wait("lock", pool, None if timeout == -1 else timeout)
-        try:
-            if not self._try(True, timeout):
-                return False
-        finally:
-            self.ledger.waited(wait)
-        self.ledger.grant(pool, None, owner)
-        return True
+        return blocking and in_line(self.ledger, pool, self._try, timeout)
 
     def release(self) -> None:
         if self._raw.locked():
@@ -115,17 +106,9 @@ class RLock(metaclass=Chosen):
             else:
                 self.ledger.grant(pool)
             return True
-        if not blocking:
+        if not blocking or not in_line(self.ledger, pool, raw.acquire, timeout):
             return False
-        owner = self.ledger.ask(pool, timeout != -1)
-        wait = self.ledger.wait("lock", pool, None if timeout == -1 else timeout)
-        try:
-            if not raw.acquire(True, timeout):
-                return False
-        finally:
-            self.ledger.waited(wait)
         self._count = 1
-        self.ledger.grant(pool, None, owner)
         return True
 
     def release(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
+from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
 from headway.watch.places import QUIET, near
 
@@ -34,7 +35,7 @@ def install(patcher: Patcher) -> None:
 
     def get(original: Any) -> Any:
         def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is None:
                 return original(self, block, timeout)
             if not block:
@@ -50,10 +51,8 @@ def install(patcher: Patcher) -> None:
                 ledger.note_wait("queue.get()", timeout is not None, frame)
             stops_loop(ledger, "queue.get()", frame)
             wait = ledger.wait("queue", pool, timeout, owner=owner)
-            try:
+            with entered(ledger, wait):
                 item = original(self, True, timeout)
-            finally:
-                ledger.waited(wait)
             ledger.grant(pool, item, owner)
             return item
 
@@ -61,19 +60,20 @@ def install(patcher: Patcher) -> None:
 
     def put(original: Any) -> Any:
         def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is not None:
-                pooled(ledger, pool, item, self._qsize)
+                pooled(ledger, pool, item, self, _size)
             original(self, item, block, timeout)
 
         return put
 
+    patcher.mark(queue.Queue)
     patcher.replace(queue.Queue, "__init__", init)
     patcher.replace(queue.Queue, "get", get)
     patcher.replace(queue.Queue, "put", put)
 
 
-def pooled(ledger: Ledger, pool: Pool, item: Any, there: Callable[[], int]) -> None:
+def pooled(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
     """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
     out = pool.out
     for holding in out:
@@ -81,8 +81,12 @@ def pooled(ledger: Ledger, pool: Pool, item: Any, there: Callable[[], int]) -> N
             pool.cls.reused = True
             ledger.release(pool, item)
             return
-    most = there() + 1 + (len(out) if pool.cls.reused else 0)
+    most = size(line) + 1 + (len(out) if pool.cls.reused else 0)
     if pool.size is None or most > pool.size:
         pool.size = most
         if pool.cls.size is None or pool.cls.size < most:
             pool.cls.size = most
+
+
+def _size(line: Any) -> int:
+    return int(line._qsize())  # qsize() takes the lock

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from headway.watch.patches import POOL, Patcher
+from headway.watch.patches.carried import entered
 from headway.watch.patches.queues import pooled
-from headway.watch.places import QUIET, near
+from headway.watch.places import QUIET, maker, near
 
 MODULE = "asyncio"
 
@@ -25,7 +26,7 @@ def install(patcher: Patcher) -> None:
         def make(original: Any) -> Any:
             def __init__(self: Any, *args: Any, **options: Any) -> None:
                 original(self, *args, **options)
-                frame = sys._getframe(1)
+                frame = maker(sys._getframe(1), asyncio.BoundedSemaphore)
                 if not QUIET[frame.f_code.co_filename]:
                     value = getattr(self, "_value", 1)
                     pool = ledger.pool(kind, label, value or None, made=near(frame), of=self)
@@ -37,7 +38,7 @@ def install(patcher: Patcher) -> None:
 
     def acquire(original: Any, free: Any) -> Any:
         async def acquire(self: Any) -> bool:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is None:
                 return bool(await original(self))
             if free(self):
@@ -46,10 +47,8 @@ def install(patcher: Patcher) -> None:
                 return True
             owner = ledger.ask(pool)
             wait = ledger.wait(pool.cls.label, pool, owner=owner)
-            try:
+            with entered(ledger, wait):
                 await original(self)
-            finally:
-                ledger.waited(wait)
             ledger.grant(pool, None, owner)
             return True
 
@@ -57,13 +56,14 @@ def install(patcher: Patcher) -> None:
 
     def release(original: Any) -> Any:
         def release(self: Any) -> None:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is not None:
                 ledger.release(pool)
             original(self)
 
         return release
 
+    patcher.mark(asyncio.Semaphore, asyncio.Lock)
     patcher.replace(asyncio.Semaphore, "__init__", init("semaphore", "asyncio semaphore"))
     patcher.replace(asyncio.Lock, "__init__", init("lock", "asyncio lock"))
     frees = {asyncio.Semaphore: _has_value, asyncio.Lock: _is_open}
@@ -97,20 +97,18 @@ def _queue(patcher: Patcher) -> None:
 
     def get(original: Any) -> Any:
         async def get(self: Any) -> Any:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is None:
                 return await original(self)
             if self._queue:
-                item = await original(self)  # by its get_nowait(), which is not told
+                item = self.get_nowait()  # which is not told
                 ledger.enter(pool, item)
                 return item
             owner = ledger.ask(pool)
             ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
             wait = ledger.wait("asyncio queue", pool, owner=owner)
-            try:
+            with entered(ledger, wait):
                 item = await original(self)
-            finally:
-                ledger.waited(wait)
             ledger.grant(pool, item, owner)
             return item
 
@@ -118,13 +116,14 @@ def _queue(patcher: Patcher) -> None:
 
     def put_nowait(original: Any) -> Any:
         def put_nowait(self: Any, item: Any) -> None:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is not None:
-                pooled(ledger, pool, item, self.qsize)
+                pooled(ledger, pool, item, self, asyncio.Queue.qsize)
             original(self, item)
 
         return put_nowait
 
+    patcher.mark(asyncio.Queue)
     patcher.replace(asyncio.Queue, "__init__", init)
     patcher.replace(asyncio.Queue, "get", get)
     patcher.replace(asyncio.Queue, "put_nowait", put_nowait)

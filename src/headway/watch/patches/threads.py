@@ -12,8 +12,9 @@ from typing import Any
 
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher, locks
+from headway.watch.patches.carried import entered, in_line, on_condition
 from headway.watch.patches.loops import stops_loop
-from headway.watch.places import QUIET, far, near
+from headway.watch.places import QUIET, far, maker, near
 
 MODULE = "threading"
 
@@ -33,7 +34,7 @@ def _semaphores(patcher: Patcher) -> None:
     def init(original: Any) -> Any:
         def __init__(self: Any, value: int = 1) -> None:
             original(self, value)
-            frame = sys._getframe(1)
+            frame = maker(sys._getframe(1), threading.BoundedSemaphore)
             if not QUIET[frame.f_code.co_filename]:
                 setattr(
                     self,
@@ -45,7 +46,7 @@ def _semaphores(patcher: Patcher) -> None:
 
     def acquire(original: Any) -> Any:
         def acquire(self: Any, blocking: bool = True, timeout: float | None = None) -> bool:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is None:
                 return bool(original(self, blocking, timeout))
             if original(self, False, None if blocking else timeout):
@@ -56,22 +57,17 @@ def _semaphores(patcher: Patcher) -> None:
                 return True
             if not blocking:
                 return False
-            owner = ledger.ask(pool, timeout is not None)
             _stop_loop(ledger, "semaphore.acquire()")
-            wait = ledger.wait("semaphore", pool, timeout)
-            try:
-                if not original(self, True, timeout):
-                    return False
-            finally:
-                ledger.waited(wait)
-            ledger.grant(pool, None, owner)
-            return True
+            limit = -1 if timeout is None else timeout
+            return in_line(
+                ledger, pool, lambda *_: original(self, True, timeout), limit, sliced=False
+            )
 
         return acquire
 
     def release(original: Any) -> Any:
         def release(self: Any, n: int = 1) -> None:
-            pool = getattr(self, POOL, None)
+            pool = self._headway_pool
             if pool is not None:
                 for _ in range(n):
                     ledger.release(pool)
@@ -79,6 +75,7 @@ def _semaphores(patcher: Patcher) -> None:
 
         return release
 
+    patcher.mark(threading.Semaphore)
     patcher.replace(threading.Semaphore, "__init__", init)
     patcher.replace(threading.Semaphore, "acquire", acquire)
     patcher.replace(threading.Semaphore, "__enter__", lambda _: lambda self: self.acquire())
@@ -89,7 +86,7 @@ def _semaphores(patcher: Patcher) -> None:
 def _waits(patcher: Patcher, again: Any) -> None:
     ledger = patcher.ledger
 
-    def condition(original: Any) -> Any:
+    def init(original: Any) -> Any:
         def __init__(self: Any, lock: Any = None) -> None:
             frame = sys._getframe(1)
             if lock is None and not QUIET[frame.f_code.co_filename]:
@@ -99,10 +96,15 @@ def _waits(patcher: Patcher, again: Any) -> None:
         return __init__
 
     def waiter(what: str, over: Any) -> Any:
+        condition = what == "Condition.wait()"
+
         def make(original: Any) -> Any:
             def wait(self: Any, timeout: float | None = None) -> Any:
                 frame = sys._getframe(1)
                 if QUIET[frame.f_code.co_filename]:
+                    inside = ledger.current().wait if ledger.breaks and condition else None
+                    if inside is not None:  # of a semaphore, a queue, a future, a connection pool
+                        return on_condition(self, timeout, inside)
                     return original(self, timeout)
                 thread = self if isinstance(self, threading.Thread) else None
                 try:
@@ -113,10 +115,10 @@ def _waits(patcher: Patcher, again: Any) -> None:
                     _stop_loop(ledger, what)
                     find = None if thread is None else lambda: [ledger.owners.of_thread(thread)]
                     wait = ledger.wait(what, None, timeout, find)
-                    try:
+                    with entered(ledger, wait):
+                        if ledger.breaks and condition:
+                            return on_condition(self, timeout, wait)
                         return original(self, timeout)
-                    finally:
-                        ledger.waited(wait)
                 finally:
                     child = None if thread is None else ledger.owners.of_thread(thread)
                     if child is not None:
@@ -126,7 +128,7 @@ def _waits(patcher: Patcher, again: Any) -> None:
 
         return make
 
-    patcher.replace(threading.Condition, "__init__", condition)
+    patcher.replace(threading.Condition, "__init__", init)
     patcher.replace(threading.Condition, "wait", waiter("Condition.wait()", lambda _: False))
     patcher.replace(threading.Event, "wait", waiter("Event.wait()", threading.Event.is_set))
     patcher.replace(threading.Thread, "join", waiter("Thread.join()", lambda t: not t.is_alive()))

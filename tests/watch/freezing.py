@@ -1,0 +1,75 @@
+"""A real hang, explained and then ended: what the tests of the patches share."""
+
+import asyncio
+import contextlib
+import threading
+
+from headway.errors import Deadlock
+
+
+def hung(session, *functions):
+    """The hang that the functions run into, one thread each; then it is ended, wait by wait.
+
+    The session must have been started with `breaks`.
+    """
+
+    def run(function):
+        with contextlib.suppress(Deadlock):
+            function()
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    hang = None
+    while any(thread.is_alive() for thread in threads):
+        found = session.hang()
+        hang = hang or found
+        if found is not None:
+            session.end_youngest()
+    assert hang is not None, "they all ended"
+    return hang
+
+
+def hung_tasks(session, make):
+    """The hang of two tasks of one loop; `make` gives what each is to run, when the loop runs."""
+
+    async def main():
+        await asyncio.gather(*await make(), return_exceptions=True)
+
+    return hung(session, lambda: asyncio.run(main()))
+
+
+def nest(meet, take, give):
+    """Take one, meet the other, take a second: a function for a thread."""
+
+    def run():
+        one = take()
+        try:
+            meet.wait()
+            give(take())
+        finally:
+            give(one)
+
+    return run
+
+
+async def nest_task(meet, take, give):
+    """The same as a task; `give` may be awaited or not."""
+    one = await take()
+    try:
+        await meet.wait()
+        await maybe(give(await take()))
+    finally:
+        await maybe(give(one))
+
+
+async def maybe(given):
+    if asyncio.iscoroutine(given):
+        await given
+
+
+def names(hang):
+    """Whom the waiters wait for, and what the holders hold, without the places."""
+    waits = {(waiter["pool"] or waiter["what"]).partition(" made")[0] for waiter in hang["waiters"]}
+    held = {holder["pool"].partition(" made")[0] for holder in hang["holders"]}
+    return waits, held

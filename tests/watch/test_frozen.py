@@ -1,0 +1,198 @@
+"""Each patch of the standard library, and of libraries without a server, in a hang that the explainer explains."""
+
+import asyncio
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headway import watch
+from tests.watch import freezing, servers
+
+
+@pytest.fixture
+def session():
+    with watch.watching(watch.Options(breaks=True)) as session:
+        yield session
+
+
+def test_locks(session):
+    a, b, meet = threading.Lock(), threading.RLock(), threading.Barrier(2)
+
+    def take(first, second):
+        with first:
+            meet.wait()
+            with second:
+                pass
+
+    hang = freezing.hung(session, lambda: take(a, b), lambda: take(b, a))
+    assert freezing.names(hang) == ({"lock", "reentrant lock"},) * 2
+    assert len(hang["cycle"]) == 2 and hang["release"]["frees"] == 2
+    assert all("in take" in waiter["at"][0] for waiter in hang["waiters"])
+
+
+def test_a_semaphore(session):
+    slots = threading.Semaphore(2)
+    run = freezing.nest(threading.Barrier(2), slots.acquire, lambda _: slots.release())
+    hang = freezing.hung(session, run, run)
+    assert freezing.names(hang) == ({"semaphore of 2"},) * 2
+    assert hang["release"]["frees"] == 2
+
+
+def test_a_queue_of_slots(session):
+    slots = queue.Queue()
+    for slot in ("one", "two"):
+        slots.put(slot)
+    slots.put(slots.get())
+    run = freezing.nest(threading.Barrier(2), slots.get, slots.put)
+    hang = freezing.hung(session, run, run)
+    assert freezing.names(hang) == ({"queue of 2"},) * 2
+    assert hang["release"]["frees"] == 2
+    assert any("freezing.py" in line for line in hang["waiters"][0]["at"])
+
+
+def test_an_executor(session):
+    pool, meet = ThreadPoolExecutor(2), threading.Barrier(2)
+
+    def parent():
+        meet.wait()
+        return pool.submit(int).result()
+
+    def ask():
+        for future in [pool.submit(parent) for _ in range(2)]:
+            future.exception()
+
+    hang = freezing.hung(session, ask)
+    waits, held = freezing.names(hang)
+    assert waits == {"a result"} and held == {"executor of 2"}
+    assert {waiter["owner"] for waiter in hang["waiters"]} >= {"work parent"}
+    pool.shutdown()
+
+
+def at_semaphore():
+    slots = asyncio.Semaphore(2)
+    return slots.acquire, lambda _: slots.release()
+
+
+def at_bounded():
+    slots = asyncio.BoundedSemaphore(2)
+    return slots.acquire, lambda _: slots.release()
+
+
+def at_queue():
+    slots = asyncio.Queue()
+    for slot in ("one", "two"):
+        slots.put_nowait(slot)
+    return slots.get, slots.put_nowait
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (at_semaphore, "asyncio semaphore of 2"),
+        (at_bounded, "asyncio semaphore of 2"),
+        (at_queue, "asyncio queue of 2"),
+    ],
+)
+def test_tasks(session, make, name):
+    async def tasks():
+        take, give = make()
+        give(await take())  # from now on a queue is a pool
+        meet = asyncio.Barrier(2)
+        return [freezing.nest_task(meet, take, give) for _ in range(2)]
+
+    hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({name},) * 2
+    assert hang["release"]["frees"] == 2 and len(hang["cycle"]) == 2
+
+
+def test_locks_of_tasks(session):
+    async def tasks():
+        a, b, meet = asyncio.Lock(), asyncio.Lock(), asyncio.Barrier(2)
+
+        async def take(first, second):
+            async with first:
+                await meet.wait()
+                async with second:
+                    pass
+
+        return take(a, b), take(b, a)
+
+    hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({"asyncio lock"},) * 2
+    assert len(hang["cycle"]) == 2
+
+
+def test_a_limiter_of_anyio(session):
+    anyio = pytest.importorskip("anyio")
+
+    async def tasks():
+        limiter, meet = anyio.CapacityLimiter(2), asyncio.Barrier(2)
+
+        async def take():
+            token = object()
+            await limiter.acquire_on_behalf_of(token)
+            return token
+
+        return [freezing.nest_task(meet, take, limiter.release_on_behalf_of) for _ in range(2)]
+
+    assert freezing.names(freezing.hung_tasks(session, tasks)) == ({"limiter of 2"},) * 2
+
+
+@pytest.fixture(scope="module")
+def site():
+    with servers.http_server() as address:
+        yield address
+
+
+def test_responses_of_httpx(session, site):
+    httpx = pytest.importorskip("httpx")
+    limits = httpx.Limits(max_connections=2)
+    with httpx.Client(limits=limits, timeout=None) as http:
+
+        def take():
+            return http.send(http.build_request("GET", site), stream=True)
+
+        run = freezing.nest(threading.Barrier(2), take, lambda response: response.close())
+        hang = freezing.hung(session, run, run)
+    assert freezing.names(hang) == ({"HTTP connection pool of 2"},) * 2
+    assert hang["release"]["frees"] == 2
+
+
+def test_responses_of_httpx_as_tasks(session, site):
+    httpx = pytest.importorskip("httpx")
+
+    async def tasks():
+        http = httpx.AsyncClient(limits=httpx.Limits(max_connections=2), timeout=None)
+        left = 2
+
+        async def take():
+            return await http.send(http.build_request("GET", site), stream=True)
+
+        async def run(meet):
+            nonlocal left
+            try:
+                await freezing.nest_task(meet, take, lambda response: response.aclose())
+            finally:
+                left -= 1
+                if not left:
+                    await http.aclose()
+
+        meet = asyncio.Barrier(2)
+        return [run(meet) for _ in range(2)]
+
+    hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({"HTTP connection pool of 2"},) * 2
+
+
+def test_connections_of_sqlalchemy(session):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(
+        "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=2, max_overflow=0,
+        pool_timeout=600, connect_args={"check_same_thread": False},
+    )  # fmt: skip
+    run = freezing.nest(threading.Barrier(2), engine.connect, lambda one: one.close())
+    hang = freezing.hung(session, run, run)
+    assert freezing.names(hang) == ({"SQLAlchemy pool of 2"},) * 2
+    engine.dispose()
