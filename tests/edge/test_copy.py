@@ -245,6 +245,4 @@ def test_an_interruption_lets_requests_to_a_server_fail():
 
 def transfer_all(source, target, pool, **options):
     sizing = size_frames(2 * REQUEST, REQUEST, None)
-    return transfer(
-        source, target, pool, request_size=REQUEST, sizing=sizing, hashing=True, **options
-    )
+    return transfer(source, target, pool, sizing=sizing, hashing=True, **options)

@@ -12,6 +12,7 @@ GALLERY = {
     67: "the same, with a flush between the filling and the power cut, but of a block written before",
     16: "a cancelled write-out loses its blocks",
     51: "a journal is emptied while its last section is placed",
-    56: "a stack closes while a tree is read ahead",
-    123: "a cancelled load gives its frame back",
+    443: "a stack closes while a tree is read ahead",
+    858: "one block that was changed while it was written cost a write cache all that was flushed with it",
+    2058: "a cancelled load gives its frame back",
 }

@@ -87,6 +87,7 @@ KINDS = {
 }  # fmt: skip
 
 ELSEWHERE = {
+    "ebs": "only the outermost has use for it: simulated users ask for whole blocks",
     "error": "a block that never works: the simulated disks fail by chance",
     "verity": "cannot be written: `image` reads through it",
 }

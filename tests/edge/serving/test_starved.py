@@ -24,15 +24,30 @@ SMALLEST = {
     "bounce": "bounce,buffer=4KiB,reserve=1",
     "crypt": "crypt,format=plain,key-file={key},sector=512,buffer=4KiB,reserve=1",
     "delay": "delay,seconds=0.0001",
+    "ebs": "ebs,reserve=1",
     "error": "error,offset=250KiB,size=512,ops=writes",
     "flaky": "flaky,up=1000000",
     "integrity": "integrity,create=yes,block=512,section=1",
     "linear": "linear,offset=4KiB",
     "mirror": "mirror,leg={leg},window=4KiB",
     "stripe": "stripe,with={leg},chunk=4KiB",
+    "thin": "thin,create=yes,block=512,extent=4KiB",
     "verity": "verity,hash={leg},create=yes,block=512",
+    "writecache": "writecache,cache={leg},create=yes,block=512,section=4,buffer=512",
 }
-ALL = ["linear", "integrity", "crypt", "mirror", "bounce", "stripe", "flaky", "delay"]
+ALL = [
+    "linear",
+    "thin",
+    "integrity",
+    "crypt",
+    "mirror",
+    "bounce",
+    "writecache",
+    "stripe",
+    "flaky",
+    "delay",
+    "ebs",
+]
 
 
 def test_every_layer_is_starved_here():
@@ -103,7 +118,10 @@ def served(device):
 def test_memory_starved_stacks_complete_every_request_of_every_client(place, layers):
     image, spec = place
     with Zone("256KiB", min_free=0) as zone:
-        device = starved(image, [spec(SMALLEST[name]) for name in layers], zone)
+        under = (
+            ["integrity,create=yes,section=1"] if layers == ["ebs"] else []
+        )  # has parts to do then
+        device = starved(image, [*under, *(spec(SMALLEST[name]) for name in layers)], zone)
         assert device.size >= CLIENTS * SHARE
         server, clients = served(device)
         at_once(clients, use)

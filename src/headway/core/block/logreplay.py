@@ -1,8 +1,9 @@
 """What a write cache's log holds after a start: headers followed from the tail, and doubtful data checked.
 
-It ends at the first header that is not the next one, or the first segment that was not durable for
-certain and is not whole. Then the places where the next header may be are cleared, so that what was just
-found wanting is never completed by accident.
+It ends at the first header that is not the next one. Of a segment that was not durable for certain, an
+entry whose data is not what its header says is passed over, and no other: it was not flushed, and so may be
+lost, or somebody changed it while it was written, which is no reason to lose what others flushed after it.
+Then the places where the next header may be are cleared, so that none is completed by accident.
 
 Bound: a read for each segment, and for each block since the last flush that a header knows of.
 
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from headway.core.block.bio import READ, WRITE
 from headway.core.block.bioset import BioSet
 from headway.core.block.layer import Layer
-from headway.core.block.logformat import Format, Header, State, check
+from headway.core.block.logformat import Entry, Format, Header, State, check
 from headway.core.block.ring import Ring
 from headway.core.plan import Plan
 
@@ -36,8 +37,15 @@ class Found(NamedTuple):
         sure = headers[-1].durable if headers else 0
         entries = 0
         for header in headers:
-            if header.sequence > sure and not (yield from self._is_whole(header)):
-                break
+            if header.sequence > sure:
+                came = yield from self._came(header)
+                if (
+                    came != header.entries
+                ):  # said on the device too: later headers vouch for this one
+                    header = header._replace(entries=came)
+                    self.block[:] = self.form.header(header)
+                    place = self.form.address(header.position)
+                    yield from self.bios.ask(self.fast, WRITE, place, self.block)
             ring.replay(header)
             entries += sum(entry is not None for entry in header.entries)
         self.block[:] = bytes(self.form.block)
@@ -73,11 +81,13 @@ class Found(NamedTuple):
         begin = found[0].position if found else position
         return header if position + 1 + len(header.entries) - begin <= form.slots else None
 
-    def _is_whole(self, header: Header) -> Plan[bool]:
-        """Whether the data of a segment came to the device before the power went."""
+    def _came(self, header: Header) -> Plan[list[Entry | None]]:
+        """The entries of a segment whose data came to the device before the power went."""
+        came: list[Entry | None] = []
         for at, entry in enumerate(header.entries, header.position + 1):
             if entry is not None and not entry.zeros:
                 yield from self.bios.ask(self.fast, READ, self.form.address(at), self.block)
-                if check(self.block) != entry.check:
-                    return False
-        return True
+                came.append(entry if check(self.block) == entry.check else None)
+            else:
+                came.append(entry)
+        return came

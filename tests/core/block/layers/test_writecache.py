@@ -164,6 +164,32 @@ def test_what_an_earlier_power_cut_left_is_never_taken_for_the_next_segment() ->
     shut(rig, stack)
 
 
+def test_data_that_is_not_what_was_said_costs_its_own_block_and_no_other() -> None:
+    """Somebody changed a block while it was written: what others flushed with it is there, at each start."""
+    slow, fast = MemoryDevice(BLOCKS * BLOCK), MemoryDevice(2 * CACHE)
+    rig = Rig()
+    stack = on(rig, [slow, fast], False)
+    for number in range(9):  # two segments, one commit
+        result(rig, one(stack, number, bytes([number + 1]) * BLOCK))
+    rig.run(stack.request(FLUSH, 0, None, 0))
+    images = [bytes(BLOCKS * BLOCK), bytearray(fast.size)]
+    fast.pread_into(memoryview(images[1]), 0)  # the power goes
+    at = images[1].index(bytes([3]) * BLOCK)
+    images[1][at] ^= 1
+    disks = [MemoryDevice(len(image)) for image in images]
+    for disk, image in zip(disks, images, strict=True):
+        disk.pwrite(memoryview(bytearray(image)), 0)
+    for start in range(3):  # nothing is written back in between
+        rig = Rig()
+        stack = on(rig, disks, False, ",drain=no")
+        for number in range(9):
+            bio = result(rig, one(stack, number))
+            assert bio.view == bytes([0 if number == 2 else number + 1]) * BLOCK
+        result(rig, one(stack, 20, bytes([start]) * BLOCK))  # its header vouches for all before it
+        rig.run(stack.request(FLUSH, 0, None, 0))
+        shut(rig, stack)
+
+
 def test_segments_are_placed_by_hand() -> None:
     """Room of eight blocks: a segment never crosses the end, a full ring gives none, a release gives it back."""
     ring = Ring(8, 3, 0, 1)
