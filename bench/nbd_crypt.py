@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.measure import Row, compared, in_turn
-from bench.nbd import SIZE, _fio
+from bench.nbd import SIZE, fio
 from headway.copying import copy
 
 NOTE = "client and server share two processors; the peers' sectors have 512 bytes"
@@ -44,7 +44,7 @@ def run(quick: bool) -> list[Row]:
         )
         sockets = _servers(stack, Path(stack.enter_context(directory)))
         for name, kind, block, depth, unit in CASES:
-            ways = {who: _fio(path, kind, block, depth, unit) for who, path in sockets.items()}
+            ways = {who: fio(path, kind, block, depth, unit) for who, path in sockets.items()}
             taken = in_turn(ways, rounds=1 if quick else 7)
             for ours, goals in GOALS.items():
                 for peer, goal in zip(("nbdkit luks", "qemu-nbd luks"), goals, strict=True):

@@ -61,7 +61,7 @@ def test_every_way_gives_what_the_package_gives(size: int, key_size: int) -> Non
     ways = [Direct(library, key, size, None)]
     if size == 512:
         ways.append(Direct(library, key, size, Bulk))
-    for length in (size, 7 * size, 8 * size, 33 * size, CHUNK, CHUNK + 9 * size):
+    for length in (size, 8 * size, 111 * size, 112 * size, CHUNK, CHUNK + 9 * size):
         first = chance.choice([0, 1, chance.randrange(1 << 32), (1 << 32) - 3, 1 << 62])
         plain = memoryview(chance.randbytes(length))  # read-only, as a caller's may be
         wanted, found = both(length)
@@ -89,17 +89,17 @@ def test_threads_share_a_cipher_and_a_starved_one_still_works(monkeypatch, size:
     made = aes_xts(key, size)
     if not isinstance(made, Direct):
         pytest.skip("ctypes finds no libcrypto here")
-    wanted, _ = both(64 * size)
-    made.encrypt(memoryview(bytes(64 * size)), wanted, 5)
+    wanted, _ = both(128 * size)
+    made.encrypt(memoryview(bytes(128 * size)), wanted, 5)
     ended = []
 
     def refuse(encrypting: bool) -> None:
         raise NoMemory("none")
 
     def work() -> None:
-        view = memoryview(bytearray(64 * size))
+        view = memoryview(bytearray(128 * size))
         for _ in range(20):
-            made.encrypt(memoryview(bytes(64 * size)), view, 5)
+            made.encrypt(memoryview(bytes(128 * size)), view, 5)
             assert view == wanted
             made.decrypt(view, view, 5)
             assert not any(view)
