@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, final
+from weakref import WeakMethod
 
 from headway.core.mm import mempool as core
 from headway.core.mm import pools
 from headway.core.mm.composite import Backend, Callables
 from headway.core.mm.ladder import Ladder, Wake
+from headway.core.mm.refused import unregister
 from headway.core.plan import Runtime
 from headway.edge import process
 from headway.edge import zone as edge
@@ -113,6 +115,27 @@ class _BackedMempool(pools.BackedMempool[E], Mempool[E], Generic[E]):
             )
         pools.BackedMempool.__init__(self, backend, min_count=min_count, **_settled(options))
         _show(self)
+
+    def _call_back(self) -> Callable[[], object]:
+        return _Kick(self, self._backend)
+
+
+@final
+class _Kick:
+    """A pool's `kick`, for its backend, which must not keep alive a pool that was dropped unclosed."""
+
+    __slots__ = ("_backend", "_kick")
+
+    def __init__(self, pool: pools.BackedMempool[Any], backend: Any) -> None:
+        self._kick = WeakMethod(pool.kick)
+        self._backend = backend
+
+    def __call__(self) -> None:
+        kick = self._kick()
+        if kick is None:
+            unregister(self._backend, self)
+        else:
+            kick()
 
 
 class Zone(edge.Zone):

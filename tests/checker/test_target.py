@@ -264,13 +264,20 @@ def calculates() -> None:
 def test_a_function_with_nothing_to_judge_is_misuse_and_no_verdict(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="check nothing: it makes no pool and starts no task, so"):
+    with pytest.raises(
+        UsageError, match="check nothing: it makes no pool or budget and starts no task, so"
+    ):
         check(nothing)
     assert command("check", "demo.py:main", "--json") == 2
-    assert "check demo.py:main: it makes no pool and starts no task" in capsys.readouterr().err
+    assert (
+        "check demo.py:main: it makes no pool or budget and starts no task"
+        in capsys.readouterr().err
+    )
 
 
 def test_tasks_without_pools_are_judged_for_errors_alone_and_that_is_said() -> None:
     report = check(calculates)
     assert report.verdict == "ok"
-    assert report.reason.startswith("its 3 tasks touch no pool: no schedule raises an error")
+    assert report.reason.startswith(
+        "its 3 tasks touch no pool or budget: no schedule raises an error"
+    )

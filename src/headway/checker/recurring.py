@@ -44,7 +44,10 @@ def check(
     report = checking.check(
         program_of(model), target=target, max_schedules=max_schedules, sizes=sizes, ambient=made_for
     )
-    return replace(report, method="recurring")
+    assumed = report.assumed
+    if model.wake != FIFO:
+        assumed = (*assumed, "of those whose request fits, who came first is served first")
+    return replace(report, method="recurring", assumed=assumed)
 
 
 def replay(model: Model, schedule: str, *, target: str = "") -> Report:

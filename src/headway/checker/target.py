@@ -92,13 +92,14 @@ def _examined(program: Callable[[], Any], settings: Settings, target: str) -> st
     trial.close()
     if not tasks and not asked:
         raise UsageError(
-            f"check {target or getattr(program, '__name__', 'of a function')}: it makes no pool and starts no task, so "
-            "there is nothing to judge; give a function that makes its pools and starts tasks with hw.spawn(fn, *args)"
+            f"check {target or getattr(program, '__name__', 'of a function')}: it makes no pool or budget and starts "
+            "no task, so there is nothing to judge; give a function that makes its pools and starts tasks with "
+            "hw.spawn(fn, *args)"
         )
     who = (
         f"its {tasks} tasks touch" if tasks > 1 else "its 1 task touches" if tasks else "it touches"
     )
-    return f"{who} no pool: no schedule raises an error, and there was nothing else to judge"
+    return f"{who} no pool or budget: no schedule raises an error, and more is not claimed"
 
 
 def _by_schedules(

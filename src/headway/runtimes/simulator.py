@@ -344,6 +344,8 @@ class Simulator:
             with scopes.applied(request.scope):
                 return request.effect(*request.args)
         except Exception as error:
+            if isinstance(error, Deadlock):  # nobody can go on; the effect has not failed
+                raise
             return Failure(error=error)
 
     # -- core.plan.Runtime -----------------------------------------------------------------------
@@ -353,8 +355,7 @@ class Simulator:
         return guard
 
     def run(self, plan: Plan[T]) -> T:
-        """Run a plan, with every other task that is started, until it ends: from outside, or for an
-        effect, as a thread would that blocks in it.
+        """Run a plan and all that is started until it ends: from outside, or for an effect that blocks.
 
         Raises: Deadlock if it cannot end.
         """
@@ -363,15 +364,15 @@ class Simulator:
             outer.done = True  # in the middle of a step it can neither go on nor be cancelled
         try:
             while not task.done:
-                options = self.options()
-                if not options:
+                if not (options := self.options()):
                     self.check_ended()
                 self.take(options[self._choose(options)])
         finally:
             if outer is not None:
                 outer.done, self.current = False, outer
-        if task.failure is not None:
-            raise task.failure
+        if (failure := task.failure) is not None:
+            task.failure = failure if outer is None else None  # it is its effect's to raise
+            raise failure
         result: T = task.result
         return result
 

@@ -25,7 +25,8 @@ def end_youngest(ledger: Ledger, quiet_s: float = 0.0) -> list[str]:
     `quiet_s` (seconds): only if none of the waits is younger.
     """
     stuck = explain.stuck(ledger, quiet_s)
-    stuck.sort(key=lambda wait: -wait.since_s)
+    # Who has a time limit of his own comes last: that may end the hang as the program means it to.
+    stuck.sort(key=lambda wait: (wait.timeout_s is not None, -wait.since_s))
     now = monotonic()
     if any(now - wait.ended_s < _GRACE_S for wait in stuck):
         return []  # it is on its way out

@@ -173,7 +173,7 @@ class World:
             *pool.shared(),
             pool._guard.holder and pool._guard.holder.name,
             (pool.free_count, getattr(pool, "_alloc_count", 0), pool._wide),
-            backend and (backend.room, backend.out),
+            backend and (backend.room, backend.out, getattr(backend, "due", None)),
         )
 
     def plain(self, value: Any) -> Any:

@@ -271,6 +271,50 @@ def refusal_against_free(kind: Any = Fixed) -> Callable[[World], list[tuple[str,
     return scene
 
 
+class Told(Stepped):
+    """A backend that says when it has what it refused."""
+
+    def __init__(self, world: World, room: int) -> None:
+        super().__init__(world, room)
+        self.due, self.calls = False, list[Callable[[], object]]()
+
+    def on_room(self, call: Callable[[], object]) -> None:
+        self.calls.append(call)
+
+    def alloc(self, gfp: Gfp) -> str | None:
+        element = super().alloc(gfp)
+        if element is None:
+            self.due = True
+            element = super().alloc(gfp)
+        return element
+
+    def free(self, element: str) -> None:
+        super().free(element)
+        self.world.point(lambda: self.due)
+        if self.due:
+            self.due = False
+            for call in self.calls:
+                call()
+
+
+def test_three_levels_down_what_comes_back_is_heard_of() -> None:
+    def scene(world: World) -> list[tuple[str, Body]]:
+        below = Told(world, room=1)
+        pool = dress(world, Backed(below, min_count=0, runtime=world, name="p"))
+        x = below.alloc(Gfp.KERNEL)
+        told: list[str] = []
+        step_refusals(world, pool)
+        pool.on_room(lambda: told.append("told"))
+
+        def ask() -> list[str]:
+            element = pool.alloc(Gfp.KERNEL | Gfp.NORETRY)
+            return told if element is None else [element]
+
+        return [("a", ask), ("f", lambda: below.free(x))]
+
+    holds(explore(scene, told_or_served))
+
+
 def told_or_served(world: World) -> None:
     world.pool.check_invariants()
     assert world.actors[0].result, "refused, and not told that there is one now"

@@ -84,7 +84,7 @@ def _finding(analysis: Analysis, take: Take, line: int, what: str) -> Finding:
         f"{what} of {take.pool} waits while an element of it is held: two tasks that do "
         "this can wait for each other for ever",
         "take all at once (a bulk take), hand each over before the next, hold one mutex around "
-        "all takes, or make the pool as large as the largest request",
+        "all takes, or, for one holder at a time, make the pool as large as the largest request",
         bug=True,
         evidence=(
             Evidence(take.call.line, f"taken: {take.call.text[:60]}"),

@@ -101,7 +101,7 @@ def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
         units = max(units for account, units in ask.parts if short in account.levels())
         freed = 0
         for reclaimer in meeting.change(short.reclaimers):
-            freed += yield from offload(reclaimer, units - freed, scope=scope | _NORECLAIM)
+            freed += (yield from offload(reclaimer, units - freed, scope=scope | _NORECLAIM)) or 0
             if freed >= units:
                 break
         if ask.ticket is None and not ask.granted:

@@ -65,6 +65,9 @@ def alloc(
         if len(made) < count:
             if int(mask) & MAY_WAIT == MAY_WAIT:  # as a pool that stands on this one asks
                 pool.refuse(made, count)
+                while len(made) < count and news is not pool.news:  # kicked before it was published
+                    news = pool.news
+                    yield from _climb(pool, mask, scope, pool.again, made, count)
                 if len(made) == count:
                     return pool.granted(made, who)
             if int(mask) & MAY_WAIT != DIRECT_RECLAIM:

@@ -115,7 +115,7 @@ class HandOver(ObservedPool[E], Generic[E]):
 
     def _owes(self) -> bool:
         """Whether a pool over this one was refused what is here now, and nobody in line has a claim to."""
-        return bool(self._reserve) and self._wanted == NOBODY
+        return bool(self._reserve) and (self._wanted == NOBODY or self.wake is not FIFO)
 
     def refuse(self, made: list[E], count: int) -> None:
         """Before a pool over this one hears no: publish that, then look at the reserve once more."""

@@ -10,7 +10,7 @@ and again after the append, for whoever raised the gate in between (store, then 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -153,7 +153,7 @@ class BackedMempool(Climbing[E], Generic[E]):
     Raises: NoMemory if the backend cannot fill it (what was taken is given back first).
     """
 
-    __slots__ = ("_alloc_count", "_dispose", "_roomy")
+    __slots__ = ("_alloc_count", "_caller", "_dispose", "_roomy")
 
     def __init__(self, backend: Backend, *, min_count: int, **options: Any) -> None:
         super().__init__(min_count=min_count, **options)
@@ -165,10 +165,15 @@ class BackedMempool(Climbing[E], Generic[E]):
         self._alloc_count = 0
         self._set_minimum(min_count)
         self._fill()
-        register(backend, self.kick)
+        self._caller = self._call_back()
+        register(backend, self._caller)
+
+    def _call_back(self) -> Callable[[], object]:
+        """What the backend calls when it has what it refused. (A face's does not keep the pool alive.)"""
+        return self.kick
 
     def close(self) -> None:
-        unregister(self._backend, self.kick)
+        unregister(self._backend, self._caller)
         super().close()
 
     def alloc(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Any:

@@ -20,16 +20,17 @@ class Refused:
     __slots__ = ("calls", "due")
 
     def __init__(self) -> None:
-        self.calls: tuple[Callable[[], object], ...] = ()
+        # A dictionary for its order, and because one step adds or drops, whoever else does.
+        self.calls: dict[Callable[[], object], None] = {}
         self.due = False
 
     def add(self, call: Callable[[], object]) -> None:
         """Make `call` too, from the next refusal on."""
-        self.calls += (call,)
+        self.calls[call] = None
 
     def drop(self, call: Callable[[], object]) -> None:
         """Do not make `call` any more; nothing if it was never added."""
-        self.calls = tuple(other for other in self.calls if other != call)
+        self.calls.pop(call, None)
 
     def tell(self) -> None:
         """Something came back: make the calls, if anybody was refused since the last time."""
@@ -38,8 +39,10 @@ class Refused:
 
     def take(self) -> tuple[Callable[[], object], ...]:
         """The calls that `tell` would make, for who holds a lock now and makes them after it."""
-        due, self.due = self.due, False
-        return self.calls if due else ()
+        if not self.due:  # not written unless it is set: somebody may be about to
+            return ()
+        self.due = False
+        return tuple(self.calls)
 
 
 def register(backend: Any, call: Callable[[], object]) -> None:

@@ -31,14 +31,15 @@ def entered(ledger: Ledger, wait: Wait) -> Iterator[None]:
     Raises: Deadlock if it was.
     """
     task = None if wait.owner.task is None else wait.owner.task()
-    if ledger.breaks and task is not None:
+    if ledger.breaks and task is not None and asyncio._get_running_loop() is task.get_loop():
         wait.wake = lambda: task.get_loop().call_soon_threadsafe(_cancel, task, wait)
     try:
         yield
     except asyncio.CancelledError:
         if task is None or wait.broken is None or not wait.cancelled:
             raise
-        task.uncancel()
+        if task.uncancel() > 0:  # somebody else wants it cancelled as well
+            raise
         raise wait.broken from None
     finally:
         ledger.waited(wait)
