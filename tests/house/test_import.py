@@ -20,7 +20,8 @@ print(sorted(t for t in tops - set(sys.stdlib_module_names) if not t.startswith(
 
 ELSEWHERE = """
 import asyncio, concurrent.futures, ctypes, importlib, logging, mmap, multiprocessing, os, signal
-import socket, subprocess, sys, tempfile, threading
+import socket, subprocess, sys, sysconfig, tempfile, threading
+sysconfig.get_paths()  # of the platform this is
 for name in ("fcntl", "resource", "termios", "tty", "pwd", "grp"):
     sys.modules[name] = None
 LINUX = ("preadv", "pwritev", "pread", "pwrite", "posix_fadvise", "posix_fallocate", "sendfile",

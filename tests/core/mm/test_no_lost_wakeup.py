@@ -214,7 +214,7 @@ def test_two_frees_against_a_bulk() -> None:
             ("g", lambda: pool.free(y)),
         ]
 
-    holds(explore(scene, all_home))
+    holds(explore(scene, all_home, max_runs=100_000))
 
 
 def test_without_a_reserve_a_free_to_the_backend_is_seen() -> None:
