@@ -52,15 +52,18 @@ class Thin(Layer):
             return False
         with self._guard:
             found = self._map.find(extent)
-            if found is None:
-                return False
+            if found is None or (op is WRITE and extent in self._map.coming):
+                return (
+                    False  # a flush would not cover it before the table's change is in the journal
+                )
             self._map.enter(extent)
-        bio.offset = found + rest
-        done = self.below[0].submit_now(bio)
-        bio.offset = offset
-        with self._guard:
-            self._map.leave(extent)
-        return done
+        try:
+            bio.offset = found + rest
+            return self.below[0].submit_now(bio)
+        finally:  # also if a signal's exception comes while bytes are being moved
+            bio.offset = offset
+            with self._guard:
+                self._map.leave(extent)
 
     def submit(self, bio: Bio, line: Line) -> None:
         op, length = bio.op, bio.length
