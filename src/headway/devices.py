@@ -84,10 +84,13 @@ def open_stack(
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
-    opened = _Opened(memory, writable, prompt, apart_from)
+    runtime = runtime or ambient() or THREADS
+    ground = Site(runtime, "device", starve=starve)
+    # Not a thread for each request: one that cannot be started would fail it, a flush for good.
+    workers = ground.workers("requests", limit=in_flight) if prompt else None
+    opened = _Opened(memory, writable, prompt, apart_from, workers)
     try:
-        bottom = opened.open(device) if isinstance(device, str) else opened.layer(device)
-        runtime = runtime or ambient() or THREADS
+        bottom = opened.open(device) if isinstance(device, str) else opened.layer(device, workers)
         stack = Stack(
             runtime,
             bottom,
@@ -99,6 +102,7 @@ def open_stack(
             starve=starve,
             create=create,
             any_bytes=any_bytes,
+            ground=ground,
         )
         try:
             stack.runtime.run(stack.start())
@@ -123,7 +127,7 @@ class Room(Protocol):
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_writable")
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_workers", "_writable")
 
     def __init__(
         self,
@@ -131,7 +135,9 @@ class _Opened:
         writable: bool,
         prompt: bool,
         apart_from: Sequence[os.stat_result],
+        workers: Workqueue | None,
     ) -> None:
+        self._workers = workers
         self._apart = list(apart_from)
         self._memory = memory
         self._prompt = prompt
@@ -145,7 +151,8 @@ class _Opened:
         direct = False if self._prompt else None
         device = open_device(name, writable=self._writable, direct=direct, deadline_s=limit_s)
         self._devices.append(device)
-        return self.layer(device, None if site is None else site.workers("leg", limit=4))
+        workers = self._workers if site is None else site.workers("leg", limit=4)
+        return self.layer(device, workers)
 
     def layer(self, device: Device, workers: Workqueue | None = None) -> Bottom:
         self.note(device)

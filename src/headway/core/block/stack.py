@@ -38,7 +38,8 @@ class Stack:
     (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
     `crypto` where they get keys and ciphers; with `create` those that have a format of their own write
     it anew; with `any_bytes` one that takes whole blocks alone gets `ebs` on
-    top; with `starve` every reserve is at its minimum and every allocation beyond it fails.
+    top; with `starve` every reserve is at its minimum and every allocation beyond it fails. `ground` is
+    what `bottom` was made with, if it has workers.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
@@ -60,9 +61,10 @@ class Stack:
         crypto: Crypto | None = None,
         create: bool = False,
         any_bytes: bool = False,
+        ground: Site | None = None,
     ) -> None:
         self.runtime = runtime
-        self.sites: list[Site] = []
+        self.sites: list[Site] = [] if ground is None else [ground]
         top = bottom
         try:
             for number, spec in enumerate((*specs, "ebs") if any_bytes else specs, 1):
@@ -222,7 +224,8 @@ class Stack:
         return {layer.name: layer.stats() for layer in each(self.top)}
 
     def __repr__(self) -> str:
-        return f"<Stack {self.top.name}: {self.top.size} bytes, {len(self.sites)} layers>"
+        layers = sum(site.lowest > 0 for site in self.sites)
+        return f"<Stack {self.top.name}: {self.top.size} bytes, {layers} layers>"
 
 
 def room(specs: Sequence[str], size: int, layers: Mapping[str, Recipe] = LAYERS) -> int:
