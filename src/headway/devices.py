@@ -84,10 +84,10 @@ def open_stack(
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
-    opened = _Opened(memory, writable, prompt, apart_from)
+    runtime = runtime or ambient() or THREADS
+    opened = _Opened(Site(runtime, "device", starve=starve), memory, writable, prompt, apart_from)
     try:
-        bottom = opened.open(device) if isinstance(device, str) else opened.layer(device)
-        runtime = runtime or ambient() or THREADS
+        bottom = opened.bottom(device, in_flight)
         stack = Stack(
             runtime,
             bottom,
@@ -99,6 +99,7 @@ def open_stack(
             starve=starve,
             create=create,
             any_bytes=any_bytes,
+            ground=opened.site,
         )
         try:
             stack.runtime.run(stack.start())
@@ -123,15 +124,17 @@ class Room(Protocol):
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_writable")
+    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_writable", "site")
 
     def __init__(
         self,
+        site: Site,
         memory: Room | None,
         writable: bool,
         prompt: bool,
         apart_from: Sequence[os.stat_result],
     ) -> None:
+        self.site = site  # of the main device
         self._apart = list(apart_from)
         self._memory = memory
         self._prompt = prompt
@@ -139,15 +142,26 @@ class _Opened:
         self._devices: list[Device] = []
         self._buffers: list[tuple[Any, int]] = []
 
-    def open(self, name: str, site: Site | None = None) -> Bottom:
-        """A device; one that a layer asks for has workers, so that all legs work at once."""
-        limit_s = 30.0 if site is None or site.deadline_s is None else site.deadline_s
+    def bottom(self, device: Device | str, in_flight: int) -> Bottom:
+        """The main device. For a server it has workers, not a thread for each request that may wait: one
+        that cannot be started would fail the request, and a flush for good."""
+        workers = self.site.workers("requests", limit=in_flight) if self._prompt else None
+        if isinstance(device, str):
+            device = self._open(device, 30.0)
+        return self._layer(device, workers)
+
+    def open(self, name: str, site: Site) -> Bottom:
+        """A device that a layer asks for; it has workers, so that all legs work at once."""
+        limit_s = 30.0 if site.deadline_s is None else site.deadline_s
+        return self._layer(self._open(name, limit_s), site.workers("leg", limit=4))
+
+    def _open(self, name: str, limit_s: float) -> Device:
         direct = False if self._prompt else None
         device = open_device(name, writable=self._writable, direct=direct, deadline_s=limit_s)
         self._devices.append(device)
-        return self.layer(device, None if site is None else site.workers("leg", limit=4))
+        return device
 
-    def layer(self, device: Device, workers: Workqueue | None = None) -> Bottom:
+    def _layer(self, device: Device, workers: Workqueue | None) -> Bottom:
         self.note(device)
         return Bottom(device, workers=workers, quick=quick_of(device) if self._prompt else None)
 

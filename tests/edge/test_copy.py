@@ -158,6 +158,22 @@ def test_holes_are_hashed_and_never_moved(holes):
     pool.close()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("good", [0, 1, 4])
+def test_a_device_that_cannot_tell_its_holes_fails_the_copy_and_keeps_no_frame(count, good):
+    class Speechless(Trying):
+        def extent(self, offset):
+            if offset >= good * REQUEST:
+                raise BlockError(errno.EIO, "lseek failed", offset=offset)
+            return Extent(offset + REQUEST, False)
+
+    pool = frames(count)
+    sizing = size_frames(count * REQUEST, REQUEST, None)
+    with pytest.raises(BlockError, match="lseek failed"):
+        transfer(Speechless(SIZE), MemoryDevice(SIZE), pool, sizing=sizing, hashing=True)
+    pool.close()  # raises if a frame did not come home
+
+
 def test_an_exception_in_the_calling_thread_brings_all_frames_home():
     pool = frames(2)
     calls = []

@@ -197,7 +197,11 @@ class Pass:
     def _move(self) -> None:
         while not self._stopping:
             frame = self._frames.alloc()
-            piece = self._take_piece()
+            try:
+                piece = self._take_piece()
+            except BaseException:  # the device cannot tell its holes
+                self._frames.free(frame)
+                raise
             if piece is None:
                 self._frames.free(frame)
                 return

@@ -95,6 +95,22 @@ class Log(Layer):
         line.send(bio, self.below[0])
 
 
+class Struck(Layer):
+    """A signal's exception comes while it moves bytes, if `strikes`."""
+
+    def __init__(self, below: Layer) -> None:
+        self.name, self.size, self.below = "struck", below.size, (below,)
+        self.strikes = False
+
+    def submit_now(self, bio: Bio) -> bool:
+        if self.strikes:
+            raise KeyboardInterrupt
+        return self.below[0].submit_now(bio)
+
+    def submit(self, bio: Bio, line: Line) -> None:
+        line.send(bio, self.below[0])
+
+
 class Splitter(Layer):
     """The stacking driver of the incident: cuts a bio into blocks, each in a bio of its set, all queued."""
 

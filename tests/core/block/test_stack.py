@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 
 import pytest
@@ -16,11 +17,13 @@ from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Recipe, parse
 from headway.core.block.stack import Stack
 from headway.core.block.stacked import StackedDevice
+from headway.core.plan import Plan
+from headway.devices import open_stack
 from headway.edge.memory_devices import MemoryDevice, ZeroDevice
 from headway.errors import BlockError, NoMemory, PoolBusy, UsageError
 from headway.runtimes import tasks
 from headway.runtimes.threads import THREADS
-from tests.core.block.rig import BLOCK, Rig, shut, stack_on
+from tests.core.block.rig import BLOCK, Keys, Rig, shut, stack_on
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,50 @@ def test_a_stack_that_cannot_be_filled_gives_everything_back() -> None:
     with pytest.raises(NoMemory):
         Stack(THREADS, Bottom(MemoryDevice(1 << 16)), ["bounce", "bounce"], memory=memory)
     assert [shelf.out for shelf in shelves] == [0, 0]
+
+
+class Unstartable(Layer):
+    def __init__(self, below: Layer, error: BaseException) -> None:
+        self.name, self.size, self.below, self.error = "unstartable", below.size, (below,), error
+
+    def start(self) -> Plan[None]:
+        raise self.error
+        yield
+
+
+@pytest.mark.parametrize("error", [BlockError(5, "it does not start"), KeyboardInterrupt("asked")])
+def test_a_layer_that_does_not_start_ends_those_that_did(error: BaseException) -> None:
+    rig = Rig()
+    layers = {**LAYERS, "unstartable": Recipe(lambda below, *_: Unstartable(below, error))}
+    under = [
+        "delay,seconds=1",
+        "integrity,create=yes,block=512",
+        "thin,create=yes,block=512,extent=1KiB",
+    ]
+    specs = [*under, "unstartable", "bounce"]
+    stack = Stack(rig.simulator, rig.disk(1 << 20), specs, layers=layers, crypto=Keys())
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        rig.run(stack.start())
+    assert not [task for task in rig.run() if not task.name.startswith("disk")]
+    stack.give_back()
+    assert all(pool.closed for pool in stack.pools()[1:])
+
+
+def test_a_stack_that_cannot_start_says_why() -> None:
+    specs = ["integrity,create=yes", "error,ops=writes", "thin,create=yes,extent=64KiB"]
+    with pytest.raises(BlockError, match="made to fail") as caught:
+        open_stack("memory:1MiB", specs, writable=True)
+    assert caught.value.errno == errno.EIO
+
+
+def test_giving_back_goes_on_after_what_did_not_come_home() -> None:
+    rig = Rig()
+    stack = Stack(rig.simulator, rig.disk(), ["bounce", "bounce"])
+    lower, upper = (site.pools[0] for site in stack.sites)
+    assert upper.try_alloc() is not None
+    with pytest.raises(PoolBusy):
+        stack.give_back()
+    assert lower.closed
 
 
 def test_a_layer_of_ones_own_in_twenty_lines() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import threading
 
 import pytest
 
@@ -258,3 +259,24 @@ def test_a_stack_that_a_program_has_made_is_served_too(tmp_path):
     view = memoryview(bytearray(3))
     device.pread_into(view, 1024)
     assert bytes(view) == b"new"
+
+
+@pytest.mark.parametrize("layers", [[], ["integrity,create=yes"]], ids=["bare", "integrity"])
+@pytest.mark.parametrize("starve", [False, True])
+def test_a_served_stack_goes_on_when_no_thread_can_be_started(image, monkeypatch, layers, starve):
+    """What may wait is done by workers that are there already; a flush that fails would fail for good."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with open_stack(str(image), layers, writable=True, prompt=True, starve=starve) as device:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for number in range(3):
+            device.pwrite(memoryview(bytes([number + 1]) * 4096), 4096 * number)
+            device.flush()
+            assert device.zero(8192, 4096)
+        device.flush()
+        view = memoryview(bytearray(12288))
+        device.pread_into(view, 0)
+        monkeypatch.undo()
+    assert view == b"\1" * 4096 + b"\2" * 4096 + bytes(4096)

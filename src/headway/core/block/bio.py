@@ -24,9 +24,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 
 from headway.errors import BlockError
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Op(Enum):
@@ -243,6 +245,20 @@ def refused(bio: Bio, name: str, why: str, number: int = errno.EINVAL) -> BlockE
         f"{bio.op.value} of {bio.length} bytes at offset {bio.offset} of {name}: {why}",
         offset=bio.offset,
     )
+
+
+def untraced(error: E) -> E:
+    """The same error as a new object that does not know where it was raised, nor from what.
+
+    For what is kept and raised again: a traceback holds the views of buffers that its frames saw, and
+    grows with every raise.
+    """
+    kind = type(error)
+    fresh = kind.__new__(kind, *error.args)
+    if isinstance(fresh, OSError):  # one with an `__init__` of its own sets nothing before that
+        OSError.__init__(fresh, *error.args)
+    fresh.__dict__.update(error.__dict__)
+    return fresh
 
 
 class Withdrawn(BlockError):

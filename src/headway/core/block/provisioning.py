@@ -4,7 +4,7 @@ It does not see requests for extents that have a place (the layer `thin` passes 
 carried out by a worker: the place is cleared, unless all of it is written; the data is written; on
 completion the extent enters the table, in a transaction. A transaction changes one block of the table,
 and before it changes anything it draws its worst case, one block's room in the journal. What else wants to
-change an extent that is coming waits until it is there, and is then submitted again.
+change an extent that is coming, or being given up, waits until that is there, and is then submitted again.
 
 Where no place is free, but a commit will set some free, a write waits for that commit.
 Bound: as many waiting bios as are submitted; a first write holds one bio at a time.
@@ -121,22 +121,28 @@ class Provisioning:
         except Exception as raised:
             error = raised
         with self.guard:
-            waiting = self.map.coming.pop(extent)
             if not entered:
                 self.map.free.append(place)
-        for other in waiting:
-            self._workers.queue(submit, self._layer, other)
+        self._came(extent)
         self.end(bio, error)
 
     def _give_up(self, bio: Bio, extent: int, place: int) -> Plan[None]:
+        error: Exception | None = None
         try:
             yield from self.sections.put(*self.map.block(extent))
-        except Exception as error:
-            bio.complete(error)  # the place stays out of use
-            return
+            with self.guard:
+                self.map.pending.append(place)
+        except Exception as raised:
+            error = raised  # the place stays out of use
+        self._came(extent)
+        self.end(bio, error)
+
+    def _came(self, extent: int) -> None:
+        """What the table says of an extent is in the journal: what waited for that is submitted again."""
         with self.guard:
-            self.map.pending.append(place)
-        self.end(bio)
+            waiting = self.map.coming.pop(extent)
+        for other in waiting:
+            self._workers.queue(submit, self._layer, other)
 
     # -- its life --------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, Op
+from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, Op, untraced
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, carry_out
 from headway.core.block.spec import Site
@@ -59,7 +59,7 @@ class Sections:
         while True:
             with self._guard:
                 if self.error is not None:
-                    raise self.error
+                    raise untraced(self.error)
                 place = self._open.get(number)
                 if place is None and len(self._open) < self._form.section:
                     place = self._open[number] = len(self._open) + 1
@@ -122,11 +122,9 @@ class Sections:
             if failed is None and self._closing:
                 entries = yield from self._journal()
         except Exception as error:
-            failed = error
-            with self._guard:
-                self.error = error
+            failed = self._fail(error)
         for bio in flushes:
-            bio.complete(failed)
+            bio.complete(None if failed is None else untraced(failed))
         if failed is None and entries:
             yield from self._settle(entries)
 
@@ -150,8 +148,7 @@ class Sections:
         try:
             yield from self._place(entries, self._buffers[1])
         except Exception as error:
-            with self._guard:
-                self.error = error
+            self._fail(error)
             return
         with self._guard:
             self._closing = {}
@@ -179,8 +176,15 @@ class Sections:
     ) -> Plan[Any]:
         bio = Bio(op, offset, view, length=length)
         yield from carry_out(self._below, bio)
-        if bio.error is not None:
-            raise bio.error
+        error, bio.error = bio.error, None  # with it, the traceback would keep itself and the view
+        if error is not None:
+            raise untraced(error)
+
+    def _fail(self, error: BaseException) -> BaseException:
+        """Write nothing more; what is kept holds nothing of the buffers."""
+        with self._guard:
+            self.error = untraced(error)
+            return self.error
 
     # -- its life --------------------------------------------------------------------------------------
 
@@ -230,7 +234,7 @@ class Sections:
             if self.error is None and (self.commits or self.replayed):
                 yield from self._forget()
         except BlockError as error:
-            self.error = error  # the journal is put in place once more at the next start
+            self._fail(error)  # the journal is put in place once more at the next start
         finally:
             ticket.wake()
 

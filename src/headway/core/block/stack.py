@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, final
 
 from headway.core.block import line
@@ -23,6 +24,7 @@ from headway.core.block.crypto import Crypto
 from headway.core.block.layer import Layer, combined, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
+from headway.core.block.workqueue import Workqueue
 from headway.core.mm.mempool import Mempool
 from headway.core.plan import Plan, Runtime
 from headway.errors import BlockError, HeadwayError, UsageError
@@ -36,7 +38,8 @@ class Stack:
     (`LAYERS` and one's own). `memory` and `opener` are what layers get buffers and other devices from;
     `crypto` where they get keys and ciphers; with `create` those that have a format of their own write
     it anew; with `any_bytes` one that takes whole blocks alone gets `ebs` on
-    top; with `starve` every reserve is at its minimum and every allocation beyond it fails.
+    top; with `starve` every reserve is at its minimum and every allocation beyond it fails. `ground` is
+    what `bottom` was made with, if it has workers.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
@@ -58,9 +61,10 @@ class Stack:
         crypto: Crypto | None = None,
         create: bool = False,
         any_bytes: bool = False,
+        ground: Site | None = None,
     ) -> None:
         self.runtime = runtime
-        self.sites: list[Site] = []
+        self.sites: list[Site] = [] if ground is None else [ground]
         top = bottom
         try:
             for number, spec in enumerate((*specs, "ebs") if any_bytes else specs, 1):
@@ -133,22 +137,38 @@ class Stack:
     # -- its life ----------------------------------------------------------------------------------
 
     def start(self) -> Plan[None]:
-        """Start the work queues and the layers' tasks, the lowest first. If one cannot be started, the
-        queues end again, and what it raised is raised."""
-        started = []
+        """Start the work queues and the layers' tasks, the lowest first. If one cannot be started, those
+        that were end again, and what it raised is raised."""
+        queues: list[Workqueue] = []
+        layers: list[Layer] = []
         try:
             for site in self.sites:
                 for queue in site.queues:
                     yield from queue.start()
-                    started.append(queue)
+                    queues.append(queue)
             for layer in each(self.top):
                 plan = layer.start()
                 if plan is not None:
                     yield from plan
-        except Exception:
-            for queue in started:
-                yield from queue.close()
+                layers.append(layer)
+        except GeneratorExit:  # nobody would carry out what ending asks for
             raise
+        except BaseException:
+            yield from self._stop(layers, queues)
+            raise
+
+    def _stop(self, layers: list[Layer], queues: list[Workqueue]) -> Plan[None]:
+        """End what was started, in the order of `close`; whatever fails then, the rest ends as well."""
+        for site in reversed(self.sites):
+            while len(layers) > site.lowest:
+                with suppress(Exception):
+                    yield from _end(layers.pop())
+            for queue in reversed(site.queues):
+                if queue in queues:
+                    yield from queue.close()
+        while layers:
+            with suppress(Exception):
+                yield from _end(layers.pop())
 
     def close(self) -> Plan[None]:
         """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""
@@ -177,9 +197,18 @@ class Stack:
         return shutters
 
     def give_back(self) -> None:
-        """Give the reserves of layers back: of a stack that could not be made, or was not started."""
+        """Give the reserves of layers back: of a stack that could not be made, or was not started.
+
+        Raises: PoolBusy if something of one did not come home; the others are given back all the same.
+        """
+        failure: HeadwayError | None = None
         for shut in self._shutters():
-            shut()
+            try:
+                shut()
+            except HeadwayError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def pools(self) -> list[Mempool[Any]]:
         """Every reserve of the stack: its own, and those of its layers, the lowest first."""
@@ -195,7 +224,8 @@ class Stack:
         return {layer.name: layer.stats() for layer in each(self.top)}
 
     def __repr__(self) -> str:
-        return f"<Stack {self.top.name}: {self.top.size} bytes, {len(self.sites)} layers>"
+        layers = sum(site.lowest > 0 for site in self.sites)
+        return f"<Stack {self.top.name}: {self.top.size} bytes, {layers} layers>"
 
 
 def room(specs: Sequence[str], size: int, layers: Mapping[str, Recipe] = LAYERS) -> int:

@@ -5,8 +5,10 @@ four little-endian bytes for each extent as on the device: 0, or the extent's pl
 device says what is free: that is what no entry names. A place that was given up is *pending* until the
 commit that says so is durable, since until then a power cut would bring the old entry back.
 
-An extent is *coming* from when its first write was given a place until it is in the table; what else
-wants to change it waits. It is *busy* while requests for its place are under way; then it is not given up.
+An extent is *coming* from when its first write was given a place until the table that says so is in the
+journal, and likewise while its place is given up: what else wants to change it waits, so that nothing
+is answered that relies on an entry which a flush would not cover yet. It is *busy* while requests for
+its place are under way; then it is not given up.
 
 Source: own; the order of events is that of ``drivers/md/dm-thin.c`` (6.12).
 """
@@ -102,9 +104,11 @@ class Map:
         _ENTRY.pack_into(self._table, extent * _ENTRY.size, place + 1)
 
     def give_up(self, extent: int) -> int | None:
-        """Take it out of the table: its place, which is pending when that is in the journal. None: busy."""
+        """Take it out of the table: its place, which is pending when that is in the journal; until then the
+        extent is coming. None: busy."""
         if extent in self._busy:
             return None
+        self.coming[extent] = []
         place: int = _ENTRY.unpack_from(self._table, extent * _ENTRY.size)[0] - 1
         _ENTRY.pack_into(self._table, extent * _ENTRY.size, 0)
         return place

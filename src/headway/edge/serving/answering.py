@@ -111,7 +111,7 @@ class Answering:
         assert requests is not None
         if job.verb is Verb.READ and not job.error:
             if self.out or (self._torn and job.first):
-                self._hold(job)
+                self._held.append(job)  # with the sending side's own frame it has that till it is sent
             else:
                 self._answer_read(job)
             return
@@ -170,11 +170,6 @@ class Answering:
             self.out.say(data)
 
     # -- replies that wait for their client ----------------------------------------------------------
-
-    def _hold(self, job: Job) -> None:
-        if not job.spare:
-            self._serial = False  # nothing goes on before it is sent
-        self._held.append(job)
 
     def _flush(self) -> bool:
         """Send what is queued and what is held; True if no reply waits for the client."""

@@ -14,7 +14,7 @@ from headway.core.block.ranges import Claim, Ranges
 from headway.core.block.stack import Stack
 from headway.core.plan import Plan
 from headway.errors import BlockError
-from tests.core.block.rig import BLOCK, Rig, shut, stack_on
+from tests.core.block.rig import BLOCK, Rig, Struck, shut, stack_on
 
 SIZE = 16 * BLOCK
 
@@ -67,6 +67,21 @@ def test_a_whole_write_and_a_part_at_once_end_as_one_after_the_other(seed: int) 
     rig.run(carry_out(stack.top, Bio(READ, 0, view)))
     both = b"w" * 100 + b"p" * 10 + b"w" * (2 * BLOCK - 110)
     assert bytes(view) in (both, b"w" * 2 * BLOCK)
+    shut(rig, stack)
+
+
+def test_an_interrupted_write_keeps_nobody_waiting() -> None:
+    rig = Rig()
+    limits = Limits(alignment=BLOCK, max_length=4 * BLOCK)
+    struck = Struck(rig.disk(SIZE, late=False, limits=limits, splits=rig.set_of()))
+    stack = stack_on(rig, bottom=struck, any_bytes=True)
+    struck.strikes = True
+    with pytest.raises(KeyboardInterrupt):
+        stack.submit_now(Bio(WRITE, 0, memoryview(bytearray(BLOCK))))
+    struck.strikes = False
+    part = Bio(WRITE, 100, memoryview(bytearray(b"p" * 10)))
+    rig.run(carry_out(stack.top, part))
+    assert stack.top.stats() == {"block": BLOCK, "parts": 1, "waits": 0}
     shut(rig, stack)
 
 

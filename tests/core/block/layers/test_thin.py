@@ -10,14 +10,16 @@ import pytest
 import headway as hw
 from headway.copying import copy
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Bio, Op
-from headway.core.block.line import carry_out
+from headway.core.block.layer import Layer
+from headway.core.block.line import Line, carry_out, submit
 from headway.core.block.stack import Stack
+from headway.core.block.tagformat import most_in_section
 from headway.core.block.thinmap import laid_out
 from headway.core.plan import Plan
 from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError, UsageError
 from tests.core.block.layers.powercut import Life
-from tests.core.block.rig import BLOCK, Rig, shut
+from tests.core.block.rig import BLOCK, Rig, Struck, shut
 
 BLOCKS = 24
 DISK = 48 * BLOCK
@@ -199,3 +201,111 @@ def test_copy_to_a_thin_device(tmp_path, starve: bool) -> None:
         view = memoryview(bytearray(len(data)))
         device.pread_into(view, 0)
         assert view == data
+
+
+class Held(Layer):
+    """Keeps flushes to itself while it is told to; everything else goes through."""
+
+    def __init__(self, below: Layer) -> None:
+        self.name, self.size, self.below = "held", below.size, (below,)
+        self.held: list[Bio] | None = None
+
+    def submit_now(self, bio: Bio) -> bool:
+        return bio.op is not FLUSH and self.below[0].submit_now(bio)
+
+    def submit(self, bio: Bio, line: Line) -> None:
+        if bio.op is FLUSH and self.held is not None:
+            self.held.append(bio)
+        else:
+            line.send(bio, self.below[0])
+
+    def release(self, rig: Rig) -> None:
+        held, self.held = self.held or [], None
+        rig.run(*(submit(self.below[0], bio) for bio in held))
+
+
+PER_TABLE_BLOCK = BLOCK // 4
+SECTION = most_in_section(BLOCK)
+GONE, NEW = SECTION * PER_TABLE_BLOCK, (SECTION + 1) * PER_TABLE_BLOCK
+
+
+def with_a_full_journal() -> tuple[Rig, Stack, Held]:
+    """A commit is at its first flush, and the open section is full: the next change of another block of
+    the table waits for room, as that of GONE, which has a place, and of NEW, which has none."""
+    rig = Rig()
+    held = Held(rig.disk(1 << 20, late=False))
+    size = (SECTION + 2) * PER_TABLE_BLOCK * 2 * BLOCK
+    spec = f"thin,extent=1KiB,block={BLOCK},size={size},create=yes"
+    stack = Stack(rig.simulator, held, [spec])
+    rig.run(stack.start())
+    assert carry(rig, stack, WRITE, GONE, 1).error is None
+    assert carry(rig, stack, FLUSH, 0).error is None
+    held.held = []
+    for turn in range(2):
+        for number in range(SECTION):
+            extent = number * PER_TABLE_BLOCK + turn
+            assert carry(rig, stack, WRITE, extent, 2).error is None
+        if not turn:
+            rig.run(carry_out(stack.top, Bio(FLUSH)))
+    assert len(held.held) == 1 and stack.top.stats()["mapped"] == 2 * SECTION + 1
+    return rig, stack, held
+
+
+def test_a_write_to_an_extent_that_is_not_in_the_journal_yet_waits_for_it() -> None:
+    """A flush that it did not wait for would leave it out, and a power cut lose it."""
+    rig, stack, held = with_a_full_journal()
+    ended: list[Bio] = []
+
+    def user(offset: int) -> Plan[None]:
+        bio = Bio(WRITE, offset, memoryview(bytearray([7]) * BLOCK))
+        yield from stack.carry_out(bio)
+        ended.append(bio)
+
+    rig.run(user(NEW * 2 * BLOCK))
+    rig.run(user(NEW * 2 * BLOCK + BLOCK))
+    assert not ended
+    held.release(rig)
+    assert [bio.error for bio in ended] == [None, None]
+    assert carry(rig, stack, READ, NEW).view == bytes([7]) * 2 * BLOCK
+    shut(rig, stack)
+
+
+@pytest.mark.parametrize("op", [ZERO, DISCARD])
+def test_an_extent_is_not_said_to_be_zeros_before_that_is_in_the_journal(op: Op) -> None:
+    """Else its old data were back after a flush and a power cut."""
+    rig, stack, held = with_a_full_journal()
+    ended: list[Bio] = []
+
+    def user() -> Plan[None]:
+        bio = Bio(op, GONE * 2 * BLOCK, None, length=2 * BLOCK)
+        yield from stack.carry_out(bio)
+        ended.append(bio)
+
+    rig.run(user())
+    rig.run(user())
+    assert not ended
+    held.release(rig)
+    assert [bio.error for bio in ended] == [None, None]
+    assert carry(rig, stack, READ, GONE).view == bytes(2 * BLOCK)
+    assert carry(rig, stack, WRITE, GONE, 3).error is None
+    shut(rig, stack)
+
+
+def test_an_interrupted_write_leaves_its_extent_as_free_as_before() -> None:
+    rig = Rig()
+    struck = Struck(rig.disk(1 << 16, late=False))
+    stack = Stack(rig.simulator, struck, [f"thin,extent=1KiB,block={BLOCK},create=yes"])
+    rig.run(stack.start())
+    assert carry(rig, stack, WRITE, 3, 1).error is None
+    free = stack.top.stats()["free"]
+    struck.strikes = True
+    bio = Bio(WRITE, 3 * 2 * BLOCK, memoryview(bytearray(BLOCK)))
+    fields = bio.fields()
+    with pytest.raises(KeyboardInterrupt):
+        stack.submit_now(bio)
+    assert bio.fields() == fields
+    struck.strikes = False
+    assert carry(rig, stack, ZERO, 3).error is None
+    assert carry(rig, stack, FLUSH, 0).error is None
+    assert stack.top.stats()["free"] == free + 1  # it was given up, not written with zeros
+    shut(rig, stack)

@@ -50,9 +50,10 @@ class Ebs(Layer):
         number = self._ranges.enter_now(Claim(bio.offset, bio.end, True))
         if number is None:
             return False
-        done = self.below[0].submit_now(bio)
-        self._leave(number)
-        return done
+        try:
+            return self.below[0].submit_now(bio)
+        finally:  # also if a signal's exception comes while bytes are being moved
+            self._leave(number)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if bio.op is FLUSH or not bio.length:

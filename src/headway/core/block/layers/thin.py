@@ -35,8 +35,7 @@ class Thin(Layer):
     ) -> None:
         self.name = f"thin on {below.name}"
         self.below = (below,)
-        self._extent = geometry.extent
-        self.size = geometry.extents * geometry.extent
+        self._extent, self.size = geometry.extent, geometry.extents * geometry.extent
         self.limits = Limits(boundary=geometry.extent)
         self.splits = site.bios("splits")
         self.keeps_zeros = self._create = create
@@ -46,21 +45,23 @@ class Thin(Layer):
     def submit_now(self, bio: Bio) -> bool:
         op, offset = bio.op, bio.offset
         extent, rest = divmod(offset, self._extent)
-        if not bio.length or rest + bio.length > self._extent or bio.fua:
-            return False
-        if op is not READ and op is not WRITE:
+        inside = 0 < bio.length <= self._extent - rest
+        if not inside or bio.fua or (op is not READ and op is not WRITE):
             return False
         with self._guard:
             found = self._map.find(extent)
-            if found is None:
-                return False
+            if found is None or (op is WRITE and extent in self._map.coming):
+                return (
+                    False  # a flush would not cover it before the table's change is in the journal
+                )
             self._map.enter(extent)
-        bio.offset = found + rest
-        done = self.below[0].submit_now(bio)
-        bio.offset = offset
-        with self._guard:
-            self._map.leave(extent)
-        return done
+        try:
+            bio.offset = found + rest
+            return self.below[0].submit_now(bio)
+        finally:  # also if a signal's exception comes while bytes are being moved
+            bio.offset = offset
+            with self._guard:
+                self._map.leave(extent)
 
     def submit(self, bio: Bio, line: Line) -> None:
         op, length = bio.op, bio.length
