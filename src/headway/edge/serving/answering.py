@@ -111,7 +111,9 @@ class Answering:
         assert requests is not None
         if job.verb is Verb.READ and not job.error:
             if self.out or (self._torn and job.first):
-                self._held.append(job)  # with the sending side's own frame it has that till it is sent
+                self._held.append(
+                    job
+                )  # with the sending side's own frame it has that till it is sent
             else:
                 self._answer_read(job)
             return
