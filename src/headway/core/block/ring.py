@@ -130,7 +130,7 @@ class Ring:
         """Room for a write of `count` entries, or None. Not more than `section`."""
         segment = self._open
         if segment is not None and (
-            len(segment.entries) + count > self.section or self._to_end() < count
+            len(segment.entries) + count > self.section or self._left() < count
         ):
             self.seal()
             segment = None
@@ -148,6 +148,10 @@ class Ring:
 
     def _to_end(self) -> int:
         return self.slots - self.head % self.slots
+
+    def _left(self) -> int:
+        """Blocks before the ring's end for the open segment: none if it ends there, where `_to_end` says all."""
+        return self.slots - 1 - (self.head - 1) % self.slots
 
     def _begin(self, need: int) -> Segment | None:
         to_end = self._to_end()

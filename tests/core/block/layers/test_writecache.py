@@ -25,7 +25,9 @@ BLOCKS = 24
 CACHE = 18 * BLOCK  # smaller than what is written: it is written back all the time
 
 
-def on(rig: Rig, disks: list[MemoryDevice], starve: bool, more: str = "") -> Stack:
+def on(
+    rig: Rig, disks: list[MemoryDevice], starve: bool, more: str = "", section: int = 5
+) -> Stack:
     bottoms = []
     for disk in disks:
         bottom = rig.disk()
@@ -35,7 +37,7 @@ def on(rig: Rig, disks: list[MemoryDevice], starve: bool, more: str = "") -> Sta
     stack = Stack(
         rig.simulator,
         bottoms[0],
-        [f"writecache,cache=fast,block={BLOCK},section=5,buffer=1KiB{more}"],
+        [f"writecache,cache=fast,block={BLOCK},section={section},buffer=1KiB{more}"],
         opener=lambda name, site: bottoms[1],
         crypto=Keys(),
         starve=starve,
@@ -300,3 +302,33 @@ def test_copy_through_a_write_cache(tmp_path, starve: bool) -> None:
     )  # fmt: skip
     assert report.verified and report.memory_peak <= report.memory_limit
     assert (tmp_path / "target").read_bytes()[: len(data)] == data
+
+
+def test_a_segment_that_fills_the_ring_to_its_end_is_sealed_there() -> None:
+    """Room of twelve blocks, segments of up to five: what follows the last begins at the beginning."""
+    ring = Ring(12, 4, 0, 1)
+    places = [ring.place(1) for _ in range(9)]
+    first, last = places[0], places[-1]
+    assert first is not None and last is not None and (last.position, ring.head) == (11, 12)
+    ring.committed([first.segment])
+    ring.drop([first.segment])
+    ring.release([first.segment])
+    following = ring.place(1)
+    assert following is not None and (following.segment.start, following.position) == (12, 13)
+
+
+@pytest.mark.parametrize("slots", range(18, 24))
+def test_who_writes_in_order_reads_what_is_last_at_every_turn_of_the_ring(slots: int) -> None:
+    """Full segments do not fill the ring: the last of a turn is shorter, and may end where the ring does."""
+    rig = Rig()
+    both = [MemoryDevice(64 * BLOCK), MemoryDevice((2 + slots) * BLOCK)]
+    stack = on(rig, both, False, section=8)
+    for turn in range(160):
+        number, data = turn % 64, bytes([turn % 255 + 1]) * BLOCK
+        if turn % 7 == 0:
+            assert result(rig, flush(stack)).error is None
+        assert result(rig, one(stack, number, data)).error is None
+        if number:
+            bio = result(rig, one(stack, number - 1, count=2))
+            assert bio.error is None and bio.view[BLOCK:] == data
+    shut(rig, stack)
