@@ -29,11 +29,14 @@ from headway.core.plan import Ticket
 class Segment:
     """Its room, and who uses it: `pending` writes, until it is committed, and `readers`."""
 
-    __slots__ = ("_quiet", "_settled", "entries", "pending", "readers", "sequence", "start")
+    __slots__ = (
+        "_quiet", "_settled", "entries", "epoch", "pending", "readers", "sequence", "start",
+    )  # fmt: skip
 
-    def __init__(self, sequence: int, start: int) -> None:
+    def __init__(self, sequence: int, start: int, epoch: int) -> None:
         self.sequence = sequence
         self.start = start  # the position of its header
+        self.epoch = epoch  # of the start of the log that wrote it
         self.entries: list[Entry | None] = []
         self.pending = 0
         self.readers = 0
@@ -95,14 +98,15 @@ class Ring:
     """`slots` blocks, of which segments of up to `section` entries take what they need."""
 
     __slots__ = (
-        "_newest", "_open", "_zeros", "committed_end", "durable", "head", "section", "segments",
+        "_newest", "_open", "_zeros", "committed_end", "durable", "epoch", "head", "section", "segments",
         "sequence", "slots", "tail",
     )  # fmt: skip
 
-    def __init__(self, slots: int, section: int, tail: int, sequence: int) -> None:
+    def __init__(self, slots: int, section: int, tail: int, sequence: int, epoch: int) -> None:
         self.slots, self.section = slots, section
         self.tail = self.head = self.committed_end = tail
         self.sequence = sequence  # of the next segment
+        self.epoch = epoch  # of new segments
         self.durable = sequence - 1  # the last one that is committed
         self.segments: list[Segment] = []  # committed or sealed, in order
         self._open: Segment | None = None
@@ -161,7 +165,7 @@ class Ring:
         if self.used + skip + need > self.slots:
             return None
         self.head += skip
-        segment = self._open = Segment(self.sequence, self.head)
+        segment = self._open = Segment(self.sequence, self.head, self.epoch)
         self.head += 1
         return segment
 
@@ -285,21 +289,21 @@ class Ring:
         """Nobody reads from it any more: the room is free."""
         assert self.segments[: len(batch)] == batch
         del self.segments[: len(batch)]
-        self.tail = self.tail_after([])[0]
+        self.tail, *_ = self.tail_after([])
 
-    def tail_after(self, batch: list[Segment]) -> tuple[int, int]:
-        """Position and sequence number of what comes after: what a superblock says."""
+    def tail_after(self, batch: list[Segment]) -> tuple[int, int, int]:
+        """Position, sequence number and epoch of what comes after: what a superblock says."""
         rest = self.segments[len(batch) :]
         following = rest[0] if rest else self._open
         if following is not None:
-            return following.start, following.sequence
-        return self.head, self.sequence
+            return following.start, following.sequence, following.epoch
+        return self.head, self.sequence, self.epoch
 
     # -- after a start ---------------------------------------------------------------------------------
 
     def replay(self, header: Header) -> None:
         """A segment that was found on the device."""
-        segment = Segment(header.sequence, header.position)
+        segment = Segment(header.sequence, header.position, header.epoch)
         segment.entries = list(header.entries)
         if not self.segments:
             self.tail = segment.start

@@ -42,7 +42,7 @@ class WriteLog:
         marks: tuple[int, int],
     ) -> None:  # fmt: skip
         self.guard = site.runtime.guard()
-        self.ring = Ring(form.slots, form.section, state.tail, state.sequence)
+        self.ring = Ring(form.slots, form.section, state.tail, state.sequence, state.epoch + 1)
         self.slow, self.fast, self.form, self._state = slow, fast, form, state
         self._low, self._high = marks  # blocks of the ring
         self._commits = site.bios("commits", 1)
@@ -195,7 +195,7 @@ class WriteLog:
                 if ticket is not None:
                     yield from park(ticket)
                 header = Header(
-                    segment.sequence, segment.start, self._state.epoch, self.ring.durable, segment.entries
+                    segment.sequence, segment.start, segment.epoch, self.ring.durable, segment.entries
                 )  # fmt: skip
                 part = block[: form.block]
                 part[:] = form.header(header)
@@ -254,8 +254,8 @@ class WriteLog:
             self._buffers.free(buffer)
         yield from self._cleans.ask(self.slow, FLUSH)
         with self.guard:
-            tail, sequence = self.ring.tail_after(batch)
-        yield from self._say(tail, sequence)
+            after = self.ring.tail_after(batch)
+        yield from self._say(*after)
         with self.guard:
             self.ring.drop(batch)
         for segment in batch:
@@ -270,9 +270,9 @@ class WriteLog:
         for ticket in woken:
             ticket.wake()
 
-    def _say(self, tail: int, sequence: int) -> Plan[None]:
+    def _say(self, tail: int, sequence: int, since: int) -> Plan[None]:
         """Make it durable where the log begins. Called by one task at a time."""
-        state = State(self._state.generation + 1, self._state.epoch, tail, sequence)
+        state = State(self._state.generation + 1, self.ring.epoch, tail, sequence, since)
         part = memoryview(self.form.superblock(state))
         yield from self._cleans.ask(self.fast, WRITE, self.form.superblock_at(state), part)
         yield from self._cleans.ask(self.fast, FLUSH)
@@ -293,7 +293,6 @@ class WriteLog:
                 self.replayed = yield from found.replay(self.ring)
             finally:
                 self._header.free(block)
-        self._state = State(state.generation, state.epoch + 1, state.tail, state.sequence)
         yield from self._say(*self.ring.tail_after([]))  # also makes durable what was found
 
     def close(self, drain: bool) -> Plan[None]:

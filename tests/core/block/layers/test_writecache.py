@@ -153,7 +153,7 @@ def test_what_an_earlier_power_cut_left_is_never_taken_for_the_next_segment() ->
         both[1].pwrite(memoryview(form.header(header)), form.address(position))
         both[1].pwrite(memoryview(data), form.address(position + 1))
 
-    both[1].pwrite(memoryview(form.superblock(logformat.State(0, 1, 0, 1))), 0)
+    both[1].pwrite(memoryview(form.superblock(logformat.State(0, 1, 0, 1, 0))), 0)
     segment(1, 0, 2, new)
     segment(2, 2, 1, old)  # left over from the epoch before
     segment(3, 4, 2, new)
@@ -164,6 +164,43 @@ def test_what_an_earlier_power_cut_left_is_never_taken_for_the_next_segment() ->
     both[1].pread_into(left, form.address(2))
     assert not any(left)  # nor by the start after this one
     shut(rig, stack)
+
+
+def test_of_a_commit_that_was_cut_the_later_header_is_never_taken_for_one_of_a_later_life() -> None:
+    """Of two headers under way the second is kept. The next life fills the first's place, and writes it back."""
+    both = disks()
+    rig = Rig()
+    stack = on(rig, both, False, ",drain=no,high=100,low=100")
+    form = stack.top.log.form  # type: ignore[attr-defined]
+    for number in range(10):  # two segments of five
+        result(rig, one(stack, number, b"o" * BLOCK))
+    result(rig, flush(stack))
+    both[1].pwrite(memoryview(bytes(BLOCK)), form.address(0))  # as if it had never been
+    rig = Rig()
+    stack = on(rig, both, False)
+    assert stack.top.stats()["replayed"] == 0
+    for number in range(5, 10):
+        result(rig, one(stack, number, b"n" * BLOCK))
+    result(rig, flush(stack))
+    shut(rig, stack)  # the tail is now the place and the number of what was left
+    rig = Rig()
+    stack = on(rig, both, False)
+    assert stack.top.stats()["replayed"] == 0
+    for number in range(5, 10):
+        assert result(rig, one(stack, number)).view == b"n" * BLOCK
+    shut(rig, stack)
+
+
+@pytest.mark.parametrize("block", [1024, 2048, 4096])
+def test_what_users_write_is_never_taken_for_a_superblock(block: int) -> None:
+    """With blocks of 512 bytes the ring begins where larger ones would have their second superblock."""
+    form, state = logformat.fit(1 << 16, 1 << 16, 512, 5), logformat.State(4, 3, 60, 9, 2)
+    raw = form.superblock(state) + form.superblock(state._replace(generation=3))
+    raw = raw.ljust(block, b"?")
+    for forged in (form, logformat.fit(1 << 16, 1 << 16, block, 5)):
+        fake = forged.superblock(logformat.State(99, 1, 0, 1, 0)).ljust(512)
+        whole = (raw + fake).ljust(8192, b"?")
+        assert logformat.parse(whole, 1 << 16, 1 << 16) == (form, state)
 
 
 def test_data_that_is_not_what_was_said_costs_its_own_block_and_no_other() -> None:
@@ -194,7 +231,7 @@ def test_data_that_is_not_what_was_said_costs_its_own_block_and_no_other() -> No
 
 def test_segments_are_placed_by_hand() -> None:
     """Room of eight blocks: a segment never crosses the end, a full ring gives none, a release gives it back."""
-    ring = Ring(8, 3, 0, 1)
+    ring = Ring(8, 3, 0, 1, 1)
     first = ring.place(3)
     assert first is not None and (first.segment.start, first.position, ring.used) == (0, 1, 4)
     second = ring.place(2)  # the first is full, so it was sealed
@@ -306,7 +343,7 @@ def test_copy_through_a_write_cache(tmp_path, starve: bool) -> None:
 
 def test_a_segment_that_fills_the_ring_to_its_end_is_sealed_there() -> None:
     """Room of twelve blocks, segments of up to five: what follows the last begins at the beginning."""
-    ring = Ring(12, 4, 0, 1)
+    ring = Ring(12, 4, 0, 1, 1)
     places = [ring.place(1) for _ in range(9)]
     first, last = places[0], places[-1]
     assert first is not None and last is not None and (last.position, ring.head) == (11, 12)
