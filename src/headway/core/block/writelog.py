@@ -17,6 +17,7 @@ Source: Linux ``drivers/md/dm-writecache.c`` (``writecache_flush``, ``writecache
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from typing import Final, final
 
@@ -29,6 +30,7 @@ from headway.core.block.logreplay import Found
 from headway.core.block.ring import Place, Ring, Segment, Where
 from headway.core.block.spec import Site
 from headway.core.plan import Plan, Ticket, call, park
+from headway.errors import BlockError
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
 
@@ -55,8 +57,8 @@ class WriteLog:
         self._flushes: list[Bio] = []
         self._queued = self._cleaning = self._draining = False
         self._idle: Ticket | None = None  # who waits until nothing is written back
-        self.error: BaseException | None = None  # of a commit: for good
-        self.stuck: BaseException | None = None  # of the last write-back
+        self.error: BlockError | None = None  # of a commit: for good
+        self.stuck: BlockError | None = None  # of the last write-back
         self.commits = self.written_back = self.replayed = self.waits = 0
 
     # -- room ----------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ class WriteLog:
         """Room for `count` entries. Raises: what the devices failed with. Waits: for write-back."""
         with self.guard:
             if self.error is not None:
-                raise self.error
+                raise again(self.error)
             place = None if self._waiting else self.ring.place(count)
             if place is None:
                 ticket = Ticket("room in the write cache", count)
@@ -93,8 +95,8 @@ class WriteLog:
             raise
         gift = ticket.take_gift()
         assert gift is not None
-        if isinstance(gift[0], BaseException):
-            raise gift[0]
+        if isinstance(gift[0], BlockError):
+            raise again(gift[0])
         given: Place = gift[0]
         return given
 
@@ -123,7 +125,7 @@ class WriteLog:
         with self.guard:
             return self.error is None and not self.ring.dirty and not self._flushes
 
-    def _give(self, error: BaseException | None = None) -> list[Ticket]:
+    def _give(self, error: BlockError | None = None) -> list[Ticket]:
         """Under the guard: give room, or an error, to those who wait; whom to wake."""
         woken = []
         while self._waiting:
@@ -168,7 +170,7 @@ class WriteLog:
             try:
                 yield from self._make_durable(sealed)
             except Exception as error:
-                failed = error
+                failed = again(error)
         with self.guard:
             woken = []
             if failed is not None:
@@ -179,7 +181,7 @@ class WriteLog:
                 self.commits += 1
             wanted = bool(self._waiting) or self._draining or self.ring.used > self._high
         for bio in flushes:
-            bio.complete(failed)
+            bio.complete(None if failed is None else again(failed))
         for ticket in woken:
             ticket.wake()
         if wanted and failed is None:
@@ -214,7 +216,7 @@ class WriteLog:
             self._cleaner.queue(self._clean)
 
     def _clean(self) -> Plan[None]:
-        error: BaseException | None = None
+        error: BlockError | None = None
         while True:
             with self.guard:
                 batch = [] if error is not None else self._batch()
@@ -230,7 +232,7 @@ class WriteLog:
             try:
                 yield from self._write_back(batch)
             except Exception as raised:
-                error = raised
+                error = again(raised)
         for ticket in woken:
             ticket.wake()
         if uncommitted:
@@ -296,8 +298,10 @@ class WriteLog:
         yield from self._say(*self.ring.tail_after([]))  # also makes durable what was found
 
     def close(self, drain: bool) -> Plan[None]:
-        """Commit what is left; with `drain` write all of it back. What failed, the last flush told, and
-        stays in the log."""
+        """Commit what is left; with `drain` write all of it back. What cannot be stays in the log.
+
+        Raises: BlockError, what a device failed with, if something is not where it should be by now.
+        """
         self.flush(Bio(FLUSH))
         ticket = Ticket("the last commit")
         self._committer.queue(call, ticket.wake)  # after its end: it may ask for room yet
@@ -311,6 +315,9 @@ class WriteLog:
             self.clean()
         if drain or self._idle is idle:
             yield from park(idle)
+        failure = self.error or (self.stuck if drain else None)
+        if failure is not None and self.ring.segments:
+            raise again(failure)
 
     def stats(self) -> dict[str, object]:
         failure = self.error or self.stuck
@@ -319,3 +326,11 @@ class WriteLog:
             "commits": self.commits, "written_back": self.written_back, "replayed": self.replayed,
             "waits": self.waits, "failure": None if failure is None else str(failure),
         }  # fmt: skip
+
+
+def again(error: BaseException) -> BlockError:
+    """The same error for one more, or to be kept: without its traceback, which holds buffers of who met it."""
+    if isinstance(error, OSError):
+        where = error.offset if isinstance(error, BlockError) else None
+        return BlockError(error.errno or errno.EIO, error.strerror or str(error), offset=where)
+    return BlockError(errno.EIO, f"{type(error).__name__}: {error}")

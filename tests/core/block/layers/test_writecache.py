@@ -292,7 +292,8 @@ def test_after_a_failed_commit_nothing_is_promised() -> None:
     assert "gone" in str(result(rig, flush(stack)).error)
     assert "gone" in str(result(rig, one(stack, 1, b"b" * BLOCK)).error)
     assert result(rig, one(stack, 1)).view == b"a" * BLOCK
-    shut(rig, stack)
+    with pytest.raises(BlockError, match="gone"):
+        shut(rig, stack)
 
 
 def test_a_device_and_its_cache_are_files_and_the_device_is_whole_when_it_is_closed(
@@ -369,3 +370,68 @@ def test_who_writes_in_order_reads_what_is_last_at_every_turn_of_the_ring(slots:
             bio = result(rig, one(stack, number - 1, count=2))
             assert bio.error is None and bio.view[BLOCK:] == data
     shut(rig, stack)
+
+
+def test_closing_tells_that_a_write_back_failed_and_ends_all_else() -> None:
+    rig = Rig()
+    stack = on(rig, disks(), False)
+    slow, _ = stack.top.below
+
+    def fails(view: memoryview, offset: int) -> None:
+        raise BlockError(5, "the slow disk is away", offset=offset)
+
+    slow._write = fails  # type: ignore[attr-defined]
+    assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
+    with pytest.raises(BlockError, match="away") as told:
+        rig.run(stack.close())
+    assert told.value.offset == BLOCK
+    left = [task.name for task in rig.simulator.stuck() if not task.name.startswith("disk")]
+    assert not left
+
+
+def test_closing_tells_that_what_is_left_could_not_be_committed_where_nothing_is_written_back() -> None:
+    rig = Rig()
+    stack = on(rig, disks(), False, ",drain=no")
+    assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
+
+    def fails(view: memoryview, offset: int) -> None:
+        raise BlockError(5, "the fast disk is gone")
+
+    stack.top.below[1]._write = fails  # type: ignore[attr-defined]
+    with pytest.raises(BlockError, match="gone"):
+        rig.run(stack.close())
+
+
+def test_what_failed_is_told_each_time_anew_and_keeps_no_memory() -> None:
+    """The error of a device is kept for good, not the traceback of who met it, with the buffers in it."""
+    rig = Rig()
+    stack = on(rig, disks(), False)
+    assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
+
+    def fails(view: memoryview, offset: int) -> None:
+        raise BlockError(5, "the fast disk is gone", offset=offset)
+
+    stack.top.below[1]._write = fails  # type: ignore[attr-defined]
+    bios = [result(rig, flush(stack)) for _ in range(3)]
+    bios += [result(rig, one(stack, 2, b"b" * BLOCK)) for _ in range(3)]
+    told = [bio.error for bio in bios]
+    log = stack.top.log  # type: ignore[attr-defined]
+    assert all(isinstance(error, BlockError) and "gone" in str(error) for error in told)
+    assert len({id(error) for error in (*told, log.error)}) == 7
+    assert log.error.__traceback__ is None and log.error.__cause__ is log.error.__context__ is None
+    with pytest.raises(BlockError, match="gone"):
+        rig.run(stack.close())
+
+
+@pytest.mark.parametrize("starve", [False, True])
+def test_a_copy_whose_write_back_fails_fails_and_leaves_no_destination(
+    tmp_path, starve: bool
+) -> None:
+    (tmp_path / "source").write_bytes(b"s" * 300_000)
+    with hw.Zone("8MiB") as zone:
+        with pytest.raises(BlockError):
+            copy(
+                tmp_path / "source", tmp_path / "target", zone=zone, verify=True, starve=starve, memory="4MiB",
+                layers=["error,ops=writes", "writecache,cache=memory:2MiB"],
+            )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
