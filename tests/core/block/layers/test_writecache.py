@@ -11,6 +11,7 @@ import headway as hw
 from headway.copying import copy
 from headway.core.block import logformat
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.bottom import Bottom
 from headway.core.block.line import carry_out
 from headway.core.block.logformat import Entry, Header
 from headway.core.block.ring import Ring
@@ -435,3 +436,32 @@ def test_a_copy_whose_write_back_fails_fails_and_leaves_no_destination(
                 layers=["error,ops=writes", "writecache,cache=memory:2MiB"],
             )  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_an_interrupt_in_the_fast_device_leaves_nothing_under_way() -> None:
+    """A key pressed in a write, or a read, that is carried out inline: flushes and closing go on."""
+    fast = MemoryDevice(1 << 18)
+    bottom, rig = Bottom(fast), Rig()
+    stack = Stack(
+        rig.simulator, Bottom(MemoryDevice(1 << 18)), ["writecache,cache=fast,create=yes,section=8"],
+        opener=lambda *_: bottom, crypto=Keys(),
+    )  # fmt: skip
+    rig.run(stack.start())
+    view = memoryview(bytearray(b"a" * 4096))
+    assert stack.submit_now(Bio(WRITE, 0, view))
+    works = bottom._read, bottom._write
+
+    def interrupted(view: memoryview, offset: int) -> int:
+        raise KeyboardInterrupt
+
+    bottom._read = bottom._write = interrupted  # type: ignore[assignment]
+    for op in (READ, WRITE):
+        bio = Bio(op, 0, memoryview(bytearray(4096)))
+        with pytest.raises(KeyboardInterrupt):
+            stack.submit_now(bio)
+        assert bio.offset == 0
+    bottom._read, bottom._write = works
+    assert result(rig, flush(stack)).error is None
+    bio = Bio(READ, 0, memoryview(bytearray(4096)))
+    assert stack.submit_now(bio) and bio.view == view
+    shut(rig, stack)

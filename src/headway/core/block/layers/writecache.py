@@ -54,21 +54,27 @@ class WriteCache(Layer):
             whole = found.count * self._size == bio.length and not found.zeros
             return whole and self.below[0].submit_now(bio)
         bio.offset = self.log.form.address(found.position)
-        done = found.count * self._size == bio.length and self.below[1].submit_now(bio)
-        bio.offset = offset
-        self.log.read(found.segment)
-        return done
+        try:  # it may be interrupted in the device, and no segment is pinned for ever by that
+            return found.count * self._size == bio.length and self.below[1].submit_now(bio)
+        finally:
+            bio.offset = offset
+            self.log.read(found.segment)
 
     def _write_now(self, bio: Bio) -> bool:
         place = self.log.place_now(bio.length // self._size)
         if place is None:
             return False
-        entries, offset = self.log.form.described(bio.offset, bio.length, bio.view), bio.offset
-        bio.offset = self.log.form.address(place.position)
-        done = self.below[1].submit_now(bio)
-        bio.offset = offset
-        self.log.ended(place, entries if done and bio.error is None else None)
-        return done
+        offset, came = bio.offset, None
+        try:
+            entries = self.log.form.described(offset, bio.length, bio.view)
+            bio.offset = self.log.form.address(place.position)
+            done = self.below[1].submit_now(bio)
+            if done and bio.error is None:
+                came = entries
+            return done
+        finally:  # interrupted too: a commit waits for the end of each write
+            bio.offset = offset
+            self.log.ended(place, came)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if bio.op is FLUSH:
@@ -111,7 +117,11 @@ class WriteCache(Layer):
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
         count = bio.length // self._size if bio.op is WRITE else 1
         place = self.log.place_now(count) or (yield from self.log.place(count))
-        entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        try:
+            entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        except BaseException:
+            self.log.ended(place, None)
+            raise
         bio.push(partial(self._written, place, entries, bio.fua))
         if bio.op is not WRITE:  # zeros are in the header alone
             bio.complete()
