@@ -10,6 +10,9 @@ whose write has ended. A reader pins the segment it reads from; what is pinned i
     tail            committed_end                head
      | segment | segment | sealed | open ......... |  free
 
+A run of zeros takes one block of the ring, and counts as the blocks it *covers*: what all segments cover is
+never more than the ring has blocks.
+
 Bound: the ring's blocks; in memory one entry for each of them.
 
 Source: own.
@@ -30,7 +33,7 @@ class Segment:
     """Its room, and who uses it: `pending` writes, until it is committed, and `readers`."""
 
     __slots__ = (
-        "_quiet", "_settled", "entries", "epoch", "pending", "readers", "sequence", "start",
+        "_quiet", "_settled", "covers", "entries", "epoch", "pending", "readers", "sequence", "start",
     )  # fmt: skip
 
     def __init__(self, sequence: int, start: int, epoch: int) -> None:
@@ -38,6 +41,7 @@ class Segment:
         self.start = start  # the position of its header
         self.epoch = epoch  # of the start of the log that wrote it
         self.entries: list[Entry | None] = []
+        self.covers = 0  # blocks that its entries are of
         self.pending = 0
         self.readers = 0
         self._settled: Ticket | None = None  # who waits until no write is under way
@@ -98,7 +102,7 @@ class Ring:
     """`slots` blocks, of which segments of up to `section` entries take what they need."""
 
     __slots__ = (
-        "_newest", "_open", "_zeros", "committed_end", "durable", "epoch", "head", "section", "segments",
+        "_newest", "_open", "_zeros", "committed_end", "covered", "durable", "epoch", "head", "section", "segments",
         "sequence", "slots", "tail",
     )  # fmt: skip
 
@@ -110,6 +114,7 @@ class Ring:
         self.durable = sequence - 1  # the last one that is committed
         self.segments: list[Segment] = []  # committed or sealed, in order
         self._open: Segment | None = None
+        self.covered = 0  # the sum of what segments cover
         self._newest: dict[int, int] = {}  # block number to position
         self._zeros: set[int] = set()  # the positions of runs of zeros
 
@@ -117,6 +122,11 @@ class Ring:
     def used(self) -> int:
         """Blocks of the ring that cannot be had."""
         return self.head - self.tail
+
+    @property
+    def filled(self) -> int:
+        """Blocks of the ring that are used, or covered if that is more: all of them at most."""
+        return max(self.used, self.covered)
 
     @property
     def cached(self) -> int:
@@ -130,8 +140,10 @@ class Ring:
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def place(self, count: int) -> Place | None:
-        """Room for a write of `count` entries, or None. Not more than `section`."""
+    def place(self, count: int, covers: int) -> Place | None:
+        """Room for a write of `count` entries of `covers` blocks, or None. Neither is more than `section`."""
+        if self.covered + covers > self.slots:
+            return None
         segment = self._open
         if segment is not None and (
             len(segment.entries) + count > self.section or self._left() < count
@@ -147,6 +159,8 @@ class Ring:
         place = Place(segment, self.head, count)
         segment.entries += [None] * count
         segment.pending += 1
+        segment.covers += covers
+        self.covered += covers
         self.head += count
         return place
 
@@ -247,13 +261,15 @@ class Ring:
             self.committed_end = segments[-1].end
 
     def oldest(self, most: int, leave: int) -> list[Segment]:
-        """Committed segments from the tail on, at most `most`, until only `leave` blocks would be used."""
+        """Committed segments from the tail on, at most `most`, until only `leave` blocks would be filled."""
         batch: list[Segment] = []
+        covered = self.covered
         for segment in self.segments[:most]:
-            left = self.head - (batch[-1].end if batch else self.tail)
-            if segment.sequence > self.durable or left <= leave:
+            used = self.head - (batch[-1].end if batch else self.tail)
+            if segment.sequence > self.durable or max(used, covered) <= leave:
                 break
             batch.append(segment)
+            covered -= segment.covers
         return batch
 
     def needed(self, batch: list[Segment]) -> dict[int, int]:
@@ -289,6 +305,7 @@ class Ring:
         """Nobody reads from it any more: the room is free."""
         assert self.segments[: len(batch)] == batch
         del self.segments[: len(batch)]
+        self.covered -= sum(segment.covers for segment in batch)
         self.tail, *_ = self.tail_after([])
 
     def tail_after(self, batch: list[Segment]) -> tuple[int, int, int]:
@@ -305,6 +322,8 @@ class Ring:
         """A segment that was found on the device."""
         segment = Segment(header.sequence, header.position, header.epoch)
         segment.entries = list(header.entries)
+        segment.covers = sum(max(1, entry.zeros) for entry in header.entries if entry is not None)
+        self.covered += segment.covers
         if not self.segments:
             self.tail = segment.start
         self.segments.append(segment)

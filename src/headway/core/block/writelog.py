@@ -53,7 +53,7 @@ class WriteLog:
         self._buffers = site.pool("write-back", site.buffers(buffer), 1)
         self._committer = site.workers("commit", limit=1, rescuer=False)
         self._cleaner = site.workers("write-back", limit=1, rescuer=False)
-        self._waiting: deque[tuple[Ticket, int]] = deque()  # for room, with the entries they need
+        self._waiting: deque[tuple[Ticket, int, int]] = deque()  # for room, with what they need
         self._flushes: list[Bio] = []
         self._queued = self._cleaning = self._draining = False
         self._idle: Ticket | None = None  # who waits until nothing is written back
@@ -63,22 +63,22 @@ class WriteLog:
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def place_now(self, count: int) -> Place | None:
-        """Room for `count` entries, if that needs no wait. Waits: never."""
+    def place_now(self, count: int, covers: int) -> Place | None:
+        """Room for `count` entries of `covers` blocks, if that needs no wait. Waits: never."""
         with self.guard:
             if self.error is not None or self._waiting:
                 return None
-            return self.ring.place(count)
+            return self.ring.place(count, covers)
 
-    def place(self, count: int) -> Plan[Place]:
-        """Room for `count` entries. Raises: what the devices failed with. Waits: for write-back."""
+    def place(self, count: int, covers: int) -> Plan[Place]:
+        """Room for `count` entries of `covers` blocks. Raises: what the devices failed with. Waits: for write-back."""
         with self.guard:
             if self.error is not None:
                 raise again(self.error)
-            place = None if self._waiting else self.ring.place(count)
+            place = None if self._waiting else self.ring.place(count, covers)
             if place is None:
                 ticket = Ticket("room in the write cache", count)
-                self._waiting.append((ticket, count))
+                self._waiting.append((ticket, count, covers))
                 self.waits += 1
         if place is not None:
             return place
@@ -104,7 +104,7 @@ class WriteLog:
         """The blocks of a place are on the fast device; None: they are not, and nothing is changed by that."""
         with self.guard:
             ticket = self.ring.failed(place) if entries is None else self.ring.done(place, entries)
-            full = self.ring.used > self._high
+            full = self.ring.filled > self._high
         if ticket is not None:
             ticket.wake()
         if full:
@@ -129,8 +129,8 @@ class WriteLog:
         """Under the guard: give room, or an error, to those who wait; whom to wake."""
         woken = []
         while self._waiting:
-            ticket, count = self._waiting[0]
-            given = self.ring.place(count) if error is None else error
+            ticket, count, covers = self._waiting[0]
+            given = self.ring.place(count, covers) if error is None else error
             if given is None:
                 break
             self._waiting.popleft()
@@ -179,7 +179,7 @@ class WriteLog:
             elif sealed:
                 self.ring.committed(sealed)
                 self.commits += 1
-            wanted = bool(self._waiting) or self._draining or self.ring.used > self._high
+            wanted = bool(self._waiting) or self._draining or self.ring.filled > self._high
         for bio in flushes:
             bio.complete(None if failed is None else again(failed))
         for ticket in woken:

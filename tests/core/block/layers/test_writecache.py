@@ -10,7 +10,7 @@ import pytest
 import headway as hw
 from headway.copying import copy
 from headway.core.block import logformat
-from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio
 from headway.core.block.bottom import Bottom
 from headway.core.block.line import carry_out
 from headway.core.block.logformat import Entry, Header
@@ -233,11 +233,11 @@ def test_data_that_is_not_what_was_said_costs_its_own_block_and_no_other() -> No
 def test_segments_are_placed_by_hand() -> None:
     """Room of eight blocks: a segment never crosses the end, a full ring gives none, a release gives it back."""
     ring = Ring(8, 3, 0, 1, 1)
-    first = ring.place(3)
+    first = ring.place(3, 3)
     assert first is not None and (first.segment.start, first.position, ring.used) == (0, 1, 4)
-    second = ring.place(2)  # the first is full, so it was sealed
+    second = ring.place(2, 2)  # the first is full, so it was sealed
     assert second is not None and second.segment.start == 4 and ring.sealed() == [first.segment]
-    assert ring.place(2) is None  # one block is left
+    assert ring.place(2, 2) is None  # one block is left
     assert ring.done(first, [Entry(n, 0, 0) for n in (7, 8, 9)]) is None
     found = ring.find(7, 5)
     assert (found.count, found.position, found.segment) == (3, 1, first.segment)
@@ -250,7 +250,7 @@ def test_segments_are_placed_by_hand() -> None:
     assert ticket is not None and first.segment.read() is ticket
     ring.release([first.segment])
     assert (ring.tail, ring.used) == (4, 3)
-    third = ring.place(3)  # from the beginning: the block that is left at the end is passed over
+    third = ring.place(3, 3)  # from the beginning: the block that is left at the end is passed over
     assert third is not None and (third.segment.start, ring.used) == (8, 8)
 
 
@@ -346,13 +346,13 @@ def test_copy_through_a_write_cache(tmp_path, starve: bool) -> None:
 def test_a_segment_that_fills_the_ring_to_its_end_is_sealed_there() -> None:
     """Room of twelve blocks, segments of up to five: what follows the last begins at the beginning."""
     ring = Ring(12, 4, 0, 1, 1)
-    places = [ring.place(1) for _ in range(9)]
+    places = [ring.place(1, 1) for _ in range(9)]
     first, last = places[0], places[-1]
     assert first is not None and last is not None and (last.position, ring.head) == (11, 12)
     ring.committed([first.segment])
     ring.drop([first.segment])
     ring.release([first.segment])
-    following = ring.place(1)
+    following = ring.place(1, 1)
     assert following is not None and (following.segment.start, following.position) == (12, 13)
 
 
@@ -390,7 +390,9 @@ def test_closing_tells_that_a_write_back_failed_and_ends_all_else() -> None:
     assert not left
 
 
-def test_closing_tells_that_what_is_left_could_not_be_committed_where_nothing_is_written_back() -> None:
+def test_closing_tells_that_what_is_left_could_not_be_committed_where_nothing_is_written_back() -> (
+    None
+):
     rig = Rig()
     stack = on(rig, disks(), False, ",drain=no")
     assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
@@ -464,4 +466,47 @@ def test_an_interrupt_in_the_fast_device_leaves_nothing_under_way() -> None:
     assert result(rig, flush(stack)).error is None
     bio = Bio(READ, 0, memoryview(bytearray(4096)))
     assert stack.submit_now(bio) and bio.view == view
+    shut(rig, stack)
+
+
+def test_zeros_count_as_what_they_cover_and_are_written_back_when_that_is_much() -> None:
+    """In memory is one entry for each block of the ring, and no more, however little of it zeros take."""
+    rig = Rig()
+    slow = MemoryDevice(400 * BLOCK)
+    slow.pwrite(memoryview(b"?" * slow.size), 0)
+    stack = on(rig, [slow, MemoryDevice(42 * BLOCK)], False, section=10)
+    log = stack.top.log  # type: ignore[attr-defined]
+    for first in range(0, 400, 50):
+        assert result(rig, zero(stack, first, 50)).error is None
+        assert log.ring.cached <= log.ring.covered <= 40
+    assert log.written_back >= 360
+    assert result(rig, flush(stack)).error is None
+    for number in range(0, 400, 50):
+        assert result(rig, one(stack, number)).view == bytes(BLOCK)
+    shut(rig, stack)
+    left = memoryview(bytearray(slow.size))
+    slow.pread_into(left, 0)
+    assert log.ring.covered == log.ring.cached == 0 and not any(left)
+
+
+def zero(stack: Stack, number: int, count: int) -> Plan[Bio]:
+    bio = Bio(ZERO, number * BLOCK, length=count * BLOCK)
+    yield from carry_out(stack.top, bio)
+    return bio
+
+
+def test_what_zeros_covered_counts_after_a_start_too() -> None:
+    rig, both = Rig(), [MemoryDevice(400 * BLOCK), MemoryDevice(42 * BLOCK)]
+    stack = on(rig, both, False, ",drain=no,high=100,low=100", section=10)
+    assert result(rig, zero(stack, 3, 30)).error is None
+    shut(rig, stack)
+    rig = Rig()
+    stack = on(rig, both, False, ",high=100,low=100", section=10)
+    assert stack.top.stats()["cached"] == 30
+    ring = stack.top.log.ring  # type: ignore[attr-defined]
+    assert ring.covered == 30
+    assert (
+        result(rig, zero(stack, 100, 30)).error is None
+    )  # some of it has to be written back for that
+    assert ring.covered <= 40
     shut(rig, stack)

@@ -2,7 +2,7 @@
 
 A write goes to the log on the fast device, a flush commits the log (`writelog`), and when it is fuller than
 `high` the oldest blocks are written back until it is down to `low`. A read goes where the newest copy is, and
-is split where that changes. Zeros take one block of the log, however many they are. A discard forgets what
+is split where that changes. A run of zeros takes one block of the log, but counts as many. A discard forgets what
 the log has, and goes on. When the log is full, a write waits for the slow device, as without the layer.
 Reserves: a block, a buffer of `buffer` bytes and a bio for each of the two workers; 2 bios to split with.
 
@@ -61,7 +61,8 @@ class WriteCache(Layer):
             self.log.read(found.segment)
 
     def _write_now(self, bio: Bio) -> bool:
-        place = self.log.place_now(bio.length // self._size)
+        count = bio.length // self._size
+        place = self.log.place_now(count, count)
         if place is None:
             return False
         offset, came = bio.offset, None
@@ -115,8 +116,10 @@ class WriteCache(Layer):
         line.send(bio, self)
 
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
-        count = bio.length // self._size if bio.op is WRITE else 1
-        place = self.log.place_now(count) or (yield from self.log.place(count))
+        covers = bio.length // self._size
+        count = covers if bio.op is WRITE else 1
+        place = self.log.place_now(count, covers)
+        place = place or (yield from self.log.place(count, covers))
         try:
             entries = self.log.form.described(bio.offset, bio.length, bio.view)
         except BaseException:
