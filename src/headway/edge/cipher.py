@@ -25,9 +25,7 @@ from typing import Any, final
 from headway.core.block.crypto import Secret, Sectors
 from headway.errors import MissingExtra, NoMemory, UsageError
 
-_BULK_FROM = (
-    112  # sectors; the bulk way costs 85 us and 90 ns a sector, one call for each sector 720 ns
-)
+_BULK_FROM = 112  # sectors; the bulk way costs 85 us and 90 ns a sector, one call for each sector 720 ns
 _SMALL = 512
 
 

@@ -117,9 +117,8 @@ class WriteCache(Layer):
 
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
         covers = bio.length // self._size
-        count = covers if bio.op is WRITE else 1
-        place = self.log.place_now(count, covers)
-        place = place or (yield from self.log.place(count, covers))
+        need = covers if bio.op is WRITE else 1, covers
+        place = self.log.place_now(*need) or (yield from self.log.place(*need))
         try:
             entries = self.log.form.described(bio.offset, bio.length, bio.view)
         except BaseException:
@@ -151,9 +150,8 @@ class WriteCache(Layer):
 
 
 def make(below: Layer, options: Options, site: Site) -> Layer:
-    drain = options.flag("drain", True)
     log, create = log_of(below, options, site)
-    return WriteCache(log, site.bios("splits"), create=create, drain=drain)
+    return WriteCache(log, site.bios("splits"), create=create, drain=options.flag("drain", True))
 
 
 def room(size: int, options: Options) -> int:
