@@ -28,6 +28,16 @@ def test_what_was_flushed_survives_a_power_cut_after_every_write(seed: int) -> N
         images = life.check_all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_life_after_life_of_who_writes_in_order_survives_power_cuts(seed: int) -> None:
+    """Few and full segments, so that what one life leaves is where the next ones write."""
+    images = [bytes(BLOCKS * BLOCK), bytes((2 + 16 + seed) * BLOCK)]
+    for number in range(8):
+        life = Life(on, images, 100 * seed + number, BLOCKS)
+        life.run_in_order(life.chance.choice([[10], [10], [5], [5], [3, 9]]))
+        images = life.check_all(full=True)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_reads_while_it_is_written_back_find_what_was_written(seed: int) -> None:
     """A segment is not written over while somebody reads from it."""
