@@ -330,7 +330,9 @@ class World:
         for stack in (self.stack, self.spilled.stack):
             try:
                 yield from stack.close()
-            except BlockError:  # what a write cache holds back could not be written; all else is closed
+            except (
+                BlockError
+            ):  # what a write cache holds back could not be written; all else is closed
                 assert self.setting.io_may_fail and "writecache" in repr(stack.stats())
         self.frames.close()
         self.budget.close()

@@ -61,21 +61,18 @@ class WriteCache(Layer):
             self.log.read(found.segment)
 
     def _write_now(self, bio: Bio) -> bool:
-        count = bio.length // self._size
-        place = self.log.place_now(count, count)
+        entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        place = self.log.place_now(len(entries), len(entries))
         if place is None:
             return False
-        offset, came = bio.offset, None
+        offset, done = bio.offset, False
+        bio.offset = self.log.form.address(place.position)
         try:
-            entries = self.log.form.described(offset, bio.length, bio.view)
-            bio.offset = self.log.form.address(place.position)
             done = self.below[1].submit_now(bio)
-            if done and bio.error is None:
-                came = entries
             return done
         finally:  # interrupted too: a commit waits for the end of each write
             bio.offset = offset
-            self.log.ended(place, came)
+            self.log.ended(place, entries if done and bio.error is None else None)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if bio.op is FLUSH:
@@ -101,10 +98,9 @@ class WriteCache(Layer):
             assert bio.view is not None
             bio.view[:] = bytes(bio.length)
             bio.complete()
-        elif found.segment is None:
+        elif (segment := found.segment) is None:
             line.send(bio, self.below[0])
         else:
-            segment = found.segment
             bio.push(lambda bio: self.log.read(segment))
             bio.offset = self.log.form.address(found.position)
             line.send(bio, self.below[1])
@@ -116,14 +112,9 @@ class WriteCache(Layer):
         line.send(bio, self)
 
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
-        covers = bio.length // self._size
-        need = covers if bio.op is WRITE else 1, covers
+        entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        need = len(entries), bio.length // self._size
         place = self.log.place_now(*need) or (yield from self.log.place(*need))
-        try:
-            entries = self.log.form.described(bio.offset, bio.length, bio.view)
-        except BaseException:
-            self.log.ended(place, None)
-            raise
         bio.push(partial(self._written, place, entries, bio.fua))
         if bio.op is not WRITE:  # zeros are in the header alone
             bio.complete()
@@ -156,5 +147,4 @@ def make(below: Layer, options: Options, site: Site) -> Layer:
 
 def room(size: int, options: Options) -> int:
     """With the last block whole."""
-    block = int(options.text("block", "4096"))
-    return -(-size // block) * block
+    return size + -size % int(options.text("block", "4096"))
