@@ -150,7 +150,10 @@ class BioSet:
         error = bio.error
         self.free(bio)
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame: who drops it drops the views in it too
 
     # -- giving back ---------------------------------------------------------------------------------
 

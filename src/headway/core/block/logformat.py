@@ -9,8 +9,9 @@ entries, and never crosses the ring's end::
 An entry is a block of data with its checksum, a run of zeros (whose block in the ring is not used), or
 nothing, for a write that failed. Headers are found one after the other from the tail, which the
 superblock tells: at the end of the segment before, or at the beginning of the ring. A header counts if
-its checksum, position and sequence number are right and its epoch is not older than the one before;
-every start has an epoch of its own, so nothing that a power cut left behind is ever believed. A header
+its checksum, position and sequence number are right and its epoch is not older than the one before, or
+than the superblock says of the first; every start has an epoch of its own, so nothing that a power cut
+left behind is ever believed. A header
 says up to which segment all was durable when it was written: only what is newer has its data checked.
 
 Source: own, after the jobs of dm-writecache's metadata. It is not its layout.
@@ -25,9 +26,9 @@ from typing import Final, NamedTuple, final
 
 from headway.errors import UsageError
 
-MAGIC: Final = b"hwwcach1"
+MAGIC: Final = b"hwwcach2"
 NOBODY: Final = (1 << 64) - 1  # the number of an entry that is nothing
-_SUPER: Final = struct.Struct("<8sIIQQQQQQI")
+_SUPER: Final = struct.Struct("<8sIIQQQQQQQI")
 _HEAD: Final = struct.Struct("<8sQQQQII")
 _ENTRY: Final = struct.Struct("<QII")
 SIZES: Final = (512, 1024, 2048, 4096)
@@ -42,12 +43,14 @@ class Entry(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a superblock says that changes: `generation` of superblocks, `tail` and its `sequence`."""
+    """What a superblock says that changes: `generation` of superblocks, `epoch` of the start that wrote it,
+    `tail`, and of the segment there its `sequence`, and `since`, the epoch it has at least."""
 
     generation: int
     epoch: int
     tail: int
     sequence: int
+    since: int
 
 
 class Header(NamedTuple):
@@ -111,10 +114,14 @@ class Format:
             self.block, b"\0"
         )
 
-    def parse_header(self, view: memoryview, position: int, sequence: int) -> Header | None:
-        """The header of that segment, if it is one."""
+    def parse_header(
+        self, view: memoryview, position: int, sequence: int, since: int
+    ) -> Header | None:
+        """The header of that segment, if it is one, and of that epoch or a later one."""
         magic, found, at, epoch, durable, count, _ = _HEAD.unpack_from(view)
         if magic != MAGIC or (found, at) != (sequence, position) or not 0 < count <= self.section:
+            return None
+        if epoch < since or position % self.slots + 1 + count > self.slots:
             return None
         entries: list[Entry | None] = []
         for at in range(count):
@@ -160,8 +167,11 @@ def parse(raw: bytes, cache: int, origin: int) -> tuple[Format, State] | None:
             continue
         _, block, section, slots, blocks, *rest, _ = _SUPER.unpack_from(raw, at)
         form, state = Format(block, section, slots, blocks), State(*rest)
+        if block not in SIZES or at != form.superblock_at(state):
+            continue  # with small blocks the ring is here, and in it whatever users write
         whole = form.superblock(state)[: _SUPER.size] == raw[at : at + _SUPER.size]
-        if whole and (found is None or state.generation > found[1].generation):
+        newer = found is None or (form == found[0] and state.generation > found[1].generation)
+        if whole and newer:  # the first says how large blocks are: it is before the ring
             found = form, state
     if found is not None and (found[0].end > cache or found[0].blocks != origin // found[0].block):
         raise UsageError(

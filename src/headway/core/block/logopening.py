@@ -39,7 +39,7 @@ def log_of(below: Layer, options: Options, site: Site) -> tuple[WriteLog, bool]:
         )
     if found is None or create:
         create = True
-        found = fit(fast.size, below.size, block, section), State(0, 0, 0, 1)
+        found = fit(fast.size, below.size, block, section), State(0, 0, 0, 1, 0)
     form, state = found
     marks = form.slots * low // 100, form.slots * high // 100
     return WriteLog(below, fast, form, state, site, max(buffer, form.block), marks), create
@@ -49,6 +49,7 @@ def _is_used(form: Format, state: State, cache: AtRest) -> bool:
     """Whether the log has a segment that is not written back."""
     for position in (state.tail, -(-state.tail // form.slots) * form.slots):
         raw = cache.read(form.address(position), form.block)
-        if form.parse_header(memoryview(raw), position, state.sequence) is not None:
+        header = form.parse_header(memoryview(raw), position, state.sequence, state.since)
+        if header is not None:
             return True
     return False

@@ -74,9 +74,11 @@ class Found(NamedTuple):
     def _header_at(self, position: int, found: list[Header]) -> Plan[Header | None]:
         form = self.form
         yield from self.bios.ask(self.fast, READ, form.address(position), self.block)
-        sequence = found[-1].sequence + 1 if found else self.state.sequence
-        header = form.parse_header(self.block, position, sequence)
-        if header is None or (found and header.epoch < found[-1].epoch):
+        sequence, since = self.state.sequence, self.state.since
+        if found:
+            sequence, since = found[-1].sequence + 1, found[-1].epoch
+        header = form.parse_header(self.block, position, sequence, since)
+        if header is None:
             return None
         begin = found[0].position if found else position
         return header if position + 1 + len(header.entries) - begin <= form.slots else None

@@ -10,6 +10,9 @@ whose write has ended. A reader pins the segment it reads from; what is pinned i
     tail            committed_end                head
      | segment | segment | sealed | open ......... |  free
 
+A run of zeros takes one block of the ring, and counts as the blocks it *covers*: what all segments cover is
+never more than the ring has blocks.
+
 Bound: the ring's blocks; in memory one entry for each of them.
 
 Source: own.
@@ -29,12 +32,16 @@ from headway.core.plan import Ticket
 class Segment:
     """Its room, and who uses it: `pending` writes, until it is committed, and `readers`."""
 
-    __slots__ = ("_quiet", "_settled", "entries", "pending", "readers", "sequence", "start")
+    __slots__ = (
+        "_quiet", "_settled", "covers", "entries", "epoch", "pending", "readers", "sequence", "start",
+    )  # fmt: skip
 
-    def __init__(self, sequence: int, start: int) -> None:
+    def __init__(self, sequence: int, start: int, epoch: int) -> None:
         self.sequence = sequence
         self.start = start  # the position of its header
+        self.epoch = epoch  # of the start of the log that wrote it
         self.entries: list[Entry | None] = []
+        self.covers = 0  # blocks that its entries are of
         self.pending = 0
         self.readers = 0
         self._settled: Ticket | None = None  # who waits until no write is under way
@@ -95,17 +102,19 @@ class Ring:
     """`slots` blocks, of which segments of up to `section` entries take what they need."""
 
     __slots__ = (
-        "_newest", "_open", "_zeros", "committed_end", "durable", "head", "section", "segments",
+        "_newest", "_open", "_zeros", "committed_end", "covered", "durable", "epoch", "head", "section", "segments",
         "sequence", "slots", "tail",
     )  # fmt: skip
 
-    def __init__(self, slots: int, section: int, tail: int, sequence: int) -> None:
+    def __init__(self, slots: int, section: int, tail: int, sequence: int, epoch: int) -> None:
         self.slots, self.section = slots, section
         self.tail = self.head = self.committed_end = tail
         self.sequence = sequence  # of the next segment
+        self.epoch = epoch  # of new segments
         self.durable = sequence - 1  # the last one that is committed
         self.segments: list[Segment] = []  # committed or sealed, in order
         self._open: Segment | None = None
+        self.covered = 0  # the sum of what segments cover
         self._newest: dict[int, int] = {}  # block number to position
         self._zeros: set[int] = set()  # the positions of runs of zeros
 
@@ -113,6 +122,11 @@ class Ring:
     def used(self) -> int:
         """Blocks of the ring that cannot be had."""
         return self.head - self.tail
+
+    @property
+    def filled(self) -> int:
+        """Blocks of the ring that are used, or covered if that is more: all of them at most."""
+        return max(self.used, self.covered)
 
     @property
     def cached(self) -> int:
@@ -126,11 +140,13 @@ class Ring:
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def place(self, count: int) -> Place | None:
-        """Room for a write of `count` entries, or None. Not more than `section`."""
+    def place(self, count: int, covers: int) -> Place | None:
+        """Room for a write of `count` entries of `covers` blocks, or None. Neither is more than `section`."""
+        if self.covered + covers > self.slots:
+            return None
         segment = self._open
         if segment is not None and (
-            len(segment.entries) + count > self.section or self._to_end() < count
+            len(segment.entries) + count > self.section or self._left() < count
         ):
             self.seal()
             segment = None
@@ -143,11 +159,17 @@ class Ring:
         place = Place(segment, self.head, count)
         segment.entries += [None] * count
         segment.pending += 1
+        segment.covers += covers
+        self.covered += covers
         self.head += count
         return place
 
     def _to_end(self) -> int:
         return self.slots - self.head % self.slots
+
+    def _left(self) -> int:
+        """Blocks before the ring's end for the open segment: none if it ends there, where `_to_end` says all."""
+        return self.slots - 1 - (self.head - 1) % self.slots
 
     def _begin(self, need: int) -> Segment | None:
         to_end = self._to_end()
@@ -157,7 +179,7 @@ class Ring:
         if self.used + skip + need > self.slots:
             return None
         self.head += skip
-        segment = self._open = Segment(self.sequence, self.head)
+        segment = self._open = Segment(self.sequence, self.head, self.epoch)
         self.head += 1
         return segment
 
@@ -239,13 +261,15 @@ class Ring:
             self.committed_end = segments[-1].end
 
     def oldest(self, most: int, leave: int) -> list[Segment]:
-        """Committed segments from the tail on, at most `most`, until only `leave` blocks would be used."""
+        """Committed segments from the tail on, at most `most`, until only `leave` blocks would be filled."""
         batch: list[Segment] = []
+        covered = self.covered
         for segment in self.segments[:most]:
-            left = self.head - (batch[-1].end if batch else self.tail)
-            if segment.sequence > self.durable or left <= leave:
+            used = self.head - (batch[-1].end if batch else self.tail)
+            if segment.sequence > self.durable or max(used, covered) <= leave:
                 break
             batch.append(segment)
+            covered -= segment.covers
         return batch
 
     def needed(self, batch: list[Segment]) -> dict[int, int]:
@@ -281,22 +305,25 @@ class Ring:
         """Nobody reads from it any more: the room is free."""
         assert self.segments[: len(batch)] == batch
         del self.segments[: len(batch)]
-        self.tail = self.tail_after([])[0]
+        self.covered -= sum(segment.covers for segment in batch)
+        self.tail, *_ = self.tail_after([])
 
-    def tail_after(self, batch: list[Segment]) -> tuple[int, int]:
-        """Position and sequence number of what comes after: what a superblock says."""
+    def tail_after(self, batch: list[Segment]) -> tuple[int, int, int]:
+        """Position, sequence number and epoch of what comes after: what a superblock says."""
         rest = self.segments[len(batch) :]
         following = rest[0] if rest else self._open
         if following is not None:
-            return following.start, following.sequence
-        return self.head, self.sequence
+            return following.start, following.sequence, following.epoch
+        return self.head, self.sequence, self.epoch
 
     # -- after a start ---------------------------------------------------------------------------------
 
     def replay(self, header: Header) -> None:
         """A segment that was found on the device."""
-        segment = Segment(header.sequence, header.position)
+        segment = Segment(header.sequence, header.position, header.epoch)
         segment.entries = list(header.entries)
+        segment.covers = sum(max(1, entry.zeros) for entry in header.entries if entry is not None)
+        self.covered += segment.covers
         if not self.segments:
             self.tail = segment.start
         self.segments.append(segment)

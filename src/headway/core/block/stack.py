@@ -171,23 +171,28 @@ class Stack:
                 yield from _end(layers.pop())
 
     def close(self) -> Plan[None]:
-        """End it, top first, when nothing is in flight. Raises: PoolBusy if something did not come home."""
+        """End it, top first, when nothing is in flight.
+
+        All of it ends, whatever fails. Raises: the first of what layers could not finish; else PoolBusy if
+        something did not come home.
+        """
         rest = list(each(self.top))
+        failures: list[Exception] = []
         for site in reversed(self.sites):
             while len(rest) > site.lowest:
-                yield from _end(rest.pop())
+                failures += yield from _end(rest.pop())
             for queue in reversed(site.queues):  # what is in one may need those made before it
                 yield from queue.close()
         while rest:
-            yield from _end(rest.pop())
-        failure: HeadwayError | None = None
+            failures += yield from _end(rest.pop())
         for shut in [self.bios.close, *self._shutters()]:
             try:
                 shut()
             except HeadwayError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                failures.append(error)
+        del failures[1:]
+        if failures:
+            raise failures.pop()  # held by no frame of its own: what it holds goes with it
 
     def _shutters(self) -> list[Callable[[], object]]:
         shutters: list[Callable[[], object]] = []
@@ -247,7 +252,12 @@ def _recipe(name: str, layers: Mapping[str, Recipe]) -> Recipe:
     return recipe
 
 
-def _end(layer: Layer) -> Plan[None]:
-    plan = layer.close()
-    if plan is not None:
-        yield from plan
+def _end(layer: Layer) -> Plan[list[Exception]]:
+    """Close it; what it raised, if it did."""
+    try:
+        plan = layer.close()
+        if plan is not None:
+            yield from plan
+    except Exception as error:
+        return [error]
+    return []

@@ -121,7 +121,7 @@ class StackedDevice:
     def close(self) -> None:
         """Close the stack, and what was opened for it. Closing twice is once.
 
-        Raises: PoolBusy if something of the stack did not come home.
+        Raises: what a layer could not finish; PoolBusy if something of the stack did not come home.
         """
         if self._closed:
             return

@@ -17,6 +17,7 @@ Source: Linux ``drivers/md/dm-writecache.c`` (``writecache_flush``, ``writecache
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from typing import Final, final
 
@@ -29,6 +30,7 @@ from headway.core.block.logreplay import Found
 from headway.core.block.ring import Place, Ring, Segment, Where
 from headway.core.block.spec import Site
 from headway.core.plan import Plan, Ticket, call, park
+from headway.errors import BlockError
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
 
@@ -42,7 +44,7 @@ class WriteLog:
         marks: tuple[int, int],
     ) -> None:  # fmt: skip
         self.guard = site.runtime.guard()
-        self.ring = Ring(form.slots, form.section, state.tail, state.sequence)
+        self.ring = Ring(form.slots, form.section, state.tail, state.sequence, state.epoch + 1)
         self.slow, self.fast, self.form, self._state = slow, fast, form, state
         self._low, self._high = marks  # blocks of the ring
         self._commits = site.bios("commits", 1)
@@ -51,32 +53,32 @@ class WriteLog:
         self._buffers = site.pool("write-back", site.buffers(buffer), 1)
         self._committer = site.workers("commit", limit=1, rescuer=False)
         self._cleaner = site.workers("write-back", limit=1, rescuer=False)
-        self._waiting: deque[tuple[Ticket, int]] = deque()  # for room, with the entries they need
+        self._waiting: deque[tuple[Ticket, int, int]] = deque()  # for room, with what they need
         self._flushes: list[Bio] = []
         self._queued = self._cleaning = self._draining = False
         self._idle: Ticket | None = None  # who waits until nothing is written back
-        self.error: BaseException | None = None  # of a commit: for good
-        self.stuck: BaseException | None = None  # of the last write-back
+        self.error: BlockError | None = None  # of a commit: for good
+        self.stuck: BlockError | None = None  # of the last write-back
         self.commits = self.written_back = self.replayed = self.waits = 0
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def place_now(self, count: int) -> Place | None:
-        """Room for `count` entries, if that needs no wait. Waits: never."""
+    def place_now(self, count: int, covers: int) -> Place | None:
+        """Room for `count` entries of `covers` blocks, if that needs no wait. Waits: never."""
         with self.guard:
             if self.error is not None or self._waiting:
                 return None
-            return self.ring.place(count)
+            return self.ring.place(count, covers)
 
-    def place(self, count: int) -> Plan[Place]:
-        """Room for `count` entries. Raises: what the devices failed with. Waits: for write-back."""
+    def place(self, count: int, covers: int) -> Plan[Place]:
+        """Room for `count` entries of `covers` blocks. Raises: what the devices failed with. Waits: for write-back."""
         with self.guard:
             if self.error is not None:
-                raise self.error
-            place = None if self._waiting else self.ring.place(count)
+                raise again(self.error)
+            place = None if self._waiting else self.ring.place(count, covers)
             if place is None:
                 ticket = Ticket("room in the write cache", count)
-                self._waiting.append((ticket, count))
+                self._waiting.append((ticket, count, covers))
                 self.waits += 1
         if place is not None:
             return place
@@ -93,8 +95,8 @@ class WriteLog:
             raise
         gift = ticket.take_gift()
         assert gift is not None
-        if isinstance(gift[0], BaseException):
-            raise gift[0]
+        if isinstance(gift[0], BlockError):
+            raise again(gift[0])
         given: Place = gift[0]
         return given
 
@@ -102,7 +104,7 @@ class WriteLog:
         """The blocks of a place are on the fast device; None: they are not, and nothing is changed by that."""
         with self.guard:
             ticket = self.ring.failed(place) if entries is None else self.ring.done(place, entries)
-            full = self.ring.used > self._high
+            full = self.ring.filled > self._high
         if ticket is not None:
             ticket.wake()
         if full:
@@ -123,12 +125,12 @@ class WriteLog:
         with self.guard:
             return self.error is None and not self.ring.dirty and not self._flushes
 
-    def _give(self, error: BaseException | None = None) -> list[Ticket]:
+    def _give(self, error: BlockError | None = None) -> list[Ticket]:
         """Under the guard: give room, or an error, to those who wait; whom to wake."""
         woken = []
         while self._waiting:
-            ticket, count = self._waiting[0]
-            given = self.ring.place(count) if error is None else error
+            ticket, count, covers = self._waiting[0]
+            given = self.ring.place(count, covers) if error is None else error
             if given is None:
                 break
             self._waiting.popleft()
@@ -168,7 +170,7 @@ class WriteLog:
             try:
                 yield from self._make_durable(sealed)
             except Exception as error:
-                failed = error
+                failed = again(error)
         with self.guard:
             woken = []
             if failed is not None:
@@ -177,9 +179,9 @@ class WriteLog:
             elif sealed:
                 self.ring.committed(sealed)
                 self.commits += 1
-            wanted = bool(self._waiting) or self._draining or self.ring.used > self._high
+            wanted = bool(self._waiting) or self._draining or self.ring.filled > self._high
         for bio in flushes:
-            bio.complete(failed)
+            bio.complete(None if failed is None else again(failed))
         for ticket in woken:
             ticket.wake()
         if wanted and failed is None:
@@ -195,7 +197,7 @@ class WriteLog:
                 if ticket is not None:
                     yield from park(ticket)
                 header = Header(
-                    segment.sequence, segment.start, self._state.epoch, self.ring.durable, segment.entries
+                    segment.sequence, segment.start, segment.epoch, self.ring.durable, segment.entries
                 )  # fmt: skip
                 part = block[: form.block]
                 part[:] = form.header(header)
@@ -214,7 +216,7 @@ class WriteLog:
             self._cleaner.queue(self._clean)
 
     def _clean(self) -> Plan[None]:
-        error: BaseException | None = None
+        error: BlockError | None = None
         while True:
             with self.guard:
                 batch = [] if error is not None else self._batch()
@@ -230,7 +232,7 @@ class WriteLog:
             try:
                 yield from self._write_back(batch)
             except Exception as raised:
-                error = raised
+                error = again(raised)
         for ticket in woken:
             ticket.wake()
         if uncommitted:
@@ -254,8 +256,8 @@ class WriteLog:
             self._buffers.free(buffer)
         yield from self._cleans.ask(self.slow, FLUSH)
         with self.guard:
-            tail, sequence = self.ring.tail_after(batch)
-        yield from self._say(tail, sequence)
+            after = self.ring.tail_after(batch)
+        yield from self._say(*after)
         with self.guard:
             self.ring.drop(batch)
         for segment in batch:
@@ -270,9 +272,9 @@ class WriteLog:
         for ticket in woken:
             ticket.wake()
 
-    def _say(self, tail: int, sequence: int) -> Plan[None]:
+    def _say(self, tail: int, sequence: int, since: int) -> Plan[None]:
         """Make it durable where the log begins. Called by one task at a time."""
-        state = State(self._state.generation + 1, self._state.epoch, tail, sequence)
+        state = State(self._state.generation + 1, self.ring.epoch, tail, sequence, since)
         part = memoryview(self.form.superblock(state))
         yield from self._cleans.ask(self.fast, WRITE, self.form.superblock_at(state), part)
         yield from self._cleans.ask(self.fast, FLUSH)
@@ -293,12 +295,13 @@ class WriteLog:
                 self.replayed = yield from found.replay(self.ring)
             finally:
                 self._header.free(block)
-        self._state = State(state.generation, state.epoch + 1, state.tail, state.sequence)
         yield from self._say(*self.ring.tail_after([]))  # also makes durable what was found
 
     def close(self, drain: bool) -> Plan[None]:
-        """Commit what is left; with `drain` write all of it back. What failed, the last flush told, and
-        stays in the log."""
+        """Commit what is left; with `drain` write all of it back. What cannot be stays in the log.
+
+        Raises: BlockError, what a device failed with, if something is not where it should be by now.
+        """
         self.flush(Bio(FLUSH))
         ticket = Ticket("the last commit")
         self._committer.queue(call, ticket.wake)  # after its end: it may ask for room yet
@@ -312,6 +315,9 @@ class WriteLog:
             self.clean()
         if drain or self._idle is idle:
             yield from park(idle)
+        failure = self.error or (self.stuck if drain else None)
+        if failure is not None and self.ring.segments:
+            raise again(failure)
 
     def stats(self) -> dict[str, object]:
         failure = self.error or self.stuck
@@ -320,3 +326,11 @@ class WriteLog:
             "commits": self.commits, "written_back": self.written_back, "replayed": self.replayed,
             "waits": self.waits, "failure": None if failure is None else str(failure),
         }  # fmt: skip
+
+
+def again(error: BaseException) -> BlockError:
+    """The same error for one more, or to be kept: without its traceback, which holds buffers of who met it."""
+    if isinstance(error, OSError):
+        where = error.offset if isinstance(error, BlockError) else None
+        return BlockError(error.errno or errno.EIO, error.strerror or str(error), offset=where)
+    return BlockError(errno.EIO, f"{type(error).__name__}: {error}")

@@ -71,6 +71,27 @@ class Life:
         assert not [task for task in self.rig.run(*plans) if task.name.startswith("task")]
         shut(self.rig, self.stack)
 
+    def run_in_order(self, bursts: list[int]) -> None:
+        """One user, who writes block after block, round and round, and flushes after each burst."""
+        assert not [
+            task for task in self.rig.run(self.in_order(bursts)) if task.name.startswith("task")
+        ]
+        shut(self.rig, self.stack)
+
+    def in_order(self, bursts: list[int]) -> Plan[None]:
+        at = self.chance.randrange(self.blocks)
+        for burst in bursts:
+            for _ in range(burst):
+                bio = self.request(WRITE, at % self.blocks, 1)
+                yield from carry_out(self.stack.top, bio)
+                assert bio.error is None, bio.error
+                at += 1
+            known = {number: len(content) - 1 for number, content in enumerate(self.contents)}
+            bio = Bio(FLUSH)
+            yield from carry_out(self.stack.top, bio)
+            assert bio.error is None, bio.error
+            self.events.append(("durable", known))
+
     def user(self, first: int, end: int, requests: int) -> Plan[None]:
         chance = self.chance
         for _ in range(requests):
@@ -144,10 +165,16 @@ class Life:
         shut(rig, stack)
         return images
 
-    def check_all(self) -> list[bytes]:
-        """Every prefix from where the life began; one of the outcomes."""
+    def check_all(self, *, full: bool = False) -> list[bytes]:
+        """Every prefix from where the life began; one of the outcomes: with `full` the good end as often as a
+        cut just before a flush, when most may be lost."""
         first = self.events.index(("found",))
         chosen = self.chance.randrange(first, len(self.events) + 1)
+        if full:
+            flushes = [
+                at for at in range(first, len(self.events)) if self.events[at] == ("flush", 1)
+            ]
+            chosen = self.chance.choice([len(self.events), self.chance.choice(flushes)])
         kept = self.images
         for length in range(first, len(self.events) + 1):
             if length < len(self.events) and length != chosen:

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 
 import headway as hw
 from headway.copying import copy
-from headway.core.block import logformat
-from headway.core.block.bio import FLUSH, READ, WRITE, Bio
-from headway.core.block.line import carry_out
-from headway.core.block.logformat import Entry, Header
-from headway.core.block.ring import Ring
+from headway.core.block.bio import READ, WRITE, Bio
+from headway.core.block.bottom import Bottom
 from headway.core.block.stack import Stack
 from headway.core.plan import Plan
 from headway.edge.memory_devices import MemoryDevice
 from headway.errors import BlockError, UsageError
+from tests.core.block.layers.cached import BLOCKS, CACHE, disks, flush, on, one, result
 from tests.core.block.layers.powercut import Life
 from tests.core.block.rig import BLOCK, Keys, Rig, shut
-
-BLOCKS = 24
-CACHE = 18 * BLOCK  # smaller than what is written: it is written back all the time
-
-
-def on(rig: Rig, disks: list[MemoryDevice], starve: bool, more: str = "") -> Stack:
-    bottoms = []
-    for disk in disks:
-        bottom = rig.disk()
-        bottom.device, bottom.size = disk, disk.size
-        bottom._read, bottom._write = disk.pread_into, disk.pwrite
-        bottoms.append(bottom)
-    stack = Stack(
-        rig.simulator,
-        bottoms[0],
-        [f"writecache,cache=fast,block={BLOCK},section=5,buffer=1KiB{more}"],
-        opener=lambda name, site: bottoms[1],
-        crypto=Keys(),
-        starve=starve,
-    )
-    rig.run(stack.start())
-    return stack
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -53,29 +28,14 @@ def test_what_was_flushed_survives_a_power_cut_after_every_write(seed: int) -> N
         images = life.check_all()
 
 
-def one(stack: Stack, number: int, data: bytes | None = None, count: int = 1) -> Plan[Bio]:
-    """Write blocks, or read `count`."""
-    view = memoryview(bytearray(count * BLOCK if data is None else data))
-    bio = Bio(READ if data is None else WRITE, number * BLOCK, view)
-    yield from carry_out(stack.top, bio)
-    return bio
-
-
-def result(rig: Rig, plan: Plan[Any]) -> Any:
-    task = rig.simulator.start(plan, "user")
-    rig.run()
-    assert task.done
-    return task.result
-
-
-def flush(stack: Stack) -> Plan[Bio]:
-    bio = Bio(FLUSH)
-    yield from carry_out(stack.top, bio)
-    return bio
-
-
-def disks() -> list[MemoryDevice]:
-    return [MemoryDevice(BLOCKS * BLOCK), MemoryDevice(CACHE)]
+@pytest.mark.parametrize("seed", range(6))
+def test_life_after_life_of_who_writes_in_order_survives_power_cuts(seed: int) -> None:
+    """Few and full segments, so that what one life leaves is where the next ones write."""
+    images = [bytes(BLOCKS * BLOCK), bytes((2 + 16 + seed) * BLOCK)]
+    for number in range(8):
+        life = Life(on, images, 100 * seed + number, BLOCKS)
+        life.run_in_order(life.chance.choice([[10], [10], [5], [5], [3, 9]]))
+        images = life.check_all(full=True)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -139,123 +99,6 @@ def test_of_two_writes_at_once_the_same_one_wins_before_and_after_a_start(seed: 
     shut(rig, stack)
 
 
-def test_what_an_earlier_power_cut_left_is_never_taken_for_the_next_segment() -> None:
-    """A header that is whole but of an older epoch, at the very place, with the very number."""
-    both = disks()
-    form = logformat.fit(CACHE, BLOCKS * BLOCK, BLOCK, 5)
-    old, new = bytes(BLOCK), b"n" * BLOCK
-
-    def segment(sequence: int, position: int, epoch: int, data: bytes) -> None:
-        entry = Entry(sequence, 0, logformat.check(memoryview(data)))
-        header = Header(sequence, position, epoch, 0, [entry])
-        both[1].pwrite(memoryview(form.header(header)), form.address(position))
-        both[1].pwrite(memoryview(data), form.address(position + 1))
-
-    both[1].pwrite(memoryview(form.superblock(logformat.State(0, 1, 0, 1))), 0)
-    segment(1, 0, 2, new)
-    segment(2, 2, 1, old)  # left over from the epoch before
-    segment(3, 4, 2, new)
-    rig = Rig()
-    stack = on(rig, both, False, ",drain=no")
-    assert stack.top.stats()["replayed"] == 1
-    left = memoryview(bytearray(BLOCK))
-    both[1].pread_into(left, form.address(2))
-    assert not any(left)  # nor by the start after this one
-    shut(rig, stack)
-
-
-def test_data_that_is_not_what_was_said_costs_its_own_block_and_no_other() -> None:
-    """Somebody changed a block while it was written: what others flushed with it is there, at each start."""
-    slow, fast = MemoryDevice(BLOCKS * BLOCK), MemoryDevice(2 * CACHE)
-    rig = Rig()
-    stack = on(rig, [slow, fast], False)
-    for number in range(9):  # two segments, one commit
-        result(rig, one(stack, number, bytes([number + 1]) * BLOCK))
-    rig.run(stack.request(FLUSH, 0, None, 0))
-    images = [bytes(BLOCKS * BLOCK), bytearray(fast.size)]
-    fast.pread_into(memoryview(images[1]), 0)  # the power goes
-    at = images[1].index(bytes([3]) * BLOCK)
-    images[1][at] ^= 1
-    disks = [MemoryDevice(len(image)) for image in images]
-    for disk, image in zip(disks, images, strict=True):
-        disk.pwrite(memoryview(bytearray(image)), 0)
-    for start in range(3):  # nothing is written back in between
-        rig = Rig()
-        stack = on(rig, disks, False, ",drain=no")
-        for number in range(9):
-            bio = result(rig, one(stack, number))
-            assert bio.view == bytes([0 if number == 2 else number + 1]) * BLOCK
-        result(rig, one(stack, 20, bytes([start]) * BLOCK))  # its header vouches for all before it
-        rig.run(stack.request(FLUSH, 0, None, 0))
-        shut(rig, stack)
-
-
-def test_segments_are_placed_by_hand() -> None:
-    """Room of eight blocks: a segment never crosses the end, a full ring gives none, a release gives it back."""
-    ring = Ring(8, 3, 0, 1)
-    first = ring.place(3)
-    assert first is not None and (first.segment.start, first.position, ring.used) == (0, 1, 4)
-    second = ring.place(2)  # the first is full, so it was sealed
-    assert second is not None and second.segment.start == 4 and ring.sealed() == [first.segment]
-    assert ring.place(2) is None  # one block is left
-    assert ring.done(first, [Entry(n, 0, 0) for n in (7, 8, 9)]) is None
-    found = ring.find(7, 5)
-    assert (found.count, found.position, found.segment) == (3, 1, first.segment)
-    assert ring.find(1, 9).count == 6  # up to what is here
-    ring.committed([first.segment])
-    assert ring.needed([first.segment]) == {7: 1, 8: 2, 9: 3}
-    ticket = first.segment.quiet()
-    ring.drop([first.segment])
-    assert ring.find(7, 3).segment is None
-    assert ticket is not None and first.segment.read() is ticket
-    ring.release([first.segment])
-    assert (ring.tail, ring.used) == (4, 3)
-    third = ring.place(3)  # from the beginning: the block that is left at the end is passed over
-    assert third is not None and (third.segment.start, ring.used) == (8, 8)
-
-
-def test_a_slow_device_that_fails_keeps_waiting_writes_and_loses_nothing() -> None:
-    rig = Rig()
-    stack = on(rig, disks(), False)
-    slow, _ = stack.top.below
-    works = slow._write  # type: ignore[attr-defined]
-
-    def fails(view: memoryview, offset: int) -> None:
-        raise BlockError(5, "the slow disk is away")
-
-    slow._write = fails  # type: ignore[attr-defined]
-    ended = [result(rig, one(stack, n, bytes([n + 1]) * BLOCK)).error for n in range(BLOCKS)]
-    kept = [number for number, error in enumerate(ended) if error is None]
-    assert 8 < len(kept) < BLOCKS and "away" in str(ended[-1])
-    assert "away" in str(stack.top.stats()["failure"])
-    assert result(rig, flush(stack)).error is None  # that is the fast one's
-    for number in kept:
-        assert result(rig, one(stack, number)).view == bytes([number + 1]) * BLOCK
-    slow._write = works  # type: ignore[attr-defined]
-    assert result(rig, one(stack, 23, b"w" * BLOCK)).error is None
-    assert stack.top.stats()["failure"] is None
-    shut(rig, stack)
-    for number in kept[:-1]:
-        view = memoryview(bytearray(BLOCK))
-        slow.device.pread_into(view, number * BLOCK)  # type: ignore[attr-defined]
-        assert view == bytes([number + 1]) * BLOCK
-
-
-def test_after_a_failed_commit_nothing_is_promised() -> None:
-    rig = Rig()
-    stack = on(rig, disks(), False)
-    assert result(rig, one(stack, 1, b"a" * BLOCK)).error is None
-
-    def fails(view: memoryview, offset: int) -> None:
-        raise BlockError(5, "the fast disk is gone")
-
-    stack.top.below[1]._write = fails  # type: ignore[attr-defined]
-    assert "gone" in str(result(rig, flush(stack)).error)
-    assert "gone" in str(result(rig, one(stack, 1, b"b" * BLOCK)).error)
-    assert result(rig, one(stack, 1)).view == b"a" * BLOCK
-    shut(rig, stack)
-
-
 def test_a_device_and_its_cache_are_files_and_the_device_is_whole_when_it_is_closed(
     tmp_path,
 ) -> None:
@@ -300,3 +143,46 @@ def test_copy_through_a_write_cache(tmp_path, starve: bool) -> None:
     )  # fmt: skip
     assert report.verified and report.memory_peak <= report.memory_limit
     assert (tmp_path / "target").read_bytes()[: len(data)] == data
+
+
+@pytest.mark.parametrize("starve", [False, True])
+def test_a_copy_whose_write_back_fails_fails_and_leaves_no_destination(
+    tmp_path, starve: bool
+) -> None:
+    (tmp_path / "source").write_bytes(b"s" * 300_000)
+    with hw.Zone("8MiB") as zone:
+        with pytest.raises(BlockError):
+            copy(
+                tmp_path / "source", tmp_path / "target", zone=zone, verify=True, starve=starve, memory="4MiB",
+                layers=["error,ops=writes", "writecache,cache=memory:2MiB"],
+            )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_an_interrupt_in_the_fast_device_leaves_nothing_under_way() -> None:
+    """A key pressed in a write, or a read, that is carried out inline: flushes and closing go on."""
+    fast = MemoryDevice(1 << 18)
+    bottom, rig = Bottom(fast), Rig()
+    stack = Stack(
+        rig.simulator, Bottom(MemoryDevice(1 << 18)), ["writecache,cache=fast,create=yes,section=8"],
+        opener=lambda *_: bottom, crypto=Keys(),
+    )  # fmt: skip
+    rig.run(stack.start())
+    view = memoryview(bytearray(b"a" * 4096))
+    assert stack.submit_now(Bio(WRITE, 0, view))
+    works = bottom._read, bottom._write
+
+    def interrupted(view: memoryview, offset: int) -> int:
+        raise KeyboardInterrupt
+
+    bottom._read = bottom._write = interrupted  # type: ignore[assignment]
+    for op in (READ, WRITE):
+        bio = Bio(op, 0, memoryview(bytearray(4096)))
+        with pytest.raises(KeyboardInterrupt):
+            stack.submit_now(bio)
+        assert bio.offset == 0
+    bottom._read, bottom._write = works
+    assert result(rig, flush(stack)).error is None
+    bio = Bio(READ, 0, memoryview(bytearray(4096)))
+    assert stack.submit_now(bio) and bio.view == view
+    shut(rig, stack)

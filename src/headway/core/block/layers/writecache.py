@@ -2,7 +2,7 @@
 
 A write goes to the log on the fast device, a flush commits the log (`writelog`), and when it is fuller than
 `high` the oldest blocks are written back until it is down to `low`. A read goes where the newest copy is, and
-is split where that changes. Zeros take one block of the log, however many they are. A discard forgets what
+is split where that changes. A run of zeros takes one block of the log, but counts as many. A discard forgets what
 the log has, and goes on. When the log is full, a write waits for the slow device, as without the layer.
 Reserves: a block, a buffer of `buffer` bytes and a bio for each of the two workers; 2 bios to split with.
 
@@ -54,21 +54,25 @@ class WriteCache(Layer):
             whole = found.count * self._size == bio.length and not found.zeros
             return whole and self.below[0].submit_now(bio)
         bio.offset = self.log.form.address(found.position)
-        done = found.count * self._size == bio.length and self.below[1].submit_now(bio)
-        bio.offset = offset
-        self.log.read(found.segment)
-        return done
+        try:  # it may be interrupted in the device, and no segment is pinned for ever by that
+            return found.count * self._size == bio.length and self.below[1].submit_now(bio)
+        finally:
+            bio.offset = offset
+            self.log.read(found.segment)
 
     def _write_now(self, bio: Bio) -> bool:
-        place = self.log.place_now(bio.length // self._size)
+        entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        place = self.log.place_now(len(entries), len(entries))
         if place is None:
             return False
-        entries, offset = self.log.form.described(bio.offset, bio.length, bio.view), bio.offset
+        offset, done = bio.offset, False
         bio.offset = self.log.form.address(place.position)
-        done = self.below[1].submit_now(bio)
-        bio.offset = offset
-        self.log.ended(place, entries if done and bio.error is None else None)
-        return done
+        try:
+            done = self.below[1].submit_now(bio)
+            return done
+        finally:  # interrupted too: a commit waits for the end of each write
+            bio.offset = offset
+            self.log.ended(place, entries if done and bio.error is None else None)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if bio.op is FLUSH:
@@ -94,10 +98,9 @@ class WriteCache(Layer):
             assert bio.view is not None
             bio.view[:] = bytes(bio.length)
             bio.complete()
-        elif found.segment is None:
+        elif (segment := found.segment) is None:
             line.send(bio, self.below[0])
         else:
-            segment = found.segment
             bio.push(lambda bio: self.log.read(segment))
             bio.offset = self.log.form.address(found.position)
             line.send(bio, self.below[1])
@@ -109,9 +112,9 @@ class WriteCache(Layer):
         line.send(bio, self)
 
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
-        count = bio.length // self._size if bio.op is WRITE else 1
-        place = self.log.place_now(count) or (yield from self.log.place(count))
         entries = self.log.form.described(bio.offset, bio.length, bio.view)
+        need = len(entries), bio.length // self._size
+        place = self.log.place_now(*need) or (yield from self.log.place(*need))
         bio.push(partial(self._written, place, entries, bio.fua))
         if bio.op is not WRITE:  # zeros are in the header alone
             bio.complete()
@@ -138,12 +141,10 @@ class WriteCache(Layer):
 
 
 def make(below: Layer, options: Options, site: Site) -> Layer:
-    drain = options.flag("drain", True)
     log, create = log_of(below, options, site)
-    return WriteCache(log, site.bios("splits"), create=create, drain=drain)
+    return WriteCache(log, site.bios("splits"), create=create, drain=options.flag("drain", True))
 
 
 def room(size: int, options: Options) -> int:
     """With the last block whole."""
-    block = int(options.text("block", "4096"))
-    return -(-size // block) * block
+    return size + -size % int(options.text("block", "4096"))
