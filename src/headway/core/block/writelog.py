@@ -21,7 +21,7 @@ import errno
 from collections import deque
 from typing import Final, final
 
-from headway.core.block.bio import FLUSH, WRITE, ZERO, Bio
+from headway.core.block.bio import FLUSH, WRITE, ZERO, Bio, untraced
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line
 from headway.core.block.logcopy import Runs
@@ -329,8 +329,7 @@ class WriteLog:
 
 
 def again(error: BaseException) -> BlockError:
-    """The same error for one more, or to be kept: without its traceback, which holds buffers of who met it."""
-    if isinstance(error, OSError):
-        where = error.offset if isinstance(error, BlockError) else None
-        return BlockError(error.errno or errno.EIO, error.strerror or str(error), offset=where)
+    """The same error for one more, or to be kept; what no device said is told as one."""
+    if isinstance(error, BlockError):
+        return untraced(error)
     return BlockError(errno.EIO, f"{type(error).__name__}: {error}")
