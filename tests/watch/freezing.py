@@ -7,10 +7,11 @@ import threading
 from headway.errors import Deadlock
 
 
-def hung(session, *functions):
+def hung(session, *functions, waits=1):
     """The hang that the functions run into, one thread each; then it is ended, wait by wait.
 
-    The session must have been started with `breaks`.
+    The session must have been started with `breaks`. With fewer than `waits` waits it is none yet: somebody is
+    on his way to one.
     """
 
     def run(function):
@@ -23,6 +24,8 @@ def hung(session, *functions):
     hang = None
     while any(thread.is_alive() for thread in threads):
         found = session.hang()
+        if found is not None and hang is None and len(names(found)[0]) < waits:
+            continue
         hang = hang or found
         if found is not None:
             session.end_youngest()

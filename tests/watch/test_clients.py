@@ -163,7 +163,7 @@ def test_aiosqlite_frozen(session):
         with pytest.raises(sqlite3.OperationalError):  # the function of SQL was ended
             asyncio.run(audited(threading.Lock(), "select audit(2)", held=True))
 
-    waits, held = freezing.names(freezing.hung(session, run))
+    waits, held = freezing.names(freezing.hung(session, run, waits=2))
     assert waits == {"a statement", "lock"}
     assert held == {"lock", "aiosqlite connection of 1"}
 
