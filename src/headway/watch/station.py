@@ -105,13 +105,13 @@ class Station:
             self._write(final=False)
 
     def _break(self) -> None:
+        if self._hang is not None:
+            self._hang["broken"] = self._broken  # first: who reads a line may end the program
         for line in self._session.end_youngest(self._stall_s):
             if line not in self._broken:
                 self._broken.append(line)
                 sys.stderr.write(f"  {line}\n")
                 sys.stderr.flush()
-        if self._hang is not None:
-            self._hang["broken"] = self._broken
 
     def _write(self, *, final: bool) -> None:
         report = self._session.report(final=final)
