@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.measure import Row, compared, in_turn
@@ -117,20 +118,37 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
     for name, layers in LAYERED.items():
         words = [layer.replace("OTHER", str(other)) for layer in layers]
         commands[name] = [*serve, *(word for layer in words for word in ("--layer", layer))]
-    sockets = {}
-    for name, command in commands.items():
-        path = place / (name.replace(" ", "-") + ".sock")
-        words = [word.replace("SOCKET", str(path)) for word in command]
-        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        for _ in range(200):
-            if path.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        if path.exists():
-            sockets[name] = path
-    return sockets
+    return {
+        name: stack.enter_context(serving(place / f"{name.replace(' ', '-')}.sock", command))
+        for name, command in commands.items()
+    }
+
+
+@contextmanager
+def serving(path: Path, command: list[str]) -> Iterator[Path]:
+    """A server that runs as long as the block, from when it takes connections; SOCKET in `command` is `path`.
+
+    Raises: RuntimeError with what it said if it ended before.
+    """
+    words = [word.replace("SOCKET", str(path)) for word in command]
+    path.unlink(missing_ok=True)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(words, stderr=said)
+        try:
+            while not _answers(path):
+                if process.poll() is not None:
+                    said.seek(0)
+                    raise RuntimeError(f"{' '.join(words)}: {said.read().decode().strip()}")
+                time.sleep(0.02)
+            yield path
+        finally:
+            process.kill()  # some would wait for clients that have stopped reading
+            process.wait()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def fio(path: Path, kind: str, block: str, depth: int, unit: str) -> Callable[[], float]:

@@ -11,15 +11,13 @@ two here, and the server the other.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.measure import Row, compared, in_turn
-from bench.nbd import SIZE, fio
+from bench.nbd import SIZE, fio, serving
 from headway.copying import copy
 
 NOTE = "client and server share two processors; the peers' sectors have 512 bytes"
@@ -59,7 +57,7 @@ def run(quick: bool) -> list[Row]:
 
 
 def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
-    """Start every server; the socket of each that answers."""
+    """Start every server; the socket of each."""
     key, old, new = place / "key", place / "luks1", place / "luks2"
     key.write_text("bench", "ascii")
     key.chmod(0o600)
@@ -79,19 +77,8 @@ def _servers(stack: ExitStack, place: Path) -> dict[str, Path]:
             "--image-opts", f"driver=luks,key-secret=s,file.filename={old}",
         ],
     }  # fmt: skip
-    sockets = {}
-    for name, command in commands.items():
-        if shutil.which(command[0]) is None:
-            continue
-        path = place / (name.replace(" ", "-") + ".sock")
-        words = [word.replace("SOCKET", str(path)) for word in command]
-        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        for _ in range(200):
-            if path.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        if path.exists():
-            sockets[name] = path
-    return sockets
+    return {
+        name: stack.enter_context(serving(place / f"{name.replace(' ', '-')}.sock", command))
+        for name, command in commands.items()
+        if shutil.which(command[0]) is not None
+    }

@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Row
-from bench.nbd import PLUGIN
+from bench.nbd import PLUGIN, serving
 
 MIB = 1 << 20
 SIZE = 512 * MIB
@@ -105,22 +104,12 @@ def served(root: Path, place: Path, command: list[str], limit: int) -> Iterator[
     """A server in a group of its own; its socket."""
     group = root / f"headway-bench-{os.getpid()}"
     group.mkdir()
-    path = place / "socket"
-    path.unlink(missing_ok=True)
     next(group / name for name in _LIMITS if (group / name).exists()).write_text(str(limit))
-    words = [word.replace("SOCKET", str(path)) for word in command]
-    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group), *words]
-    process = subprocess.Popen(enter, stderr=subprocess.DEVNULL)
+    enter = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group), *command]
     try:
-        while process.poll() is None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    break
-            time.sleep(0.02)
-        yield str(path)
+        with serving(place / "socket", enter) as path:
+            yield str(path)
     finally:
-        process.terminate()
-        process.wait()
         group.rmdir()
 
 

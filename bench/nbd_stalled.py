@@ -13,7 +13,6 @@ from __future__ import annotations
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.measure import Row, compared
-from bench.nbd import fio
+from bench.nbd import fio, serving
 
 SIZE = 512 << 20
 _STALLED = 15
@@ -45,7 +44,7 @@ def run(quick: bool) -> list[Row]:
             for title, kind in (("4K read", "randread"), ("4K write", "randwrite")):
                 solo, beside = [], []
                 for _ in range(1 if quick else 7):
-                    with _serving(Path(place), command) as path:
+                    with serving(Path(place, "socket"), command) as path:
                         measure = fio(path, kind, "4k", 16, "iops")
                         solo.append(measure())
                         with _stalled(path):
@@ -68,24 +67,6 @@ def _commands(image: Path) -> dict[str, list[str]]:
         slow = ["--filter=delay", "file", str(image), "rdelay=1ms", "wdelay=1ms"]
         commands["nbdkit file, slow"] = ["nbdkit", "-f", "-U", "SOCKET", *slow]
     return commands
-
-
-@contextmanager
-def _serving(place: Path, command: list[str]) -> Iterator[Path]:
-    path = place / "socket"
-    path.unlink(missing_ok=True)
-    words = [word.replace("SOCKET", str(path)) for word in command]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    break
-            time.sleep(0.02)
-        yield path
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def refused(module: Any = None) -> Iterator[None]:
         for kind in _CLASSES:
             package = "asyncio." if kind.__module__.startswith("asyncio.") else ""
             what = f"{package or kind.__module__.removesuffix('.thread') + '.'}{kind.__name__}"
-            swap(kind, "__init__", _asking(kind.__init__, what))  # type: ignore[misc]
+            swap(kind, "__init__", _asking(kind.__init__, what))  # type: ignore[misc]  # undone below
         for name, value in list(vars(module).items()) if module is not None else ():
             for real, instead in asking:
                 if value is real:

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command and exit; without the extra `cli`, one line says what to install."""
     try:
-        import typer  # noqa: F401
+        import typer  # noqa: F401 - only asks whether it is there
     except ImportError:
         from headway.errors import MissingExtra
 

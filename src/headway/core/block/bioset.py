@@ -147,13 +147,7 @@ class BioSet:
         """
         bio = yield from self.make(op, offset, view, length if view is None else len(view))
         yield from carry_out(layer, bio)
-        error = bio.error
-        self.free(bio)
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its traceback has this frame: who drops it drops the views in it too
+        self.settle(bio)
 
     # -- giving back ---------------------------------------------------------------------------------
 
@@ -162,6 +156,16 @@ class BioSet:
         assert bio.home is self, f"{bio!r} is not of {self.name}"
         bio.reset()
         self.pool.free(bio)
+
+    def settle(self, bio: Bio) -> None:
+        """Take a bio that has ended home. Raises: what it failed with."""
+        error = bio.error
+        self.free(bio)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame, and with it the views in others
 
     def close(self) -> None:
         """Raises: PoolBusy if bios are still out."""

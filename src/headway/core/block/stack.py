@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, final
 
 from headway.core.block import line
@@ -126,10 +125,7 @@ class Stack:
         """One request in a bio of the stack's own. Raises: BlockError if it failed."""
         bio = yield from self.bios.make(op, offset, view, length)
         yield from self.carry_out(bio)
-        error = bio.error
-        self.bios.free(bio)
-        if error is not None:
-            raise error
+        self.bios.settle(bio)
 
     def _outside(self, bio: Bio) -> BlockError:
         return refused(bio, self.top.name, f"it has {self.top.size} bytes", errno.EINVAL)
@@ -154,21 +150,8 @@ class Stack:
         except GeneratorExit:  # nobody would carry out what ending asks for
             raise
         except BaseException:
-            yield from self._stop(layers, queues)
+            yield from self._end(layers, queues)
             raise
-
-    def _stop(self, layers: list[Layer], queues: list[Workqueue]) -> Plan[None]:
-        """End what was started, in the order of `close`; whatever fails then, the rest ends as well."""
-        for site in reversed(self.sites):
-            while len(layers) > site.lowest:
-                with suppress(Exception):
-                    yield from _end(layers.pop())
-            for queue in reversed(site.queues):
-                if queue in queues:
-                    yield from queue.close()
-        while layers:
-            with suppress(Exception):
-                yield from _end(layers.pop())
 
     def close(self) -> Plan[None]:
         """End it, top first, when nothing is in flight.
@@ -176,23 +159,35 @@ class Stack:
         All of it ends, whatever fails. Raises: the first of what layers could not finish; else PoolBusy if
         something did not come home.
         """
-        rest = list(each(self.top))
-        failures: list[Exception] = []
-        for site in reversed(self.sites):
-            while len(rest) > site.lowest:
-                failures += yield from _end(rest.pop())
-            for queue in reversed(site.queues):  # what is in one may need those made before it
-                yield from queue.close()
-        while rest:
-            failures += yield from _end(rest.pop())
-        for shut in [self.bios.close, *self._shutters()]:
-            try:
-                shut()
-            except HeadwayError as error:
-                failures.append(error)
+        queues = [queue for site in self.sites for queue in site.queues]
+        failures = yield from self._end(list(each(self.top)), queues)
+        failures += _shut([self.bios.close, *self._shutters()])
         del failures[1:]
         if failures:
             raise failures.pop()  # held by no frame of its own: what it holds goes with it
+
+    def give_back(self) -> None:
+        """Give the reserves of layers back: of a stack that could not be made, or was not started.
+
+        Raises: PoolBusy if something of one did not come home; the others are given back all the same.
+        """
+        failures = _shut(self._shutters())
+        del failures[1:]
+        if failures:
+            raise failures.pop()
+
+    def _end(self, layers: list[Layer], queues: Sequence[Workqueue]) -> Plan[list[Exception]]:
+        """End those, top first; what failed. Whatever does, the rest ends as well."""
+        failures: list[Exception] = []
+        for site in reversed(self.sites):
+            while len(layers) > site.lowest:
+                failures += yield from _ended(layers.pop())
+            for queue in reversed(site.queues):  # what is in one may need those made before it
+                if queue in queues:
+                    yield from queue.close()
+        while layers:
+            failures += yield from _ended(layers.pop())
+        return failures
 
     def _shutters(self) -> list[Callable[[], object]]:
         shutters: list[Callable[[], object]] = []
@@ -200,20 +195,6 @@ class Stack:
             shutters += [bios.close for bios in site.sets]
             shutters += [pool.close for pool in site.pools]
         return shutters
-
-    def give_back(self) -> None:
-        """Give the reserves of layers back: of a stack that could not be made, or was not started.
-
-        Raises: PoolBusy if something of one did not come home; the others are given back all the same.
-        """
-        failure: HeadwayError | None = None
-        for shut in self._shutters():
-            try:
-                shut()
-            except HeadwayError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
 
     def pools(self) -> list[Mempool[Any]]:
         """Every reserve of the stack: its own, and those of its layers, the lowest first."""
@@ -252,7 +233,7 @@ def _recipe(name: str, layers: Mapping[str, Recipe]) -> Recipe:
     return recipe
 
 
-def _end(layer: Layer) -> Plan[list[Exception]]:
+def _ended(layer: Layer) -> Plan[list[Exception]]:
     """Close it; what it raised, if it did."""
     try:
         plan = layer.close()
@@ -261,3 +242,14 @@ def _end(layer: Layer) -> Plan[list[Exception]]:
     except Exception as error:
         return [error]
     return []
+
+
+def _shut(shutters: Sequence[Callable[[], object]]) -> list[Exception]:
+    """Call all of them; what they raised."""
+    failures: list[Exception] = []
+    for shut in shutters:
+        try:
+            shut()
+        except HeadwayError as error:
+            failures.append(error)
+    return failures
