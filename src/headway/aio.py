@@ -6,7 +6,7 @@ one. An allocator that may block runs on a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
@@ -48,6 +48,7 @@ class Mempool(Generic[E]):
     """A pool whose waits suspend the task: `headway.Mempool` with ``await`` where it may wait."""
 
     __slots__ = (
+        "_at_hand",
         "alloc_preallocated",
         "free",
         "free_bulk",
@@ -62,6 +63,7 @@ class Mempool(Generic[E]):
         self.pool: core.Mempool[E] = (
             pool if isinstance(pool, core.Mempool) else threaded.Mempool(pool, **options)
         )
+        self._at_hand = self.pool.at_hand  # one list for ever
         # What never waits is the pool's own method.
         self.try_alloc = self.pool.try_alloc
         self.alloc_preallocated = self.pool.alloc_preallocated
@@ -81,17 +83,13 @@ class Mempool(Generic[E]):
 
         Waits, raises: as `headway.Mempool.alloc`; a cancelled wait loses nothing.
         """
-        pool = self.pool
-        if (
-            gfp is KERNEL and not pool._gate
-        ):  # the pool's fast path, written out: a call costs a third
+        # The pool's fast path, written out: a call costs a third.
+        if gfp is KERNEL and not self.pool._gate:
             try:
-                return pool.at_hand.pop()
+                return self._at_hand.pop()
             except IndexError:
                 pass
-        taken = await tasks.run(
-            pool.alloc_plan(gfp, scopes.current(), scopes.owner(), 1, timeout_s)
-        )
+        taken = await _wait(self.pool, gfp, 1, timeout_s)
         return taken[0] if taken else None
 
     async def alloc_bulk(self, count: int, timeout_s: float | None = None) -> list[E]:
@@ -99,15 +97,17 @@ class Mempool(Generic[E]):
         self.pool.check_count(count)
         if count == 0:
             return []
-        taken = await tasks.run(
-            self.pool.alloc_plan(KERNEL, scopes.current(), scopes.owner(), count, timeout_s)
-        )
+        taken = await _wait(self.pool, KERNEL, count, timeout_s)
         assert taken is not None
         return taken
 
     def lease(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Lease[E]:
         """An element for an ``async with`` block; freed however it ends."""
-        return Lease(self.pool, gfp, timeout_s)
+        lease: Lease[E] = Lease()  # filled in here: see `headway.core.mm.lease`
+        lease._pool = self.pool
+        lease._gfp = gfp
+        lease._timeout_s = timeout_s
+        return lease
 
     async def resize(self, count: int) -> int:
         """Change the reserve's size; the backend is asked on a worker thread."""
@@ -124,29 +124,35 @@ class Mempool(Generic[E]):
         return f"<aio {repr(self.pool)[1:]}"
 
 
+def _wait(
+    pool: core.Mempool[E], gfp: Gfp, count: int, timeout_s: float | None
+) -> Awaitable[list[E] | None]:
+    return tasks.run(pool.alloc_plan(gfp, scopes.current(), scopes.owner(), count, timeout_s))
+
+
 @final
 class Lease(Generic[E]):
     """What ``lease()`` gives; enter it with ``async with`` to get the element."""
 
     __slots__ = ("_gfp", "_pool", "_timeout_s", "element")
 
-    def __init__(self, pool: core.Mempool[E], gfp: Gfp, timeout_s: float | None) -> None:
-        self._pool = pool
-        self._gfp = gfp
-        self._timeout_s = timeout_s
+    _pool: core.Mempool[E]
+    _gfp: Gfp
+    _timeout_s: float | None
+    element: Any
 
     async def __aenter__(self) -> Any:
         pool = self._pool
         if self._gfp is KERNEL and not pool._gate:
             try:
-                self.element: Any = pool.at_hand.pop()
-                return self.element
+                self.element = element = pool.at_hand.pop()
+                return element
             except IndexError:
                 pass
-        plan = pool.alloc_plan(self._gfp, scopes.current(), scopes.owner(), 1, self._timeout_s)
-        taken = await tasks.run(plan)
-        self.element = element = taken[0] if taken else None
-        return element
+        self.element = None
+        taken = await _wait(pool, self._gfp, 1, self._timeout_s)
+        self.element = taken[0] if taken else None
+        return self.element
 
     async def __aexit__(
         self,
@@ -154,8 +160,9 @@ class Lease(Generic[E]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        element, self.element = self.element, None
+        element = self.element
         if element is not None:
+            self.element = None
             self._pool.free(element)
 
     def hand_over(self) -> Any:

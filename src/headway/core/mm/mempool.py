@@ -114,7 +114,11 @@ class Mempool(HandOver[E], Generic[E]):
 
     def lease(self, gfp: Gfp = KERNEL, timeout_s: float | None = None) -> Lease[E]:
         """An element for a ``with`` block: ``with pool.lease() as element``; freed however it ends."""
-        return Lease(self, gfp, timeout_s)
+        lease: Lease[E] = Lease()
+        lease._pool = self
+        lease._gfp = gfp
+        lease._timeout_s = timeout_s
+        return lease
 
     def _alloc_slow(self, gfp: Gfp, timeout_s: float | None, light_tried: bool = False) -> E | None:
         runtime = self.runtime
