@@ -183,3 +183,34 @@ def test_null_takes_what_went_through_layers(tmp_path):
         layers=["bounce,buffer=64KiB", "linear"],
     )
     assert report.bytes == 1 << 20
+
+
+def test_a_source_is_read_through_its_layers_in_the_same_limit(tmp_path):
+    """Out of what was encrypted; with the layer's reserves in the count."""
+    (tmp_path / "plain").write_bytes(random.Random(5).randbytes(3 << 20))
+    (tmp_path / "key").write_bytes(bytes(range(64)))
+    (tmp_path / "key").chmod(0o600)
+    crypt = [f"crypt,format=plain,key-file={tmp_path / 'key'}"]
+    copy(tmp_path / "plain", tmp_path / "secret", layers=crypt)
+    for starve in (False, True):
+        report = copy(
+            tmp_path / "secret",
+            tmp_path / "again",
+            source_layers=crypt,
+            memory="2MiB",
+            request_size="256KiB",
+            starve=starve,
+            verify=True,
+        )
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "plain").read_bytes()
+        assert report.memory_peak <= 2 << 20 and report.verified
+    both = copy(tmp_path / "secret", tmp_path / "twice", source_layers=crypt, layers=crypt)
+    assert both.bytes == 3 << 20
+    assert (tmp_path / "twice").read_bytes() == (tmp_path / "secret").read_bytes()
+
+
+def test_source_layers_that_leave_no_room_are_refused_and_leave_nothing(tmp_path):
+    (tmp_path / "source").write_bytes(bytes(1 << 20))
+    with pytest.raises(hw.UsageError, match="a memory limit of"):
+        copy(tmp_path / "source", tmp_path / "target", source_layers=["bounce"], memory="1MiB")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

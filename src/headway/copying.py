@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -71,6 +71,7 @@ def copy(
     starve: bool = False,
     preserve: bool = False,
     layers: Sequence[str] = (),
+    source_layers: Sequence[str] = (),
     zone: Zone | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
@@ -81,8 +82,9 @@ def copy(
     which several copies may share; used of it are `in_flight` (8) frames of `request_size` (1MiB), or
     4 of 512KiB where both sides are in memory. `starve` makes every allocation beyond the reserve
     fail: slower, never stuck. `verify` reads the destination back, in the same limit, before it
-    appears. `layers` (``mirror,leg=PATH``) are put on the destination, in the same limit, the
-    outermost last. `preserve` keeps mode and times. `progress(stage, done, size)` is called here.
+    appears. `layers` (``mirror,leg=PATH``) are put on the destination, and `source_layers` (``qcow2``)
+    on the source, in the same limit, the outermost last. `preserve` keeps mode and times.
+    `progress(stage, done, size)` is called here.
 
     Raises: UsageError if the request makes no sense (the source is the destination, a FIFO, a limit
     too small for one request); NoMemory if others hold so much of `zone` that two requests do not
@@ -94,33 +96,38 @@ def copy(
     limit = _limit(memory, zone)
     size_frames(limit, request, in_flight)  # before anything is opened
     source_spec, target_spec = os.fspath(src), os.fspath(dst)
-    source = open_device(source_spec)
-    try:
-        status = _status(source, source_spec, preserve)
+    with ExitStack() as opened:
+        bottom = opened.enter_context(closing(open_device(source_spec)))
+        status = _status(bottom, source_spec, preserve)
+        source: Device = bottom
+        held = 0
+        if source_layers:
+            if zone is None:
+                zone = opened.enter_context(closing(Zone(limit, name="copy", min_free=0)))
+            stack = open_stack(bottom, source_layers, memory=zone, starve=starve)
+            source, held = opened.enter_context(stack), stack.memory_bytes
         destination = open_destination(target_spec, size=room(layers, source.size), source=status)
         try:
-            if preserve:
-                _check_preservable(destination, target_spec)
+            _check_preservable(destination, target_spec, preserve)
             memory_only = is_in_memory(source) and is_in_memory(destination.device)
-            sizing = size_frames(limit, request, in_flight, in_memory=memory_only)
-            job = _Job(source, destination, sizing, hash, verify, progress, layers)
-            ran = job.run(zone, limit, starve)
+            sizing = size_frames(limit - held, request, in_flight, in_memory=memory_only)
+            apart = _kept_apart(bottom, destination)
+            job = _Job(source, destination, sizing, hash, verify, progress, layers, apart)
+            stats, peak, digest = job.run(zone, limit - held, starve)
             destination.commit(status if preserve else None)
         except BaseException:
             destination.discard()
             raise
-    finally:
-        source.close()
-    return _report(source.size, time.monotonic() - started_s, limit, ran, verify)
+    return _report(source.size, started_s, limit, (stats, peak + held, digest), verify)
 
 
 def _report(
-    size: int, seconds: float, limit: int, ran: tuple[Any, int, str | None], verify: bool
+    size: int, started_s: float, limit: int, ran: tuple[Any, int, str | None], verify: bool
 ) -> CopyReport:
     stats, peak, digest = ran
     return CopyReport(
         bytes=size,
-        seconds=round(seconds, 6),
+        seconds=round(time.monotonic() - started_s, 6),
         memory_limit=limit,
         memory_peak=peak,
         reserve_uses=stats.reserve_uses,
@@ -131,8 +138,8 @@ def _report(
     )
 
 
-def _check_preservable(destination: Destination, spec: str) -> None:
-    if isinstance(destination, InPlace):
+def _check_preservable(destination: Destination, spec: str, preserve: bool) -> None:
+    if preserve and isinstance(destination, InPlace):
         raise UsageError(f"{spec} is no file that could keep mode and times: leave --preserve out")
 
 
@@ -178,6 +185,7 @@ class _Job:
         verify: bool,
         progress: Progress | None,
         layers: Sequence[str],
+        apart: Sequence[os.stat_result],
     ) -> None:
         if verify and destination.device.kind is Kind.NULL:
             raise UsageError(
@@ -186,7 +194,7 @@ class _Job:
         self._source = source
         self._target: Device = destination.device
         self._layers = layers
-        self._apart = _kept_apart(source, destination)
+        self._apart = apart
         self._sizing = sizing
         self._hashing = hashing
         self._verify = verify

@@ -89,6 +89,7 @@ KINDS = {
 ELSEWHERE = {
     "ebs": "only the outermost has use for it: simulated users ask for whole blocks",
     "error": "a block that never works: the simulated disks fail by chance",
+    "qcow2": "cannot be written: its own test reads it, with failures",
     "verity": "cannot be written: `image` reads through it",
 }
 

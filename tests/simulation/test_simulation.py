@@ -240,8 +240,7 @@ def test_a_planted_bug_is_found_by_one_of_a_few_seeds(bug: str) -> None:
 
 
 def does_not_wait(walker: Walker) -> Plan[None]:
-    while walker._kept:
-        walker._pool.free(walker._kept.popitem()[1])
+    walker._kept.close()
     return
     yield
 

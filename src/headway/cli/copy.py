@@ -20,6 +20,12 @@ Layers = Annotated[
         metavar="LAYER", help="A layer on DST, NAME,key=value; repeat it, outermost last."
     ),
 ]
+SourceLayers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LAYER", help="A layer on SRC (crypt, qcow2, verity...); repeat it, outermost last."
+    ),
+]
 
 
 def command(
@@ -28,6 +34,7 @@ def command(
         str, typer.Argument(metavar="DST", help="Where to; a file appears only when complete.")
     ],
     layer: Layers = None,
+    source_layer: SourceLayers = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The limit of all buffers together.")
     ] = "64MiB",
@@ -39,10 +46,7 @@ def command(
         typer.Option(metavar="SIZE", help="Bytes per request, a multiple of 4096 (1MiB)."),
     ] = None,
     verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", metavar=FLAG, help="Read the destination back, in the same limit."
-        ),
+        bool, typer.Option("--verify", metavar=FLAG, help="Read DST back, in the same limit.")
     ] = False,
     no_hash: Annotated[
         bool, typer.Option("--no-hash", metavar=FLAG, help="Do not compute SHA-256.")
@@ -78,6 +82,7 @@ def command(
             starve=starve,
             preserve=preserve,
             layers=layer or (),
+            source_layers=source_layer or (),
             progress=progress,
         )
     print_json(report) if json else _print_text(report)

@@ -51,7 +51,9 @@ ALL = [
 
 
 def test_every_layer_is_starved_here():
-    assert sorted(SMALLEST) == sorted(LAYERS)
+    assert sorted([*SMALLEST, "qcow2"]) == sorted(
+        LAYERS
+    )  # which has its own test: it cannot be written
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import errno
 from typing import Any, Final, Protocol
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, Bio, refused, withdrawn
-from headway.core.block.device import Device, Kind
+from headway.core.block.device import Device, Extent, Kind
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
@@ -160,6 +160,9 @@ class Bottom(Layer):
             part = min(length, len(_ZEROS))
             self._write(_ZEROS[:part], offset)
             offset, length = offset + part, length - part
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        return (yield from offload(self.device.extent, offset))
 
     def close(self) -> None:
         """The device stays open: whoever opened it closes it."""

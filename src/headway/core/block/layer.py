@@ -17,10 +17,11 @@ Source: device-mapper targets (``map`` and ``end_io``), in the shape of headway'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from headway.core.block.bio import Bio
+from headway.core.block.device import Extent
 from headway.core.block.limits import NO_LIMITS, Limits
 from headway.core.block.line import Line, Source
 from headway.core.plan import Plan
@@ -39,6 +40,8 @@ class Layer:
     splits: Source | None = None
     below: tuple[Layer, ...] = ()
     whole_blocks: bool = True  # what is aligned to below must be so here; False: it takes any bytes
+    read_only: bool = False  # every write fails with EROFS
+    tells: Callable[[int], Plan[Extent]] | None = None  # of holes; None: data throughout
     keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
 
     def submit_now(self, bio: Bio) -> bool:
@@ -48,6 +51,16 @@ class Layer:
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         """Take the bio over; see the module. Waits: for the layer's own reserves only."""
         raise NotImplementedError
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        """Data or hole at `offset`, and how far: for those who need not read zeros.
+
+        Waits: for the layer's own reserves, and for those below.
+        """
+        if self.tells is None:
+            return Extent(self.size, False)
+        found = yield from self.tells(offset)
+        return Extent(min(found.end, self.size), found.hole)
 
     def start(self) -> Plan[None] | None:
         """Start what the layer needs of its own (workers); before the first bio, bottom first."""

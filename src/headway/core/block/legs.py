@@ -17,8 +17,9 @@ from enum import Enum
 from typing import Final, final
 
 from headway.core.block.bio import Bio
+from headway.core.block.device import Extent
 from headway.core.block.layer import Layer
-from headway.core.plan import Guard
+from headway.core.plan import Guard, Plan
 
 
 class State(Enum):
@@ -59,6 +60,10 @@ class Legs:
     def __init__(self, layers: tuple[Layer, ...], guard: Guard) -> None:
         self.all = tuple(Leg(layer) for layer in layers)
         self._guard = guard
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        """As the first that is active tells: they are equal."""
+        return next(leg for leg in self.all if leg.state is ACTIVE).layer.extent(offset)
 
     def reader(self, bio: Bio) -> Leg:
         """Which leg reads this."""

@@ -19,6 +19,7 @@ from functools import partial
 from typing import final
 
 from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, refused
+from headway.core.block.device import Extent
 from headway.core.block.hashtree import corrupt
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, submit
@@ -47,6 +48,13 @@ class Provisioning:
         self.refused = 0
 
     # -- what a request may find -----------------------------------------------------------------------
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        """A hole where no place is given out."""
+        yield from ()
+        first, size = offset // self.map.geometry.extent, self.map.geometry.extent
+        with self.guard:
+            return Extent((first + 1) * size, self.map.find(first) is None)
 
     def must_wait(self, bio: Bio, extent: int) -> bool:
         """Under the guard: keep a change of an extent that is coming; it is submitted again."""

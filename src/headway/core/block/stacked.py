@@ -44,6 +44,7 @@ class StackedDevice:
         # What requests must be multiples of; a device of the edge only wishes it.
         self.grain = self.alignment = stack.limits.alignment
         self.starts_zeroed = all(layer.keeps_zeros for layer in each(stack.top))
+        self.read_only = any(layer.read_only for layer in each(stack.top))
         self.memory_bytes = memory_bytes
         self._ending = ending
         self._closed = False
@@ -59,8 +60,8 @@ class StackedDevice:
         )
 
     def extent(self, offset: int) -> Extent:
-        """Data throughout: layers do not tell their holes."""
-        return Extent(self.size, False)
+        """Data or hole at `offset`, as far as the layers tell. Waits: for reserves, for the devices below."""
+        return self.stack.runtime.run(self.stack.top.extent(offset))
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Fill `view`. Raises: BlockError. Waits: for a bio, for reserves, for the devices below."""

@@ -1,8 +1,7 @@
 """Digests of a hash tree, found from the root down, each block checked before it is believed.
 
 It reads no data; the layer `verity` does. One buffer is enough to go down: the digests that are wanted
-are copied out before the next block is read. What was checked is kept while memory allows: only a
-buffer from beyond the reserve stays, and at most `cache` of them, the oldest going first. Reading ahead
+are copied out before the next block is read. What was checked is `kept` while memory allows. Reading ahead
 is skipped when it would need the reserve.
 
 Source: Linux ``drivers/md/dm-verity-target.c`` (6.12), ``verity_prefetch_io``.
@@ -11,12 +10,14 @@ Source: Linux ``drivers/md/dm-verity-target.c`` (6.12), ``verity_prefetch_io``.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import final
 
 from headway.core.block.bio import READ
 from headway.core.block.hashtree import Tree, corrupt
+from headway.core.block.kept import Kept
 from headway.core.block.layer import Layer
-from headway.core.block.line import NOIO, Line, carry_out
+from headway.core.block.line import NOIO, Line
 from headway.core.block.spec import Site
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.gfp import Gfp
@@ -26,7 +27,7 @@ from headway.errors import BlockError
 
 @final
 class Walker:
-    """`tree` is on `hashes`, under `root`. What is kept changes under the guard."""
+    """`tree` is on `hashes`, under `root`."""
 
     def __init__(
         self, tree: Tree, root: bytes, hashes: Layer, site: Site, workers: Workqueue, cache: int
@@ -39,8 +40,7 @@ class Walker:
         self._workers = workers
         self._going = 0  # leaves that are being read ahead, or will be
         self._ended: Ticket | None = None  # who waits for the last of them
-        self._kept: dict[tuple[int, int], memoryview] = {}  # by level and number, the oldest first
-        self._most = cache
+        self._kept: Kept[tuple[int, int]] = Kept(self._pool, cache)  # by level and number
         self.corrupt = self.ahead = 0
 
     def leaves(self, offset: int, end: int) -> list[tuple[int, int, int]]:
@@ -59,15 +59,14 @@ class Walker:
         if not self._levels:
             return [self.root] * (end > offset)
         wanted: list[bytes] = []
-        with self._guard:
-            for leaf, first, count in self.leaves(offset, end):
-                block = self._kept.get((0, leaf))
-                if block is None:
-                    return None
-                wanted += self._cut(block, first, count)
+        for leaf, first, count in self.leaves(offset, end):
+            found = self._kept.look((0, leaf), partial(self._cut, first, count))
+            if found is None:
+                return None
+            wanted += found
         return wanted
 
-    def _cut(self, block: memoryview, first: int, count: int) -> list[bytes]:
+    def _cut(self, first: int, count: int, block: memoryview) -> list[bytes]:
         step, width = self.tree.step, self.tree.width
         return [bytes(block[at * step : at * step + width]) for at in range(first, first + count)]
 
@@ -80,9 +79,7 @@ class Walker:
             number = leaf // self.tree.per_block**level
             below = leaf // self.tree.per_block ** (level - 1) if level else 0
             cut = (first, count) if level == 0 else (below % self.tree.per_block, 1)
-            with self._guard:
-                block = self._kept.get((level, number))
-                found = None if block is None else self._cut(block, *cut)
+            found = self._kept.look((level, number), partial(self._cut, *cut))
             if found is None:
                 found = yield from self._read(level, number, wanted[0], cut, spare)
                 spare = None
@@ -105,43 +102,21 @@ class Walker:
         offset = (self._levels[level][0] + number) * size
         kept = False
         try:
-            bio = yield from self._bios.make(READ, offset, buffer[:size], size)
-            yield from carry_out(self._hashes, bio)
-            error = bio.error
-            self._bios.free(bio)
-            if error is None and self.tree.digest(buffer[:size]) != digest:
+            yield from self._bios.ask(self._hashes, READ, offset, buffer[:size])
+            if self.tree.digest(buffer[:size]) != digest:
                 self.corrupt += 1
-                error = corrupt(self._hashes.name, f"hash block of level {level},", number, offset)
-            if error is not None:
-                raise error
-            found = self._cut(buffer, *cut)
-            kept = self._keep(level, number, buffer)
+                raise corrupt(self._hashes.name, f"hash block of level {level},", number, offset)
+            found = self._cut(*cut, buffer)
+            kept = self._kept.keep((level, number), buffer)
         finally:
             if not kept:
                 self._pool.free(buffer)
         return found
 
-    def _keep(self, level: int, number: int, buffer: memoryview) -> bool:
-        """Keep a block that was checked, if its buffer is not of the reserve; True: it is ours now."""
-        pool, old = self._pool, None
-        with self._guard:
-            if (
-                not self._most
-                or pool.reserve_count < pool.min_count
-                or (level, number) in self._kept
-            ):
-                return False
-            if len(self._kept) >= self._most:
-                old = self._kept.pop(next(iter(self._kept)))
-            self._kept[level, number] = buffer
-        if old is not None:
-            pool.free(old)
-        return True
-
     def read_ahead(self, offset: int) -> None:
         """Have the leaf for `offset` read while the data is; skipped if memory is short. Waits: never."""
         leaf = offset // self.tree.data_size // self.tree.per_block
-        if not self._levels or not self._most or (0, leaf) in self._kept:
+        if not self._levels or not self._kept.most or (0, leaf) in self._kept:
             return
         with self._guard:
             self._going += 1
@@ -178,5 +153,4 @@ class Walker:
             over = not self._going
         if not over:
             yield from park(ticket)
-        while self._kept:
-            self._pool.free(self._kept.popitem()[1])
+        self._kept.close()

@@ -22,6 +22,7 @@ from collections import deque
 from typing import Final, final
 
 from headway.core.block.bio import FLUSH, WRITE, ZERO, Bio, untraced
+from headway.core.block.device import Extent
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line
 from headway.core.block.logcopy import Runs
@@ -33,6 +34,7 @@ from headway.core.plan import Plan, Ticket, call, park
 from headway.errors import BlockError
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
+_TOLD: Final = 1024  # blocks that are looked at for one extent
 
 
 @final
@@ -119,6 +121,20 @@ class WriteLog:
         """Where these bytes are, as far as they are in one place; what is in a segment, `read` lets go."""
         with self.guard:
             return self.ring.find(offset // self.form.block, length // self.form.block)
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        """Data or hole: as the log tells of what it has, and the slow device of the rest."""
+        size = self.form.block
+        start = offset // size * size
+        most = min(_TOLD, self.form.blocks - start // size)
+        found = self.find(start, most * size)
+        end = start + found.count * size
+        if found.segment is not None:
+            self.read(found.segment)
+        elif not found.zeros:
+            below = yield from self.slow.extent(offset)
+            return Extent(min(below.end, end), below.hole)
+        return Extent(end, found.zeros)
 
     def is_durable(self) -> bool:
         """Whether a flush would find nothing to do."""

@@ -34,7 +34,8 @@ class Export:
     def __init__(self, name: str, device: Device, *, read_only: bool = False) -> None:
         self.name = name
         self.device = device
-        self.read_only = read_only or device.capacity == 0
+        never_written = isinstance(device, StackedDevice) and device.read_only
+        self.read_only = read_only or never_written or device.capacity == 0
         self.size = device.size
         self.grain = max(4096, device.alignment)  # where parts of a long write may end
         quick = quick_of(device)

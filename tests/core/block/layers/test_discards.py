@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import headway as hw
+from headway.copying import copy
 from headway.core.block.stacked import StackedDevice
 from headway.edge import pagecache
 from headway.errors import BlockError
+from headway.server import serve
 
 SIZE = 4 << 20
 AT, LENGTH = 1 << 20, 2 << 20
@@ -93,3 +95,41 @@ def test_a_thin_device_gives_room_back_and_verity_refuses(files: list[Path]) -> 
         for change in (device.discard, device.zero):
             with pytest.raises(BlockError, match="cannot be written"):
                 change(0, 4096)
+
+
+@pytest.mark.parametrize("spec", HOLES)
+def test_what_is_told_to_be_a_hole_reads_as_zeros(files: list[Path], spec: str) -> None:
+    """Also where the writes are still in a cache's log. What encrypts or has tags tells of none."""
+    for path in files:
+        os.truncate(path, 0)
+        os.truncate(path, 2 * SIZE)
+    tells = not spec.startswith(("crypt", "integrity"))
+    with opened(files, spec) as device:
+        written = bytearray(device.size)
+        for at, length in [(0, 4096), (SIZE // 2, 200_704), (SIZE - 8192, 8192)]:
+            written[at : at + length] = b"x" * length
+            device.pwrite(memoryview(b"x" * length), at)
+        offset = told = 0
+        while offset < device.size:
+            extent = device.extent(offset)
+            assert offset < extent.end <= device.size
+            if extent.hole:
+                assert not any(written[offset : extent.end])
+                told += extent.end - offset
+            offset = extent.end
+        assert told > SIZE if tells else not told
+
+
+def test_a_copy_out_of_a_thin_device_keeps_its_holes(tmp_path: Path) -> None:
+    with hw.open_stack(
+        hw.open_device("memory:1MiB"), ["thin,size=64MiB,extent=64KiB"], writable=True, create=True
+    ) as device:
+        device.pwrite(memoryview(b"x" * 4096), 32 << 20)
+        with serve(device, listen="tcp::0") as uri:
+            report = copy(uri, tmp_path / "out")
+    assert report.bytes == 64 << 20
+    found = tmp_path / "out"
+    assert found.stat().st_blocks * 512 < 1 << 20
+    with found.open("rb") as file:
+        file.seek(32 << 20)
+        assert file.read(4096) == b"x" * 4096

@@ -3,8 +3,8 @@
 To add one: copy `linear`, and enter it here; `docs/howto/write-a-layer.md` has the whole of it.
 
 >>> sorted(LAYERS)  # doctest: +NORMALIZE_WHITESPACE
-['bounce', 'crypt', 'delay', 'ebs', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'stripe', 'thin', 'verity',
- 'writecache']
+['bounce', 'crypt', 'delay', 'ebs', 'error', 'flaky', 'integrity', 'linear', 'mirror', 'qcow2', 'stripe', 'thin',
+ 'verity', 'writecache']
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from headway.core.block.layers import (
     integrity,
     linear,
     mirror,
+    qcow2,
     stripe,
     thin,
     verity,
@@ -39,6 +40,7 @@ LAYERS: Final[Mapping[str, Recipe]] = {
     "integrity": Recipe(integrity.make, integrity.room),
     "linear": Recipe(linear.make, linear.room),
     "mirror": Recipe(mirror.make),
+    "qcow2": Recipe(qcow2.make),
     "stripe": Recipe(stripe.make, stripe.room),
     "thin": Recipe(thin.make, thin.room),
     "verity": Recipe(verity.make, verity.room),

@@ -30,7 +30,7 @@ class Bounce(Layer):
     ) -> None:
         self.name = f"bounce on {below.name}"
         self.below = (below,)
-        self.size = below.size
+        self.size, self.tells = below.size, below.extent
         self.limits = Limits(max_length=size)
         self.splits = splits
         self._buffers = buffers

@@ -28,7 +28,7 @@ class Delay(Layer):
     ) -> None:
         self.name = f"delay on {below.name}"
         self.below = (below,)
-        self.size = below.size
+        self.size, self.tells = below.size, below.extent
         self._runtime = runtime
         self._guard = runtime.guard()
         self._read_s, self._write_s, self._flush_s = read_s, write_s, flush_s

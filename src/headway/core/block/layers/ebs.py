@@ -32,7 +32,7 @@ class Ebs(Layer):
     def __init__(self, below: Layer, block: int, site: Site, reserve: int) -> None:
         self.name = f"ebs on {below.name}"
         self.below = (below,)
-        self.size = below.size
+        self.size, self.tells = below.size, below.extent
         self._block = block
         self._splits, self._bios = site.bios("splits"), site.bios("parts", 1)
         self._buffers = site.pool("blocks", site.buffers(block), reserve)

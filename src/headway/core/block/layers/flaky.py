@@ -27,7 +27,7 @@ class Flaky(Layer):
     ) -> None:
         self.name = f"flaky on {below.name}"
         self.below = (below,)
-        self.size = below.size
+        self.size, self.tells = below.size, below.extent
         self._up, self._period = up, up + down
         self._ops = ops
         self._drops = mode == "drop"

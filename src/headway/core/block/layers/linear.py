@@ -9,9 +9,11 @@ Source: Linux ``drivers/md/dm-linear.c`` (6.12).
 from __future__ import annotations
 
 from headway.core.block.bio import Bio
+from headway.core.block.device import Extent
 from headway.core.block.layer import Layer, combined
 from headway.core.block.line import Line
 from headway.core.block.spec import Options, Site
+from headway.core.plan import Plan
 from headway.errors import UsageError
 
 
@@ -41,6 +43,10 @@ class Linear(Layer):
     def submit(self, bio: Bio, line: Line) -> None:
         bio.offset += self._start
         line.send(bio, self.below[0])
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        found = yield from self.below[0].extent(offset + self._start)
+        return Extent(min(found.end - self._start, self.size), found.hole)
 
 
 def make(below: Layer, options: Options, site: Site) -> Layer:

@@ -43,6 +43,7 @@ class Mirror(Layer):
         self.below = below
         self.size = min(leg.size for leg in below)
         self.legs = Legs(below, site.runtime.guard())
+        self.tells = self.legs.extent
         self.retries = 0
         self._bios, self._workers = bios, workers
         bio = Callables(lambda gfp: Bio(), lambda bio: None)

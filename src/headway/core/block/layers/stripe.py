@@ -13,6 +13,7 @@ from math import lcm
 
 from headway.core.block.bio import FLUSH, Bio
 from headway.core.block.bioset import BioSet
+from headway.core.block.device import Extent
 from headway.core.block.layer import Layer, combined
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
@@ -58,6 +59,12 @@ class Stripe(Layer):
         bio.offset = number // self._count * self._chunk + rest
         line.send(bio, self.below[number % self._count])
         return None
+
+    def extent(self, offset: int) -> Plan[Extent]:
+        number, rest = divmod(offset, self._chunk)
+        start = number // self._count * self._chunk + rest
+        found = yield from self.below[number % self._count].extent(start)
+        return Extent(offset + min(found.end - start, self._chunk - rest), found.hole)
 
     def _to_all(self, bio: Bio, line: Line) -> Plan[None]:
         for leg, child in zip(

@@ -39,8 +39,8 @@ class Thin(Layer):
         self.limits = Limits(boundary=geometry.extent)
         self.splits = site.bios("splits")
         self.keeps_zeros = self._create = create
-        self.places = Provisioning(self, below, form, geometry, site)
-        self._guard, self._map = self.places.guard, self.places.map
+        self.places = places = Provisioning(self, below, form, geometry, site)
+        self._guard, self._map, self.tells = places.guard, places.map, places.extent
 
     def submit_now(self, bio: Bio) -> bool:
         op, offset = bio.op, bio.offset

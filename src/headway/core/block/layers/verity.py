@@ -29,6 +29,8 @@ from headway.core.plan import Plan
 class Verity(Layer):
     """Its bytes are what `walker` vouches for."""
 
+    read_only = True
+
     def __init__(self, below: Layer, tree: Tree, walker: Walker, workers: Workqueue) -> None:
         self.name = f"verity on {below.name}"
         self.below = (below,)

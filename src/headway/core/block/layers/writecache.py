@@ -37,7 +37,7 @@ class WriteCache(Layer):
         self.limits = Limits(alignment=size, max_length=log.form.section * size)
         self.splits = self._bios = splits
         self.keeps_zeros = create  # then there is nothing in the log
-        self.log, self._create, self._drain = log, create, drain
+        self.log, self._create, self._drain, self.tells = log, create, drain, log.extent
 
     def submit_now(self, bio: Bio) -> bool:
         if bio.op is FLUSH:
