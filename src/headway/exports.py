@@ -78,7 +78,7 @@ class Exports(dict[str, Device]):
                 f"{spec}: another device has {shown} already: give each its own, as NAME=DEVICE"
             )
         if rest == "null:":
-            raise UsageError(f"{spec}: null: has no size to serve: write for example null:1GiB")
+            raise UsageError(f"{spec} has no size to serve: write for example null:1GiB")
         if not layers:
             self[name] = open_device(rest, writable=not read_only, direct=False)
             return

@@ -330,3 +330,18 @@ def test_layers_are_given_one_by_one_and_misspelt_ones_are_misuse(tmp_path):
     assert report["sha256"] == hashlib.sha256(data).hexdigest()
     assert target.read_bytes() == data and leg.read_bytes()[:300_001] == data
     refused(2, "copy", source, target, "--layer", "bounce,bufer=1MiB", says="no option 'bufer'")
+
+
+def test_an_open_descriptor_is_no_destination(source, tmp_path):
+    """A new file would take the place of what standard output goes to, unseen by those who write on."""
+    kept = tmp_path / "kept"
+    with kept.open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "headway", "copy", str(source), "/dev/stdout"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        out.write("still the same file\n")
+    assert done.returncode == 2 and "is an open descriptor" in done.stderr
+    assert kept.read_text() == "still the same file\n"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headway.cli.app import FLAG, Debug, Json
+from headway.cli.completing import rules
 from headway.cli.console import print_json, say
 from headway.errors import UsageError
 
@@ -27,10 +28,12 @@ _LEVELS = ("bug", "warning", "note", "never")
 Flag = Annotated[str, typer.Option(metavar="FLAG", help="Which flag the rule noretry follows.")]
 Format = Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, json or sarif.")]
 Only = Annotated[
-    list[str] | None, typer.Option(metavar="RULE", help="Only this rule; repeat for more.")
+    list[str] | None,
+    typer.Option(metavar="RULE", autocompletion=rules, help="Only this rule; repeat for more."),
 ]
 Ignore = Annotated[
-    list[str] | None, typer.Option(metavar="RULE", help="Not this rule; repeat for more.")
+    list[str] | None,
+    typer.Option(metavar="RULE", autocompletion=rules, help="Not this rule; repeat for more."),
 ]
 ListRules = Annotated[
     bool, typer.Option("--list-rules", metavar=FLAG, help="Show the rules and end.")
@@ -59,7 +62,7 @@ NoCache = Annotated[
 
 def command(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Files and directories.")
+        list[str] | None, typer.Argument(metavar="PATH", help="Files and directories.")
     ] = None,
     flag: Flag = "__GFP_NORETRY",
     output: Format = "text",

@@ -62,18 +62,27 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
         TaskID,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.progress import Task as Row
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """In the units of the sizes beside it; rich's own is decimal."""
+
+        def render(self, task: Row) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{bytes_text(speed)}/s", "progress.data.speed")
 
     stages: dict[str, TaskID] = {}
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Speed(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         auto_refresh=False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headway.cli.app import FLAG, Debug, Json
+from headway.cli.completing import layers
 from headway.cli.console import bytes_text, print_json, progress_bar, say
 
 if TYPE_CHECKING:
@@ -17,13 +18,17 @@ _PLACE = "a path, an NBD URI, memory:SIZE, zero:SIZE or null:[SIZE]"
 Layers = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="LAYER", help="A layer on DST, NAME,key=value; repeat it, outermost last."
+        metavar="LAYER",
+        autocompletion=layers,
+        help="A layer on DST, NAME,key=value; repeat it, outermost last.",
     ),
 ]
 SourceLayers = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="LAYER", help="A layer on SRC (crypt, qcow2, verity...); repeat it, outermost last."
+        metavar="LAYER",
+        autocompletion=layers,
+        help="A layer on SRC (crypt, qcow2, verity...); repeat it, outermost last.",
     ),
 ]
 

@@ -9,15 +9,22 @@ import typer
 
 from headway.cli import console
 from headway.cli.app import Debug, Json
+from headway.cli.completing import fixes, incidents
 from headway.errors import UsageError
 
 
 def command(
     incident: Annotated[
-        str | None, typer.Argument(metavar="[INCIDENT]", help="Which; without, all are listed.")
+        str | None,
+        typer.Argument(
+            metavar="INCIDENT", autocompletion=incidents, help="Which; without, all are listed."
+        ),
     ] = None,
     fix: Annotated[
-        str | None, typer.Option("--fix", metavar="NAME", help="Replay it with this fix.")
+        str | None,
+        typer.Option(
+            "--fix", metavar="NAME", autocompletion=fixes, help="Replay it with this fix."
+        ),
     ] = None,
     svg: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headway.cli.app import FLAG, Debug, Interrupted, Json
+from headway.cli.completing import layers
 from headway.cli.console import bytes_text, print_json
 from headway.errors import UsageError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _Devices = Annotated[
     list[str],
     typer.Argument(
-        metavar="[NAME=]DEVICE...",
+        metavar="[NAME=]DEVICE",
         help="A path, an NBD URI, memory:, zero: or null:SIZE; without a name it is the default export.",
     ),
 ]
@@ -33,6 +34,7 @@ _Layers = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME[,key=value]...",
+        autocompletion=layers,
         help="A layer to serve each device through; may be repeated, the outermost last.",
     ),
 ]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import Protocol
@@ -32,6 +33,8 @@ from headway.edge.opening import (
 )
 from headway.edge.pagecache import in_memory
 from headway.errors import BlockError, UsageError
+
+_DESCRIPTORS = re.compile(r"/proc/[^/]+(/task/[^/]+)?/fd")
 
 
 class Destination(Protocol):
@@ -204,6 +207,7 @@ def open_destination(
         if made.kind is Kind.ZERO:
             raise UsageError(f"{spec} cannot be written: use null: to forget what is copied")
         return InPlace(_large_enough(made, size))
+    _refuse_descriptor(spec)
     path = os.path.realpath(spec)
     try:
         found: os.stat_result | None = os.stat(path)
@@ -220,6 +224,18 @@ def open_destination(
     elif spec.endswith("/"):
         raise UsageError(f"{spec} names a directory that does not exist: name a file")
     return NewFile(path, spec, size, direct)
+
+
+def _refuse_descriptor(spec: str) -> None:
+    """A name like /dev/stdout stands for what is open: a new file would take the place of that, unseen."""
+    link, most = spec, 40  # as many links as the kernel follows
+    while os.path.islink(link) and most:
+        where = os.path.realpath(os.path.dirname(link) or ".")
+        if _DESCRIPTORS.fullmatch(where):
+            raise UsageError(
+                f"{spec} is an open descriptor, which a new file cannot take the place of: name a file"
+            )
+        link, most = os.path.join(where, os.readlink(link)), most - 1
 
 
 def _large_enough(device: Device, size: int) -> Device:

@@ -38,7 +38,8 @@ class MemoryDevice:
         try:
             self._map = mmap.mmap(-1, max(size, 1))
         except (OSError, OverflowError) as error:
-            raise NoMemory(f"{self.name} cannot be mapped: {error}; use a smaller size") from error
+            what = getattr(error, "strerror", None) or error
+            raise NoMemory(f"{self.name} cannot be mapped: {what}; use a smaller size") from error
         self._view = memoryview(self._map)
 
     def extent(self, offset: int) -> Extent:

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar, final
 
 from headway.core.block.device import Extent
 from headway.core.mm.refused import register, unregister
+from headway.core.units import format_size
 from headway.errors import UsageError
 
 PAGE = 4096  # the smallest request: what O_DIRECT accepts on every disk, and a page of the arena
@@ -197,8 +198,8 @@ def size_frames(
     frame_size = 1 << (asked - 1).bit_length()
     if memory < frame_size:
         raise UsageError(
-            f"a memory limit of {memory} bytes holds no request of {asked} bytes: the least "
-            f"that works is {frame_size}, or {_smaller(memory)}"
+            f"a memory limit of {format_size(memory)} holds no request of {format_size(asked)}: the least "
+            f"that works is {format_size(frame_size)}, or {_smaller(memory)}"
         )
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in-flight is {in_flight}: at least 1 request must be allowed")
@@ -211,8 +212,8 @@ def size_frames(
 
 def _smaller(memory: int) -> str:
     if memory < PAGE:
-        return f"{PAGE} with a request size of {PAGE}"
-    return f"a request size of at most {1 << (memory.bit_length() - 1)}"
+        return f"{format_size(PAGE)} with a request size of {format_size(PAGE)}"
+    return f"a request size of at most {format_size(1 << (memory.bit_length() - 1))}"
 
 
 def mover_count(*, hashing: bool, direct: bool, in_flight: int) -> int:
