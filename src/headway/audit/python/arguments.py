@@ -10,6 +10,8 @@ import ast
 
 from headway.audit.python.shapes import FLAGS, TIMEOUTS
 
+_NOT_WAITING = frozenset({"NOWAIT", "ATOMIC"})  # headway's masks, wherever they stand among the arguments
+
 
 def may_wait(node: ast.Call, flag_at: int) -> bool:
     """Whether the call is not told otherwise: `blocking=False`, a time-out of 0, a mask of NOWAIT."""
@@ -22,8 +24,8 @@ def may_wait(node: ast.Call, flag_at: int) -> bool:
             return False
         if keyword.arg in TIMEOUTS and _is(keyword.value, 0):
             return False
-    masks = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "gfp")]
-    return not any(isinstance(m, ast.Attribute) and m.attr in ("NOWAIT", "ATOMIC") for m in masks)
+    masks = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "gfp")]
+    return not any(_NOT_WAITING & {_last(name) for name in ast.walk(mask)} for mask in masks)
 
 
 def says_timeout(node: ast.Call, at: int) -> bool:
@@ -34,6 +36,11 @@ def says_timeout(node: ast.Call, at: int) -> bool:
         keyword.arg is None or (keyword.arg in TIMEOUTS and not _is(keyword.value, None, -1))
         for keyword in node.keywords
     )
+
+
+def _last(node: ast.AST) -> str:
+    """NOWAIT of `Gfp.NOWAIT`, and of one that was imported by itself."""
+    return str(getattr(node, "attr", None) or getattr(node, "id", ""))
 
 
 def _is(node: ast.expr, *values: object) -> bool:
