@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from headway.core.block.crypto import Secret
-from headway.edge import cipher
-from headway.edge.cipher import Direct, Packaged, aes_xts, libcrypto
+from headway.edge import libcrypto as found
+from headway.edge.cipher import Direct, Packaged, aes_xts
+from headway.edge.libcrypto import Sectorwise, libcrypto
 from headway.errors import NoMemory, UsageError
 
 ciphers = pytest.importorskip("cryptography", reason="the reference is headway[crypt]'s package")
@@ -126,6 +127,6 @@ def test_keys_that_are_none_are_refused_and_not_shown() -> None:
 
 def test_without_libcrypto_the_package_does_it(monkeypatch) -> None:
     key = Secret(os.urandom(64))
-    monkeypatch.setattr(cipher, "_library", [None])
+    monkeypatch.setattr(found, "_library", [None])
     made = aes_xts(key, 512)
     assert isinstance(made, Packaged)

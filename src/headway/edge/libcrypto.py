@@ -1,0 +1,185 @@
+"""The libcrypto that is there, through `ctypes`: contexts, and AES-XTS with one call for each sector.
+
+It decides no sizes and shares nothing between threads: `headway.edge.cipher` does. A call through
+`ctypes` costs half of what AES costs for 4096 bytes, so what it takes is made once, and is not made
+anew for each sector:
+
+* *A tweak is stored, not said.* A context keeps its tweak at a place libcrypto tells of
+  (``EVP_CIPHER_CTX_iv_noconst``), and encrypts what comes next with whatever stands there: so a sector
+  costs a store and one call. Whether that is so is tried on each context; where it is not, each sector
+  costs two calls, one of which says the tweak.
+* *Pointers are kept.* `ctypes.byref` makes an argument of an address, which stays right for ever; for
+  long runs they are kept by the address of the first, and the buffers of a pool come again and again.
+
+Measured, of AES itself 0.47 us for 4096 bytes: 0.72 us a sector, where two calls took 1.17; for 512
+bytes 0.25 (or 0.33 in short runs), where two took 0.70.
+
+Source: EVP_EncryptInit(3), EVP_CIPHER_CTX_get_original_iv(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from contextlib import suppress
+from ctypes.util import find_library
+from itertools import repeat
+from typing import Any, Final, final
+
+from headway.core.block.crypto import Secret
+from headway.errors import NoMemory
+
+_UNIT: Final = 512  # bytes: what the numbers of sectors count, whatever a sector's size
+_LONG: Final = 16  # sectors: of shorter runs pointers are not kept
+_KEPT: Final = 32  # runs of pointers that are
+_library: list[Any] = []
+
+
+def libcrypto() -> Any:
+    """The library through `ctypes`, or None. It holds the GIL while it works on one sector: giving
+    it up 64 times for 256 KiB costs more than it yields."""
+    if not _library:
+        _library.append(_found())
+    return _library[0]
+
+
+def _found() -> Any:
+    names: list[str | None] = [find_library("crypto")]
+    with suppress(ImportError):
+        import _hashlib
+
+        names.insert(0, getattr(_hashlib, "__file__", None))
+    for name in names:
+        if name is None:
+            continue
+        try:
+            library = ctypes.PyDLL(name)
+            pointer, number = ctypes.c_void_p, ctypes.c_int
+            for function, result, arguments in (
+                ("EVP_CIPHER_CTX_new", pointer, []),
+                ("EVP_CIPHER_CTX_free", None, [pointer]),
+                ("EVP_CIPHER_CTX_set_padding", number, [pointer, number]),
+                ("EVP_CipherInit_ex", number, [pointer] * 5 + [number]),
+                ("EVP_CipherUpdate", number, [pointer] * 4 + [number]),
+                *((f"EVP_aes_{bits}_{mode}", pointer, []) for bits in (128, 256) for mode in ("xts", "ecb")),
+            ):  # fmt: skip
+                found = getattr(library, function)
+                found.restype, found.argtypes = result, arguments
+        except (OSError, AttributeError):
+            continue
+        return library
+    return None
+
+
+@final
+class Context:
+    """One libcrypto context with a key and a direction. Used by one thread at a time."""
+
+    __slots__ = ("_free", "handle")
+
+    def __init__(self, library: Any, kind: Any, key: Any, encrypting: bool) -> None:
+        self._free = library.EVP_CIPHER_CTX_free
+        self.handle = library.EVP_CIPHER_CTX_new()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(key))
+        if not self.handle or not library.EVP_CipherInit_ex(
+            self.handle, kind, None, address, None, int(encrypting)
+        ):
+            raise NoMemory(
+                "libcrypto gave no AES context: there is no memory, or it refuses the key"
+            )
+        library.EVP_CIPHER_CTX_set_padding(self.handle, 0)
+
+    def __del__(self) -> None:
+        handle, self.handle = self.handle, None
+        if handle:
+            self._free(handle)
+
+
+@final
+class Sectorwise:
+    """One direction, sector by sector, for one thread at a time. `stored` False: never store a tweak."""
+
+    __slots__ = ("_context", "_count", "_handle", "_kept", "_size", "_tweak", "_update")
+
+    def __init__(
+        self, library: Any, key: Secret, size: int, encrypting: bool, *, stored: bool = True
+    ) -> None:
+        with key.reveal() as plain:
+            kind = getattr(library, f"EVP_aes_{len(key) * 4}_xts")()
+            self._context = Context(library, kind, plain, encrypting)
+        self._size = size
+        self._kept: dict[int, list[Any]] = {}
+        self._handle = ctypes.byref(ctypes.c_char.from_address(self._context.handle))
+        self._count = ctypes.byref(ctypes.c_int())
+        # Under these names they have no types: they take prepared arguments as they are.
+        which = "Encrypt" if encrypting else "Decrypt"
+        update, say = library[f"EVP_{which}Update"], library[f"EVP_{which}Init_ex"]
+        tweak = (ctypes.c_uint64 * 2)()
+        saying = (self._handle, None, None, None, ctypes.byref(tweak))
+
+        def say_and_update(*arguments: Any) -> int:
+            return int(say(*saying) and update(*arguments))
+
+        self._update: Any = say_and_update
+        self._tweak = ctypes.c_uint64.from_buffer(tweak)
+        place = self._place(library, stored)
+        if place is not None:
+            said = [self._sample(number) for number in (5, 1 << 40)]
+            way = self._update, self._tweak
+            self._update, self._tweak = update, place
+            if [self._sample(number) for number in (5, 1 << 40)] != said:
+                self._update, self._tweak = way
+
+    def _place(self, library: Any, stored: bool) -> Any:
+        """Where the tweak is kept, if libcrypto tells."""
+        tell = getattr(library, "EVP_CIPHER_CTX_iv_noconst", None) if stored else None
+        if tell is None:
+            return None
+        tell.restype, tell.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        address = tell(self._context.handle)
+        return None if address is None else ctypes.c_uint64.from_address(address)
+
+    def _sample(self, number: int) -> bytes:
+        out = memoryview(bytearray(_UNIT * 2))
+        for at in (0, _UNIT):
+            self._tweak.value = number + at
+            self._update(
+                self._handle, ctypes.byref(ctypes.c_char.from_buffer(out[at:])), self._count, bytes(_UNIT), _UNIT
+            )  # fmt: skip
+        return bytes(out)
+
+    def run(self, source: memoryview, target: memoryview, first: int) -> None:
+        """Carry out whole sectors; `source` is writable, and may be the same memory."""
+        size, length = self._size, len(target)
+        update, handle, count, tweak = self._update, self._handle, self._count, self._tweak
+        there = ctypes.c_char.from_buffer(target)
+        here = there if source is target else ctypes.c_char.from_buffer(source)
+        if length == size:
+            tweak.value = first
+            done = update(handle, ctypes.byref(there), count, ctypes.byref(here), size)
+            assert done == 1, "libcrypto refused a sector"
+            return
+        targets = self._pointers(there, length)
+        sources = targets if here is there else self._pointers(here, length)
+        done = 1
+        for tweak.value, pointer, other in zip(
+            range(first, first + length // _UNIT, size // _UNIT), targets, sources, strict=False
+        ):
+            done &= update(handle, pointer, count, other, size)
+        assert done == 1, "libcrypto refused a sector"
+
+    def _pointers(self, start: Any, length: int) -> Iterable[Any]:
+        """At least as many arguments as there are sectors in `length` bytes from `start`."""
+        size = self._size
+        if length < _LONG * size:
+            return list(map(ctypes.byref, repeat(start), range(0, length, size)))
+        address = ctypes.addressof(start)
+        kept = self._kept.get(address)
+        if kept is None or len(kept) < length // size:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            # Of the address alone: it does not keep the buffer.
+            start = ctypes.c_char.from_address(address)
+            kept = list(map(ctypes.byref, repeat(start), range(0, length, size)))
+            self._kept[address] = kept
+        return kept
