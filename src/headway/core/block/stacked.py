@@ -58,6 +58,15 @@ class StackedDevice:
             for layer in lowest
         )
 
+    @property
+    def direct(self) -> bool:
+        """Whether a device below goes past the page cache: then requests wait for a disk."""
+        return any(
+            layer.device.alignment > 1
+            for layer in each(self.stack.top)
+            if isinstance(layer, Bottom)
+        )
+
     def extent(self, offset: int) -> Extent:
         """Data throughout: layers do not tell their holes."""
         return Extent(self.size, False)
