@@ -27,9 +27,8 @@ from headway.errors import MissingExtra, UsageError
 # One direction, for one thread at a time: sector by sector, and in bulk if that is worth it.
 _Way: TypeAlias = "tuple[Sectorwise, Any]"
 
-_BULK_FROM = (
-    112  # sectors; the bulk way costs 85 us and 90 ns a sector, one call for each sector 720 ns
-)
+# Sectors: the bulk way costs 14 us and 160 ns for each, a call for each 280 ns.
+_BULK_FROM = 112
 _SMALL = 512
 
 
@@ -116,9 +115,7 @@ class Direct:
         self._carry_out(way, source, target, first)
         ways.append(way)
 
-    def _carry_out(
-        self, way: _Way, source: memoryview, target: memoryview, first: int
-    ) -> None:
+    def _carry_out(self, way: _Way, source: memoryview, target: memoryview, first: int) -> None:
         sectors, bulk = way
         if bulk is not None and len(source) >= _BULK_FROM * self.sector_size:
             bulk.run(source, target, first)

@@ -83,9 +83,7 @@ def digest_of(
         keep_holes=True,
         request_size=sizing.request_size,
         frame_size=sizing.frame_size,
-        movers=mover_count(
-            hashing=True, direct=_direct(device), in_flight=sizing.in_flight
-        ),
+        movers=mover_count(hashing=True, direct=_direct(device), in_flight=sizing.in_flight),
         hashing=True,
         helping=not _direct(device),
         progress=progress,

@@ -95,13 +95,11 @@ class Context:
 
 @final
 class Sectorwise:
-    """One direction, sector by sector, for one thread at a time. `stored` False: never store a tweak."""
+    """One direction, sector by sector, for one thread at a time."""
 
     __slots__ = ("_context", "_count", "_handle", "_kept", "_room", "_size", "_tweak", "_update")
 
-    def __init__(
-        self, library: Any, key: Secret, size: int, encrypting: bool, *, stored: bool = True
-    ) -> None:
+    def __init__(self, library: Any, key: Secret, size: int, encrypting: bool) -> None:
         with key.reveal() as plain:
             kind = getattr(library, f"EVP_aes_{len(key) * 4}_xts")()
             self._context = Context(library, kind, plain, encrypting)
@@ -121,30 +119,30 @@ class Sectorwise:
 
         self._update: Any = say_and_update
         self._tweak = ctypes.c_uint64.from_buffer(tweak)
-        place = self._place(library, stored)
+        said = self._samples()
+        place = self._place(library)
         if place is not None:
-            said = [self._sample(number) for number in (5, 1 << 40)]
-            way = self._update, self._tweak
+            two_calls = self._update, self._tweak
             self._update, self._tweak = update, place
-            if [self._sample(number) for number in (5, 1 << 40)] != said:
-                self._update, self._tweak = way
+            if self._samples() != said:
+                self._update, self._tweak = two_calls
 
-    def _place(self, library: Any, stored: bool) -> Any:
+    def _place(self, library: Any) -> Any:
         """Where the tweak is kept, if libcrypto tells."""
-        tell = getattr(library, "EVP_CIPHER_CTX_iv_noconst", None) if stored else None
+        tell = getattr(library, "EVP_CIPHER_CTX_iv_noconst", None)
         if tell is None:
             return None
         tell.restype, tell.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         address = tell(self._context.handle)
         return None if address is None else ctypes.c_uint64.from_address(address)
 
-    def _sample(self, number: int) -> bytes:
-        out = memoryview(bytearray(_UNIT * 2))
-        for at in (0, _UNIT):
-            self._tweak.value = number + at
-            self._update(
-                self._handle, ctypes.byref(ctypes.c_char.from_buffer(out[at:])), self._count, bytes(_UNIT), _UNIT
-            )  # fmt: skip
+    def _samples(self) -> bytes:
+        """What becomes of zeros at some places, one after the other."""
+        out = memoryview(bytearray(_UNIT * 4))
+        for at, number in enumerate((5, 6, 1 << 40, 5)):
+            self._tweak.value = number
+            there = ctypes.byref(ctypes.c_char.from_buffer(out[at * _UNIT :]))
+            self._update(self._handle, there, self._count, bytes(_UNIT), _UNIT)
         return bytes(out)
 
     def run(self, source: memoryview, target: memoryview, first: int) -> None:

@@ -40,7 +40,16 @@ _DOWN: Final = np.uint64(64) - _UP
 class Bulk:
     """One direction, for one thread at a time. `key` is both keys, `context` makes libcrypto's."""
 
-    __slots__ = ("_count", "_data", "_firsts", "_numbers", "_scratch", "_tweak", "_tweaks", "_update")
+    __slots__ = (
+        "_count",
+        "_data",
+        "_firsts",
+        "_numbers",
+        "_scratch",
+        "_tweak",
+        "_tweaks",
+        "_update",
+    )
 
     def __init__(self, library: Any, key: memoryview, encrypting: bool, context: Any) -> None:
         half = len(key) // 2
