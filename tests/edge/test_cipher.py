@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import threading
@@ -9,8 +10,9 @@ import threading
 import pytest
 
 from headway.core.block.crypto import Secret
-from headway.edge import cipher
-from headway.edge.cipher import Direct, Packaged, aes_xts, libcrypto
+from headway.edge import libcrypto as found
+from headway.edge.cipher import Direct, Packaged, aes_xts
+from headway.edge.libcrypto import Sectorwise, libcrypto
 from headway.errors import NoMemory, UsageError
 
 ciphers = pytest.importorskip("cryptography", reason="the reference is headway[crypt]'s package")
@@ -73,6 +75,62 @@ def test_every_way_gives_what_the_package_gives(size: int, key_size: int) -> Non
             assert found == plain
 
 
+class Other:
+    """The libcrypto that is there, but for one thing it says."""
+
+    def __init__(self, **other: object) -> None:
+        self._other = other
+
+    def __getattr__(self, name: str) -> object:
+        if name not in self._other:
+            return getattr(libcrypto(), name)
+        if self._other[name] is None:
+            raise AttributeError(name)
+        return self._other[name]
+
+    def __getitem__(self, name: str) -> object:
+        return libcrypto()[name]
+
+
+ELSEWHERE = (ctypes.c_uint64 * 2)()  # no tweak that is stored here matters
+
+
+@pytest.mark.parametrize(
+    "tell", [None, lambda handle: None, lambda handle: ctypes.addressof(ELSEWHERE)]
+)
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_libcrypto_that_does_not_tell_where_its_tweak_is_kept_is_told_each(tell, size) -> None:
+    """It has no such call, or says nothing, or tells of a place that it does not look at."""
+    key = Secret(random.Random(size).randbytes(64))
+    sectors = Sectorwise(Other(EVP_CIPHER_CTX_iv_noconst=tell), key, size, True)
+    plain = memoryview(bytearray(random.Random(3).randbytes(20 * size)))
+    wanted, found = both(20 * size)
+    Packaged(key, size).encrypt(plain, wanted, 1 << 33)
+    sectors.run(plain, found, 1 << 33)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_runs_that_begin_at_the_same_places_and_at_thousands_of_others(size: int) -> None:
+    """Pointers are kept by address: of a shorter run before a longer one, and until they are too many."""
+    chance = random.Random(size)
+    key = Secret(chance.randbytes(64))
+    sectors, reference = Sectorwise(libcrypto(), key, size, True), Packaged(key, size)
+    plain = memoryview(bytearray(chance.randbytes(40 * size)))
+    wanted, found = both(40 * size)
+    reference.encrypt(plain, wanted, 0)
+    for start, count in [
+        (0, 2),
+        (0, 9),
+        (0, 3),
+        *((start, 40 - start) for start in range(40)),
+    ] * 12:
+        part = slice(start * size, (start + count) * size)
+        found[part] = bytes(count * size)
+        sectors.run(plain[part], found[part], start * size // 512)
+        assert found[part] == wanted[part]
+
+
 def test_a_sector_counts_512_bytes_whatever_its_size() -> None:
     """dm-crypt without iv_large_sectors: the second sector of 4096 bytes is number 8."""
     key = Secret(random.Random(1).randbytes(64))
@@ -126,6 +184,6 @@ def test_keys_that_are_none_are_refused_and_not_shown() -> None:
 
 def test_without_libcrypto_the_package_does_it(monkeypatch) -> None:
     key = Secret(os.urandom(64))
-    monkeypatch.setattr(cipher, "_library", [None])
+    monkeypatch.setattr(found, "_library", [None])
     made = aes_xts(key, 512)
     assert isinstance(made, Packaged)

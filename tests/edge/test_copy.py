@@ -262,3 +262,32 @@ def test_an_interruption_lets_requests_to_a_server_fail():
 def transfer_all(source, target, pool, **options):
     sizing = size_frames(2 * REQUEST, REQUEST, None)
     return transfer(source, target, pool, sizing=sizing, hashing=True, **options)
+
+
+class Meeting(MemoryDevice):
+    """Whose first two reads wait for each other; the hasher's, also for the mover's end, which needs a
+    frame more than there are pieces."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._first_two = threading.Semaphore(2)
+        self._meeting = threading.Barrier(2, timeout=30)
+
+    def pread_into(self, view, offset):
+        if self._first_two.acquire(blocking=False):
+            self._meeting.wait()
+            if threading.current_thread().name == "headway-hasher":
+                for thread in threading.enumerate():
+                    if thread.name.startswith("headway-mover"):
+                        thread.join(30)
+        super().pread_into(view, offset)
+
+
+def test_a_hasher_with_nothing_to_hash_moves_a_piece_and_hashes_it_though_all_others_are_moved():
+    source, target, pool = Meeting(4 * REQUEST), MemoryDevice(4 * REQUEST), frames(5)
+    data = filled(source)
+    sizing = size_frames(4 * REQUEST, REQUEST, None)
+    moved = transfer(source, target, pool, sizing=sizing, hashing=True)
+    assert moved.digest == hashlib.sha256(data).hexdigest()
+    assert bytes(target._view[: len(data)]) == data
+    pool.close()

@@ -35,6 +35,7 @@ def transfer(
     """
 
     grain = _grain(target)
+    direct = _direct(source) or _direct(target)
 
     def write(frame: memoryview, piece: Piece) -> None:
         length = piece.length
@@ -55,10 +56,11 @@ def transfer(
         frame_size=sizing.frame_size,
         movers=mover_count(
             hashing=hashing,
-            direct=source.alignment > 1 or target.alignment > 1,
+            direct=direct,
             in_flight=sizing.in_flight,
         ),
         hashing=hashing,
+        helping=not direct,
         progress=progress,
     ).run()
 
@@ -81,8 +83,9 @@ def digest_of(
         keep_holes=True,
         request_size=sizing.request_size,
         frame_size=sizing.frame_size,
-        movers=mover_count(hashing=True, direct=device.alignment > 1, in_flight=sizing.in_flight),
+        movers=mover_count(hashing=True, direct=_direct(device), in_flight=sizing.in_flight),
         hashing=True,
+        helping=not _direct(device),
         progress=progress,
     ).run()
 
@@ -144,6 +147,12 @@ def _reader(device: Device) -> Callable[[memoryview, Piece], None]:
 def _grain(device: Device) -> int:
     """Requests to `device` must be whole multiples of it; frames are, so there is room for a rest."""
     return int(getattr(device, "grain", 1))
+
+
+def _direct(device: Device) -> bool:
+    """Whether its requests wait for a disk: they go past the page cache. What a layer's grain is says
+    nothing about that."""
+    return bool(getattr(device, "direct", device.alignment > 1))
 
 
 def _equal(one: memoryview, other: memoryview) -> bool:

@@ -5,6 +5,10 @@ frame (`headway.edge.copy`). Movers (threads) take a frame, then a piece, fill i
 hasher, drain it; one hasher takes the pieces in order. Who is done with a frame last frees it. The
 calling thread only waits, and reports progress; so a signal's exception finds it there, at rest.
 
+Told to help, the hasher moves a piece itself when it has nothing to hash, with a frame if one is
+there: so two processors are busy however moving and hashing compare. It never waits for a frame: the
+one it waited for might wait to be hashed.
+
 The first failure stops all: movers end before their next piece, the hasher gives back what it is
 given, and `run` raises when every frame is home. One frame in all is enough to go on. Nobody waits
 then for what a server still has to answer (`abort`); a file's request that takes longer than
@@ -46,6 +50,7 @@ class Frames(Protocol):
     """A pool of equal buffers; `alloc` waits for one and never fails."""
 
     def alloc(self) -> memoryview: ...
+    def try_alloc(self) -> memoryview | None: ...
     def free(self, element: memoryview) -> None: ...
 
 
@@ -75,6 +80,7 @@ class Pass:
         frame_size: int,
         movers: int,
         hashing: bool,
+        helping: bool = False,
         progress: Progress | None,
     ) -> None:
         self._devices = devices
@@ -85,6 +91,7 @@ class Pass:
         self._frame_size = frame_size
         self._movers = movers
         self._sha = hashlib.sha256() if hashing else None
+        self._helping = helping  # the hasher's own from then on
         self._progress = progress
         self._stopping = False  # only ever set
         self._lock = threading.Lock()
@@ -195,29 +202,33 @@ class Pass:
             self._ended.put(None)
 
     def _move(self) -> None:
-        while not self._stopping:
-            frame = self._frames.alloc()
-            try:
-                piece = self._take_piece()
-            except BaseException:  # the device cannot tell its holes
-                self._frames.free(frame)
-                raise
-            if piece is None:
-                self._frames.free(frame)
-                return
-            shares = Shares(1 if self._sha is None else 2)
-            entered = self._sha is None
-            try:
-                self._fill(frame, piece)
-                if not entered:
-                    self._enter_line((piece, frame, shares))
-                    entered = True
-                if self._drain is not None:
-                    self._drain(frame, piece)
-            finally:
-                if not entered:
-                    shares.leave()  # the hasher will never see it
-                self._leave(frame, shares, piece.length)
+        while not self._stopping and self._move_one(self._frames.alloc()):
+            pass
+
+    def _move_one(self, frame: memoryview) -> bool:
+        """Move the next piece with a frame just leased; False if there is none."""
+        try:
+            piece = self._take_piece()
+        except BaseException:  # the device cannot tell its holes
+            self._frames.free(frame)
+            raise
+        if piece is None:
+            self._frames.free(frame)
+            return False
+        shares = Shares(1 if self._sha is None else 2)
+        entered = self._sha is None
+        try:
+            self._fill(frame, piece)
+            if not entered:
+                self._enter_line((piece, frame, shares))
+                entered = True
+            if self._drain is not None:
+                self._drain(frame, piece)
+        finally:
+            if not entered:
+                shares.leave()  # the hasher will never see it
+            self._leave(frame, shares, piece.length)
+        return True
 
     def _take_piece(self) -> Piece | None:
         """The next piece with data, for the frame just leased; holes go straight to the hasher."""
@@ -248,18 +259,37 @@ class Pass:
         self._frames.free(frame)
 
     def _hash(self) -> None:
+        while (item := self._next_to_hash()) is not None:
+            self._hash_one(item)
+        # What it moved itself last stands behind the end that the movers' end has put there.
+        with suppress(Empty):
+            while True:
+                late = self._hash_queue.get_nowait()
+                if late is not None:
+                    self._hash_one(late)
+
+    def _next_to_hash(self) -> _Queued | None:
+        """What comes next, or None at the end; moves pieces till something has come."""
+        queue = self._hash_queue
+        while self._helping and queue.empty() and not self._stopping:
+            frame = self._frames.try_alloc()
+            if frame is None:
+                break
+            self._helping = self._move_one(frame)
+        return queue.get()
+
+    def _hash_one(self, item: _Queued) -> None:
         assert self._sha is not None
-        while (item := self._hash_queue.get()) is not None:
-            piece, frame, shares = item
-            try:
-                if frame is None:
-                    self._hash_zeros(piece.length)
-                elif not self._stopping:
-                    with frame[: piece.length] as view:
-                        self._sha.update(view)
-            finally:
-                if frame is not None and shares is not None:
-                    self._leave(frame, shares, piece.length)
+        piece, frame, shares = item
+        try:
+            if frame is None:
+                self._hash_zeros(piece.length)
+            elif not self._stopping:
+                with frame[: piece.length] as view:
+                    self._sha.update(view)
+        finally:
+            if frame is not None and shares is not None:
+                self._leave(frame, shares, piece.length)
 
     def _hash_zeros(self, length: int) -> None:
         assert self._sha is not None

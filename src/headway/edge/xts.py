@@ -1,16 +1,17 @@
 """XTS for many sectors of 512 bytes at once: two passes of AES in bulk, and the tweaks between.
 
 It decides nothing; it is what `headway.edge.cipher` uses where a call for each sector would cost more
-than its AES. One call encrypts the sectors' numbers (with the second key), doublings in GF(2^128) make
+than its AES. One call encrypts the sectors' numbers (with the second key), shifts in GF(2^128) make
 32 tweaks of each, and one call does the data, which is xored with the tweaks before and after::
 
     T[s][0] = AES(k2, s)     T[s][j] = T[s][0] * x^j     C = AES(k1, P ^ T) ^ T
 
-Multiplying by x^k is a shift by k, and what falls out on top times 0x87; so 1, 2, 4, 8, 16 doublings at
-a time make all 32 in five steps. Works on `CHUNK` bytes at a time, which stay in the cache, with
-scratch memory that was made with it: nothing is allocated later.
+Multiplying by x^j is a shift by j, and what falls out on top times 0x87: with the first tweak and j
+written 32 times each, side by side as the tweaks will stand, every step is one long run. Works on
+`CHUNK` bytes at a time, which stay in the cache, with scratch memory that was made with it: nothing
+is allocated later.
 
-Source: IEEE 1619-2007, section 5; measured: 1.8 GB/s where a call for each sector has 0.7.
+Source: IEEE 1619-2007, section 5; measured: 2.9 GB/s where a call for each sector has 2.1.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ except ImportError:
 _SECTORS: Final = 512  # in a chunk: 256 KiB of data, as much of tweaks; more would leave the cache
 _BLOCKS: Final = 32  # of 16 bytes in a sector
 CHUNK: Final = _SECTORS * _BLOCKS * 16
-_WORDS: Final = [np.uint64(number) for number in range(64)]
+_COUNT: Final = np.arange(_SECTORS, dtype="<u8")
+_ONE, _FIVE = np.uint64(1), np.uint64(5)
+# For each block of a chunk: how far its sector's first tweak is shifted, and what of a word stays.
+_UP: Final = np.tile(np.arange(_BLOCKS, dtype="<u8"), _SECTORS)
+_DOWN: Final = np.uint64(64) - _UP
 
 
 @final
@@ -39,11 +44,8 @@ class Bulk:
         "_count",
         "_data",
         "_firsts",
-        "_high",
-        "_low",
         "_numbers",
-        "_shifted",
-        "_spill",
+        "_scratch",
         "_tweak",
         "_tweaks",
         "_update",
@@ -61,10 +63,8 @@ class Bulk:
         self._count = ctypes.c_int()
         self._numbers = np.zeros((_SECTORS, 2), "<u8")
         self._firsts = np.zeros((_SECTORS, 2), "<u8")
-        self._tweaks = np.zeros((_SECTORS, _BLOCKS, 2), "<u8")
-        # The low and high words of all tweaks, sectors side by side: so each step is one long run.
-        self._low, self._high = (np.zeros((_BLOCKS, _SECTORS), "<u8") for _ in range(2))
-        self._spill, self._shifted = (np.zeros((_BLOCKS // 2, _SECTORS), "<u8") for _ in range(2))
+        self._tweaks = np.zeros((_SECTORS * _BLOCKS, 2), "<u8")
+        self._scratch = [np.zeros(_SECTORS * _BLOCKS, "<u8") for _ in range(4)]
 
     def run(self, source: memoryview, target: memoryview, first: int) -> None:
         """Carry out whole sectors; `source` and `target` may be the same memory."""
@@ -86,26 +86,21 @@ class Bulk:
 
     def _make(self, first: int, count: int) -> Any:
         """The tweaks of `count` sectors from number `first`, as 64-bit words in their order."""
-        numbers, tweaks, low, high = self._numbers, self._tweaks, self._low, self._high
-        numbers[:count, 0] = np.arange(first, first + count, dtype="<u8")
-        firsts = self._firsts[:count]
-        self._aes(self._tweak, numbers[:count], firsts)
-        low[0, :count], high[0, :count] = firsts[:, 0], firsts[:, 1]
-        done = 1
-        while done < _BLOCKS:
-            up, down = _WORDS[done], _WORDS[64 - done]
-            spill, shifted = self._spill[:done], self._shifted[:done]
-            more_low, more_high = low[done : 2 * done], high[done : 2 * done]
-            np.left_shift(high[:done], up, out=more_high)
-            np.right_shift(low[:done], down, out=shifted)
-            np.bitwise_or(more_high, shifted, out=more_high)
-            np.right_shift(high[:done], down, out=spill)
-            np.left_shift(low[:done], up, out=more_low)
-            for shift in (0, 1, 1, 5):  # times 0x87 = 1 + x + x^2 + x^7
-                if shift:
-                    np.left_shift(spill, _WORDS[shift], out=spill)
-                np.bitwise_xor(more_low, spill, out=more_low)
-            done *= 2
-        tweaks[:count, :, 0] = low[:, :count].T
-        tweaks[:count, :, 1] = high[:, :count].T
-        return tweaks[:count].reshape(-1)
+        numbers, firsts = self._numbers[:count], self._firsts[:count]
+        np.add(_COUNT[:count], np.uint64(first), out=numbers[:, 0])
+        self._aes(self._tweak, numbers, firsts)
+        blocks = count * _BLOCKS
+        low, high, spill, carry = [part[:blocks] for part in self._scratch]
+        up, down, tweaks = _UP[:blocks], _DOWN[:blocks], self._tweaks[:blocks]
+        low.reshape(count, _BLOCKS)[...] = firsts[:, :1]
+        high.reshape(count, _BLOCKS)[...] = firsts[:, 1:]
+        np.right_shift(high, down, out=spill)
+        np.left_shift(high, up, out=high)
+        np.right_shift(low, down, out=carry)
+        np.bitwise_or(high, carry, out=tweaks[:, 1])
+        np.left_shift(low, up, out=low)
+        for shift in (_ONE, _ONE, _FIVE):  # times 0x87 = 1 + x + x^2 + x^7
+            np.bitwise_xor(low, spill, out=low)
+            np.left_shift(spill, shift, out=spill)
+        np.bitwise_xor(low, spill, out=tweaks[:, 0])
+        return tweaks.reshape(-1)

@@ -285,6 +285,17 @@ def test_devices_stack_on_stacked_devices_and_pass_zero_and_discard_on() -> None
     lower.close()
 
 
+def test_a_stack_waits_for_a_disk_if_a_device_below_does_whatever_its_layers_grain():
+    whole = open_stack("memory:1MiB", ["integrity"], writable=True, create=True)
+    assert whole.alignment > 1 and not whole.direct
+    disk = MemoryDevice(1 << 20)
+    disk.alignment = 4096
+    past = StackedDevice(Stack(THREADS, Bottom(disk), ["linear"]))
+    assert past.direct
+    whole.close()
+    past.close()
+
+
 def test_a_cancelled_task_leaves_its_memory_to_the_worker_that_moves_bytes() -> None:
     """asyncio cannot stop a thread: until that is done, the bio has not ended, and nobody else has its memory."""
     device = MemoryDevice(BLOCK)

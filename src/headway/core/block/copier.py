@@ -220,6 +220,7 @@ def mover_count(*, hashing: bool, direct: bool, in_flight: int) -> int:
     """How many threads read and write.
 
     Two keep a disk busy and use both processors where nothing is hashed. In memory one that reads
-    and writes beside one that hashes is at the hash's own speed; a second would only contend.
+    and writes beside one that hashes, and helps when it has nothing to hash, keeps both busy; a
+    second would only contend.
     """
     return min(in_flight, 1 if hashing and not direct else 2)

@@ -59,6 +59,15 @@ class StackedDevice:
             for layer in lowest
         )
 
+    @property
+    def direct(self) -> bool:
+        """Whether a device below goes past the page cache: then requests wait for a disk."""
+        return any(
+            layer.device.alignment > 1
+            for layer in each(self.stack.top)
+            if isinstance(layer, Bottom)
+        )
+
     def extent(self, offset: int) -> Extent:
         """Data or hole at `offset`, as far as the layers tell. Waits: for reserves, for the devices below."""
         return self.stack.runtime.run(self.stack.top.extent(offset))
