@@ -2,7 +2,8 @@
 
 Decides how the bytes are looked through: by grep (every Linux has it; its multi-word search runs at
 about a gigabyte a second on each processor), or in Python where it is missing. Both give the same
-hits. Nothing is parsed here; a file that no hit names is never parsed at all.
+hits. Whole words are few: grep then looks for a rare piece of each (`anchors`) and names the files, and
+Python finds the places in those. Nothing is parsed here; a file that no hit names is never parsed at all.
 
 Bound: a file is read once for a whole batch of words; a batch is split over the processors. A file
 longer than MAX_BYTES is left out and said to be.
@@ -12,6 +13,7 @@ Source: POSIX grep; GNU grep's options -o, -b, -w.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -19,6 +21,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from headway.audit.csource.anchors import anchors
 
 __all__ = ["MAX_BYTES", "Hits", "processors", "search"]
 
@@ -59,13 +63,16 @@ def search(
     batches = _batches(paths)
     hits: Hits = {}
     with tempfile.NamedTemporaryFile(prefix="headway-words-") as list_file:
-        list_file.write("\n".join(found).encode() + b"\n")
+        list_file.write("\n".join(anchors(found) if whole_words else found).encode() + b"\n")
         list_file.flush()
 
         def one(batch: list[str]) -> tuple[int, Hits]:
             if grep is None:
                 return len(batch), _by_reading(batch, found, whole_words)
-            return len(batch), _by_grep(grep, batch, list_file.name, whole_words)
+            if whole_words:
+                named = _named_by_grep(grep, batch, list_file.name)
+                return len(batch), _by_reading(named, found, whole_words)
+            return len(batch), _by_grep(grep, batch, list_file.name)
 
         with ThreadPoolExecutor(processors(jobs)) as workers:
             for count, part in workers.map(one, batches):
@@ -92,8 +99,23 @@ def _batches(paths: Sequence[str]) -> list[list[str]]:
     return out
 
 
-def _by_grep(grep: str, batch: list[str], words_file: str, whole_words: bool) -> Hits:
-    flags = "-aobHFZ" + ("w" if whole_words else "")
+def _by_grep(grep: str, batch: list[str], words_file: str) -> Hits:
+    hits: Hits = {}
+    for row in _grep(grep, "-aobHFZ", words_file, batch).splitlines():
+        path, _, rest = row.partition(b"\0")
+        offset, _, word = rest.partition(b":")
+        hits.setdefault(os.fsdecode(path), []).append((int(offset), word.decode()))
+    return hits
+
+
+def _named_by_grep(grep: str, batch: list[str], words_file: str) -> list[str]:
+    """The files in which one of the words is, whole or within another."""
+    return [
+        os.fsdecode(path) for path in _grep(grep, "-alFZ", words_file, batch).split(b"\0") if path
+    ]
+
+
+def _grep(grep: str, flags: str, words_file: str, batch: list[str]) -> bytes:
     done = subprocess.run(
         [grep, flags, "-f", words_file, "--", *batch],
         stdout=subprocess.PIPE,
@@ -101,29 +123,33 @@ def _by_grep(grep: str, batch: list[str], words_file: str, whole_words: bool) ->
         env={**os.environ, "LC_ALL": "C"},
         check=False,
     )
-    hits: Hits = {}
-    for row in done.stdout.splitlines():
-        path, _, rest = row.partition(b"\0")
-        offset, _, word = rest.partition(b":")
-        hits.setdefault(os.fsdecode(path), []).append((int(offset), word.decode()))
-    return hits
+    return done.stdout
 
 
 def _by_reading(batch: list[str], names: list[str], whole_words: bool) -> Hits:
-    needles = [name.encode() for name in names]
     edge = r"\b" if whole_words else ""
-    pattern = re.compile(
-        f"{edge}(?:{'|'.join(re.escape(n) for n in sorted(names, key=len, reverse=True))}){edge}".encode()
-    )
+    longest_first = sorted(names, key=len, reverse=True)
+    any_of = re.compile(f"{edge}(?:{'|'.join(map(re.escape, longest_first))}){edge}".encode())
+    each = {name.encode(): re.compile(rf"\b{re.escape(name)}\b".encode()) for name in names}
     hits: Hits = {}
     for path in batch:
         try:
-            with open(path, "rb", buffering=0) as file:
-                data = file.read()
-        except OSError:
+            data = _data(path)
+        except (OSError, ValueError):
             continue
-        if any(needle in data for needle in needles):
-            places = [(m.start(), m.group().decode()) for m in pattern.finditer(data)]
-            if places:
-                hits[path] = places
+        present = [pattern for needle, pattern in each.items() if data.find(needle) >= 0]
+        if not present:
+            continue
+        found = (m for p in (present if whole_words else [any_of]) for m in p.finditer(data))
+        places = sorted((match.start(), match.group().decode()) for match in found)
+        if places:
+            hits[path] = places
     return hits
+
+
+def _data(path: str) -> bytes | mmap.mmap:
+    """The file's bytes; of one that is longer than is ever parsed, a view that takes no memory."""
+    with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return file.read()
