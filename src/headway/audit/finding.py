@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-__all__ = ["Evidence", "Finding", "FrontEnd", "Options", "Rule", "Severity", "Skipped"]
+__all__ = ["Evidence", "Finding", "FrontEnd", "Options", "Rule", "Severity", "Skipped", "Stamp"]
 
 Severity = Literal["error", "warning", "note"]
+# A file's size, its two times in ns, and its number: what changes when it does, as git's index uses them.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Options:
     named: frozenset[str] = (
         frozenset()
     )  # files asked for by their own name: judged, or said why not
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)  # as files were before any was read
     progress: Callable[[str, int, int], None] | None = None  # (stage, done, of all)
 
     def wants(self, rule: Rule) -> bool:

@@ -59,10 +59,11 @@ def audit(paths: Sequence[str], options: Options) -> Report:
     fronts = front_ends()
     _check_names(options, [rule.id for front in fronts for rule in front.rules])
     suffixes = tuple(suffix for front in fronts for suffix in front.suffixes)
-    files, skipped = walked.found(paths, suffixes)
+    met = walked.found(paths, suffixes)
+    files, skipped = met.paths, list(met.skipped)
     findings: list[Finding] = []
     named = frozenset(walked.plain(path) for path in paths).intersection(files)
-    options = dataclasses.replace(options, named=named)
+    options = dataclasses.replace(options, named=named, stamps=met.stamps)
     for front in fronts:
         mine = [path for path in files if path.lower().endswith(front.suffixes)]
         if not mine or not any(options.wants(rule) for rule in front.rules):

@@ -37,12 +37,12 @@ def _noretry(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipp
     purposes = own_purposes(options.purposes)
     own = " ".join(f"{verdict}={','.join(w)}" for verdict, w in sorted(options.purposes.items()))
     name = f"c-noretry {local.version()} {options.flag} {own}"
-    with Kept(options.cache, name) as kept:
+    with Kept(options.cache, name, options.stamps) as kept:
         known = kept.get_whole(paths)
         if known is not None:
             yield from local.revived(known)
             return
-        project = Project(paths, options.jobs, options.progress, purposes)
+        project = Project(paths, options, purposes)
         findings = list(noretry.check(project, options))
         yield from findings
         yield from project.skipped

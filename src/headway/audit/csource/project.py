@@ -12,23 +12,26 @@ Source: the scoping rules of C; audit experience with callers in other files.
 
 from __future__ import annotations
 
+import functools as memo
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headway.audit.csource import clean, functions
 from headway.audit.csource.functions import Function
 from headway.audit.csource.gfp import Mask, evaluate, is_word
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.search import MAX_BYTES, Hits, search
+from headway.audit.csource.search import MAX_BYTES, Hits, holds, places_of, search
 from headway.audit.csource.tree import calls, identifiers
 from headway.audit.csource.words import Purpose, is_allocator
-from headway.audit.finding import Skipped
+from headway.audit.finding import Options, Skipped
 
 __all__ = ["Caller", "Project"]
 
 _VARIABLE = re.compile(rb"^(?:static |const |__\w+ )*gfp_t\s+(\w+)\s*=([^;]*);", re.MULTILINE)
 MAX_CALLERS = 40  # of one function that are looked at
+LARGE = 64 << 10  # bytes; of a header that is looked into before it is searched again
+_SMALL = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class _File:
     masks: dict[str, Mask] = field(default_factory=dict)
     allocating: dict[str, int] = field(default_factory=dict)  # macros that allocate: line
     functions: dict[str, Analysis] = field(default_factory=dict)
+    named: dict[str, list[int]] = field(default_factory=dict)  # where its own functions are named
+    read: functions.Read = field(default_factory=dict)
 
 
 class Project:
@@ -53,31 +58,38 @@ class Project:
     def __init__(
         self,
         paths: Sequence[str],
-        jobs: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
+        options: Options,
         purposes: tuple[Purpose, ...] = (),
     ) -> None:
         self.paths = paths
-        self.jobs = jobs
+        self.options = options
         self.purposes = purposes
         self.skipped: list[Skipped] = []
         self.shared: dict[str, Mask] = {}  # masks named in headers
         self.shared_allocating: dict[str, tuple[str, int]] = {}
         self._files: dict[str, _File] = {}
-        self._progress = progress
         self._called: dict[str, list[tuple[str, list[int]]]] = {}
 
-    def find(self, names: Iterable[str], stage: str) -> Hits:
-        """One pass over all files for these words."""
+    def find(self, names: Iterable[str], stage: str, in_code: bool = False) -> Hits:
+        """One pass for these words over all files; ``in_code``: over those that may hold a function."""
+        paths = self._with_code if in_code else self.paths
         done = 0
 
         def tick(count: int) -> None:
             nonlocal done
             done += count
-            if self._progress is not None:
-                self._progress(stage, done, len(self.paths))
+            if self.options.progress is not None:
+                self.options.progress(stage, done, len(paths))
 
-        return search(self.paths, names, self.jobs, tick=tick)
+        return search(paths, names, self.options.jobs, tick=tick)
+
+    @memo.cached_property
+    def _with_code(self) -> list[str]:
+        """The files but for large headers without a brace: two fifths of Linux are lists of registers."""
+        stamps = self.options.stamps
+        large = [p for p in self.paths if p.endswith(".h") and stamps.get(p, _SMALL)[0] >= LARGE]
+        bare = {path for path in large if not holds(path, b"{")}
+        return [path for path in self.paths if path not in bare]
 
     def file(self, path: str) -> _File | None:
         """A file's bytes; None (and said once) if it cannot be read."""
@@ -160,7 +172,7 @@ class Project:
         file = self.file(path)
         if file is None:
             return []
-        found, reasons = functions.functions_at(path, file.data, offsets)
+        found, reasons = functions.functions_at(path, file.data, offsets, file.read)
         self.skipped += [Skipped(path, reason) for reason in reasons]
         out = []
         for function in found:
@@ -186,7 +198,7 @@ class Project:
             self._called[name] = []
         asked = set(others)
         rest: Hits = {}
-        for path, places in sorted(self.find(names | asked, "callers").items()):
+        for path, places in sorted(self.find(names | asked, "callers", in_code=True).items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
                 if name in names:
@@ -209,8 +221,9 @@ class Project:
         places = self._called.get(name, []) if name in self._called else []
         file = self.file(function.path)
         if file is not None and not any(path == function.path for path, _ in places):
-            here = [m.start() for m in re.finditer(rb"\b%s\b" % name.encode(), file.data)]
-            places = [(function.path, here), *places]
+            if name not in file.named:
+                file.named[name] = places_of(file.data, name)
+            places = [(function.path, file.named[name]), *places]
         out: list[Caller] = []
         taken = ""
         for path, offsets in places[:MAX_CALLERS]:
@@ -257,7 +270,7 @@ def _sites_of(analysis: Analysis, name: str) -> list[Site]:
     for number, step in enumerate(analysis.graph.steps):
         if step.expr is None:
             continue
-        for call in calls(step.expr):
+        for call in step.calls():
             if call.op == name:
                 target = target_of(step.expr, call)
                 if not target and step.kind == "return":

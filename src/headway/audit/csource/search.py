@@ -24,11 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from headway.audit.csource.anchors import anchors
 
-__all__ = ["MAX_BYTES", "Hits", "processors", "search"]
+__all__ = ["MAX_BYTES", "Hits", "holds", "places_of", "processors", "search"]
 
 MAX_BYTES = 16 << 20  # of one file
 _BATCH = 3000  # files per process started: their names must fit an argument list
-_ARGUMENT_BYTES = 100_000
+_ARGUMENTS = 100_000  # characters: far below what Linux takes, whatever they are in bytes
+_CHUNK = 1 << 18
 
 Hits = dict[str, list[tuple[int, str]]]  # path: (offset, word), in order of offsets
 
@@ -91,10 +92,10 @@ def _batches(paths: Sequence[str]) -> list[list[str]]:
     out: list[list[str]] = [[]]
     size = 0
     for path in paths:
-        size += len(os.fsencode(path)) + 9
-        if len(out[-1]) >= _BATCH or size > _ARGUMENT_BYTES:
+        size += len(path) + 9
+        if len(out[-1]) >= _BATCH or size > _ARGUMENTS:
             out.append([])
-            size = 0
+            size = len(path) + 9
         out[-1].append(path)
     return out
 
@@ -127,24 +128,37 @@ def _grep(grep: str, flags: str, words_file: str, batch: list[str]) -> bytes:
 
 
 def _by_reading(batch: list[str], names: list[str], whole_words: bool) -> Hits:
-    edge = r"\b" if whole_words else ""
     longest_first = sorted(names, key=len, reverse=True)
-    any_of = re.compile(f"{edge}(?:{'|'.join(map(re.escape, longest_first))}){edge}".encode())
-    each = {name.encode(): re.compile(rf"\b{re.escape(name)}\b".encode()) for name in names}
+    any_of = re.compile("|".join(map(re.escape, longest_first)).encode())
     hits: Hits = {}
     for path in batch:
         try:
             data = _data(path)
         except (OSError, ValueError):
             continue
-        present = [pattern for needle, pattern in each.items() if data.find(needle) >= 0]
-        if not present:
-            continue
-        found = (m for p in (present if whole_words else [any_of]) for m in p.finditer(data))
-        places = sorted((match.start(), match.group().decode()) for match in found)
+        if whole_words:
+            places = sorted((place, name) for name in names for place in places_of(data, name))
+        else:
+            places = [(match.start(), match.group().decode()) for match in any_of.finditer(data)]
         if places:
             hits[path] = places
     return hits
+
+
+def places_of(data: bytes | mmap.mmap, word: str) -> list[int]:
+    """Where a text has a name, not as a part of a longer one."""
+    needle = word.encode()
+    out = []
+    at = data.find(needle)
+    while at >= 0:
+        end = at + len(needle)
+        if not (_NAME.match(data, end) or (at > 0 and _NAME.match(data, at - 1))):
+            out.append(at)
+        at = data.find(needle, end)
+    return out
+
+
+_NAME = re.compile(rb"\w")
 
 
 def _data(path: str) -> bytes | mmap.mmap:
@@ -153,3 +167,15 @@ def _data(path: str) -> bytes | mmap.mmap:
         if os.fstat(file.fileno()).st_size > MAX_BYTES:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return file.read()
+
+
+def holds(path: str, byte: bytes) -> bool:
+    """Whether a file has this byte; of one that cannot be read it is not known, and said to be so."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                if byte in chunk:
+                    return True
+    except OSError:
+        return True
+    return False

@@ -10,7 +10,6 @@ Source: textbook constant propagation, cut down to what error paths need.
 from __future__ import annotations
 
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.tree import updates
 from headway.audit.csource.values import GOOD, ZERO, value_of
 
 __all__ = ["settled"]
@@ -26,7 +25,7 @@ def settled(analysis: Analysis, site: Site) -> dict[str, str]:
         for one in step.sets():
             value = value_of(one.args[1], {}) if one.op == "=" else None
             given.setdefault(one.args[0].text, []).append((number, value))
-        for name in updates(step.expr):
+        for name in step.updates():
             given.setdefault(name, []).append((number, None))
     out = _decided(analysis, site, set(given))
     for name, rows in given.items():
