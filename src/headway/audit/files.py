@@ -93,20 +93,21 @@ def _walk(
             name = entry.name
             if name.startswith("."):
                 continue
-            if entry.is_symlink():
-                _link(entry, suffixes, skipped)
-            elif entry.is_dir(follow_symlinks=False):
-                stack.append(entry.path)
-            elif name.endswith(suffixes) or name.lower().endswith(suffixes):
+            fits = name.lower().endswith(suffixes)
+            if fits and entry.is_file(follow_symlinks=False):
                 why = _met(entry, within + name, files)
                 if why:
                     skipped.append(Skipped(within + name, why))
+            elif entry.is_symlink():
+                _link(entry, suffixes, skipped)
+            elif entry.is_dir(follow_symlinks=False):
+                stack.append(entry.path)
+            elif fits:
+                skipped.append(Skipped(within + name, "not a regular file"))
 
 
 def _met(entry: os.DirEntry[str], path: str, files: dict[str, Stamp]) -> str:
-    """Take a file that a directory holds; or say why it cannot be read."""
-    if not entry.is_file(follow_symlinks=False):
-        return "not a regular file"
+    """Take a regular file that a directory holds; or say why it cannot be read."""
     try:
         seen = entry.stat(follow_symlinks=False)
     except OSError as error:

@@ -41,7 +41,7 @@ def is_own(path: str) -> bool:
 
 def learn(project: Project, flag: str) -> dict[str, list[int]]:
     """Where the flag, or a name of its own file that carries it, is written."""
-    hits = project.find([flag], flag)
+    hits = project.find_flag(flag)
     hits = {path: places for path, places in sorted(hits.items()) if not is_own(path)}
     for path, places in hits.items():
         project.learn(path, flag, places)

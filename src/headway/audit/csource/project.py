@@ -12,9 +12,9 @@ Source: the scoping rules of C; audit experience with callers in other files.
 
 from __future__ import annotations
 
-import functools as memo
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from headway.audit.csource import clean, functions
@@ -24,14 +24,14 @@ from headway.audit.csource.masks import Analysis, Site
 from headway.audit.csource.search import MAX_BYTES, Hits, holds, places_of, search
 from headway.audit.csource.tree import calls, identifiers
 from headway.audit.csource.words import Purpose, is_allocator
-from headway.audit.finding import Options, Skipped
+from headway.audit.finding import Options, Skipped, Stamp
 
 __all__ = ["Caller", "Project"]
 
 _VARIABLE = re.compile(rb"^(?:static |const |__\w+ )*gfp_t\s+(\w+)\s*=([^;]*);", re.MULTILINE)
 MAX_CALLERS = 40  # of one function that are looked at
 LARGE = 64 << 10  # bytes; of a header that is looked into before it is searched again
-_SMALL = (0, 0, 0, 0)
+_SMALL: Stamp = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +69,35 @@ class Project:
         self.shared_allocating: dict[str, tuple[str, int]] = {}
         self._files: dict[str, _File] = {}
         self._called: dict[str, list[tuple[str, list[int]]]] = {}
+        self._left = paths  # still to be searched
 
-    def find(self, names: Iterable[str], stage: str, in_code: bool = False) -> Hits:
-        """One pass for these words over all files; ``in_code``: over those that may hold a function."""
-        paths = self._with_code if in_code else self.paths
+    def find(self, names: Iterable[str], stage: str) -> Hits:
+        """One pass for these words over the files left; what is around them is parsed meanwhile."""
         done = 0
 
-        def tick(count: int) -> None:
+        def tick(count: int, part: Hits) -> None:
             nonlocal done
             done += count
+            for path, places in part.items():
+                self._read(path, [offset for offset, _ in places])
             if self.options.progress is not None:
-                self.options.progress(stage, done, len(paths))
+                self.options.progress(stage, done, len(self._left))
 
-        return search(paths, names, self.options.jobs, tick=tick)
+        return search(self._left, names, self.options.jobs, tick=tick)
 
-    @memo.cached_property
-    def _with_code(self) -> list[str]:
-        """The files but for large headers without a brace: two fifths of Linux are lists of registers."""
-        stamps = self.options.stamps
-        large = [p for p in self.paths if p.endswith(".h") and stamps.get(p, _SMALL)[0] >= LARGE]
-        bare = {path for path in large if not holds(path, b"{")}
-        return [path for path in self.paths if path not in bare]
+    def find_flag(self, flag: str) -> Hits:
+        """Where the flag is written, over all files."""
+        with ThreadPoolExecutor(1) as beside:
+            left = beside.submit(_may_call, self.paths, self.options.stamps)
+            hits = self.find([flag], flag)
+            self._left = left.result()
+        return hits
+
+    def _read(self, path: str, offsets: list[int]) -> tuple[list[Function], list[str]]:
+        file = self.file(path)
+        if file is None:
+            return [], []
+        return functions.functions_at(path, file.data, offsets, file.read)
 
     def file(self, path: str) -> _File | None:
         """A file's bytes; None (and said once) if it cannot be read."""
@@ -172,7 +180,7 @@ class Project:
         file = self.file(path)
         if file is None:
             return []
-        found, reasons = functions.functions_at(path, file.data, offsets, file.read)
+        found, reasons = self._read(path, offsets)
         self.skipped += [Skipped(path, reason) for reason in reasons]
         out = []
         for function in found:
@@ -198,7 +206,7 @@ class Project:
             self._called[name] = []
         asked = set(others)
         rest: Hits = {}
-        for path, places in sorted(self.find(names | asked, "callers", in_code=True).items()):
+        for path, places in sorted(self.find(names | asked, "callers").items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
                 if name in names:
@@ -237,6 +245,13 @@ class Project:
             taken = taken or _address_taken(other.data, name, offsets)
         mine = [c for c in out if c.analysis.function.name != name]
         return mine[:MAX_CALLERS], taken
+
+
+def _may_call(paths: Sequence[str], stamps: Mapping[str, Stamp]) -> list[str]:
+    """The files but for large headers without a brace: two fifths of Linux are lists of registers."""
+    large = [p for p in paths if p.endswith(".h") and stamps.get(p, _SMALL)[0] >= LARGE]
+    bare = {path for path in large if not holds(path, b"{")}
+    return [path for path in paths if path not in bare]
 
 
 def _line_of(data: bytes, offset: int) -> bytes:

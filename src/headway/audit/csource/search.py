@@ -48,11 +48,12 @@ def search(
     jobs: int = 0,
     whole_words: bool = True,
     with_grep: bool | None = None,
-    tick: Callable[[int], None] | None = None,
+    tick: Callable[[int, Hits], None] | None = None,
 ) -> Hits:
     """Every place of these words in these files.
 
-    ``whole_words``: a hit is not part of a longer name. ``tick`` is told how many files are done.
+    ``whole_words``: a hit is not part of a longer name. ``tick`` is told how many files are done, and
+    what they gave, while others are still looked through.
     Waits for the disk; files that cannot be read give no hits.
     """
     found = sorted(set(names))
@@ -79,7 +80,7 @@ def search(
             for count, part in workers.map(one, batches):
                 hits.update(part)
                 if tick is not None:
-                    tick(count)
+                    tick(count, part)
     return hits
 
 
