@@ -5,7 +5,7 @@ page, a file that was skipped with its reason, and the shape of a front end. Dec
 or Python, and reads no file.
 
 A language is a package under `headway.audit` with an object `FRONT_END`, named in
-`headway.audit.scan.FRONT_ENDS`. It is imported only if a file of its suffixes is met. Its rules are
+`headway.audit.scan.FRONT_ENDS` with the suffixes of its files. Its rules are
 plain functions, one file each, listed in its `rules`; rules do not import each other.
 
 Source: SARIF 2.1.0 (OASIS), sections 3.27 (result) and 3.49 (reporting descriptor), for the fields
@@ -104,11 +104,7 @@ class Options:
 
 
 class FrontEnd(Protocol):
-    """A language: which files are its own, which rules it has, and what it finds in them."""
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """With the dot, lower case."""
+    """A language: which rules it has, and what it finds in its files."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:

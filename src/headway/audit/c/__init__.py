@@ -1,4 +1,4 @@
-"""C: which files are its own, and how its rules are run over a tree.
+"""C: how its rules are run over a tree.
 
 Decides the order: the rule that follows callers sees the whole tree at once, and its answer holds
 until any file changes; the others judge one file at a time, over all processors, and their findings
@@ -20,7 +20,6 @@ __all__ = ["FRONT_END"]
 
 
 class _C:
-    suffixes = (".c", ".h")
     rules: tuple[Rule, ...] = (noretry.RULE, *local.RULES)
 
     def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:

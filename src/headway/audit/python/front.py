@@ -34,7 +34,6 @@ _FEW = 300  # files for which a second process is not worth its start
 class PythonFrontEnd:
     """Python, as `headway audit` sees it."""
 
-    suffixes: tuple[str, ...] = (".py", ".pyw")
     rules: tuple[Rule, ...] = tuple(file.RULE for file in FILES)
 
     def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
