@@ -68,6 +68,7 @@ class Flow:
     start: int
     end: int
     _reached: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
+    _leading: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def dominates(self, one: int, two: int) -> bool:
         """Whether every way from the start to ``two`` passes ``one``."""
@@ -81,6 +82,23 @@ class Flow:
         if found is None:
             found = self._reached[first, without] = self._reach(first, without)
         return found
+
+    def leading_to(self, last: int) -> frozenset[int]:
+        """Every step after which ``last`` may run, itself included: those that reach it."""
+        if last not in self._leading:
+            before: list[list[int]] = [[] for _ in self.steps]
+            for number, step in enumerate(self.steps):
+                for after in step.next():
+                    before[after].append(number)
+            seen = {last}
+            stack = [last]
+            while stack:
+                for number in before[stack.pop()]:
+                    if number not in seen:
+                        seen.add(number)
+                        stack.append(number)
+            self._leading[last] = frozenset(seen)
+        return self._leading[last]
 
     def _reach(self, first: int, without: int) -> frozenset[int]:
         seen = {first, without}
