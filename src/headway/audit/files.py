@@ -11,7 +11,7 @@ Source: the habits of ripgrep and git grep for hidden and linked files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.audit.finding import Skipped, Stamp
@@ -31,8 +31,14 @@ class Found:
     stamps: Mapping[str, Stamp]  # of each of the paths
 
 
-def found(paths: Sequence[str], suffixes: tuple[str, ...]) -> Found:
+def found(
+    paths: Sequence[str],
+    suffixes: tuple[str, ...],
+    tell: Callable[[Sequence[str]], None] = lambda met: None,
+) -> Found:
     """All files with these suffixes, and what was left out.
+
+    ``tell`` is called with each directory's files as they are met, none of them twice.
 
     Raises: UsageError if a path does not exist.
     """
@@ -40,14 +46,15 @@ def found(paths: Sequence[str], suffixes: tuple[str, ...]) -> Found:
     skipped: list[Skipped] = []
     for path in paths:
         if os.path.isdir(path):
-            _walk(path, suffixes, files, skipped)
+            _walk(path, suffixes, files, skipped, tell)
         elif os.path.lexists(path):
             why = _unfit(path, suffixes)
             seen = None if why else stamp(path)
             if seen is None:
                 skipped.append(Skipped(plain(path), why or "gone"))
-            else:
+            elif plain(path) not in files:
                 files[plain(path)] = seen
+                tell([plain(path)])
         else:
             raise UsageError(f"cannot audit {path}: there is no such file or directory")
     return Found(sorted(files), skipped, files)
@@ -78,7 +85,11 @@ def plain(path: str) -> str:
 
 
 def _walk(
-    top: str, suffixes: tuple[str, ...], files: dict[str, Stamp], skipped: list[Skipped]
+    top: str,
+    suffixes: tuple[str, ...],
+    files: dict[str, Stamp],
+    skipped: list[Skipped],
+    tell: Callable[[Sequence[str]], None],
 ) -> None:
     stack = [top]
     while stack:
@@ -88,6 +99,7 @@ def _walk(
         except OSError as error:
             skipped.append(Skipped(plain(directory), error.strerror or "cannot be listed"))
             continue
+        here: dict[str, Stamp] = {}
         within = plain(os.path.join(directory, "_"))[:-1]
         for entry in entries:
             name = entry.name
@@ -95,7 +107,7 @@ def _walk(
                 continue
             fits = name.lower().endswith(suffixes)
             if fits and entry.is_file(follow_symlinks=False):
-                why = _met(entry, within + name, files)
+                why = "" if within + name in files else _met(entry, within + name, here)
                 if why:
                     skipped.append(Skipped(within + name, why))
             elif entry.is_symlink():
@@ -104,6 +116,8 @@ def _walk(
                 stack.append(entry.path)
             elif fits:
                 skipped.append(Skipped(within + name, "not a regular file"))
+        files.update(here)
+        tell(list(here))
 
 
 def _met(entry: os.DirEntry[str], path: str, files: dict[str, Stamp]) -> str:

@@ -14,12 +14,22 @@ that a code-scanning page wants; the closed verdict set of the 2018 audit, in `h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["Evidence", "Finding", "FrontEnd", "Options", "Rule", "Severity", "Skipped", "Stamp"]
+__all__ = [
+    "Begun",
+    "Evidence",
+    "Finding",
+    "FrontEnd",
+    "Options",
+    "Rule",
+    "Severity",
+    "Skipped",
+    "Stamp",
+]
 
 Severity = Literal["error", "warning", "note"]
 # A file's size, its two times in ns, and its number: what changes when it does, as git's index uses them.
@@ -103,6 +113,16 @@ class Options:
         return rule.id in self.only if self.only else rule.default
 
 
+class Begun(Protocol):
+    """Work on files that is under way before all of them are known."""
+
+    def add(self, paths: Iterable[str]) -> None:
+        """More files; the front end's own. Must not wait."""
+
+    def close(self) -> None:
+        """The work is done with, or given up; may be told twice."""
+
+
 class FrontEnd(Protocol):
     """A language: which rules it has, and what it finds in its files."""
 
@@ -110,7 +130,12 @@ class FrontEnd(Protocol):
     def rules(self) -> tuple[Rule, ...]:
         """In the order in which the list shows them."""
 
-    def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
+    def begin(self, options: Options) -> Any:
+        """Begin before the files are known: a `Begun`, which `scan` is given; None if nothing can be."""
+
+    def scan(
+        self, paths: Sequence[str], options: Options, begun: Any = None
+    ) -> Iterator[Finding | Skipped]:
         """Judge these files, in any order; the caller sorts.
 
         Never raises for a file: what cannot be read or parsed is a `Skipped`. Suppression in

@@ -70,6 +70,9 @@ class Kept:
     ) -> None:
         if self._store is None:
             return
+        if not self._new:
+            self._store.close()
+            return
         with suppress(sqlite3.Error), self._store:
             self._store.executemany(
                 "insert or replace into answers values (?, ?, ?, ?, ?, ?)", self._new
@@ -80,6 +83,11 @@ class Kept:
                 (_RULES,),
             )
         self._store.close()
+
+    @property
+    def knows(self) -> bool:
+        """Whether anything was kept for these rules."""
+        return bool(self._known)
 
     def get(self, path: str) -> str | None:
         """The answer for this file, if it still holds."""

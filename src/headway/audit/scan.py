@@ -14,6 +14,7 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from headway.audit import files as walked
@@ -62,24 +63,37 @@ def audit(paths: Sequence[str], options: Options) -> Report:
     """
     fronts = _asked(options)
     suffixes = tuple(suffix for ends in FRONT_ENDS.values() for suffix in ends)
-    met = walked.found(paths, suffixes)
-    files, skipped = met.paths, list(met.skipped)
     findings: list[Finding] = []
-    named = frozenset(walked.plain(path) for path in paths).intersection(files)
-    options = dataclasses.replace(options, named=named, stamps=met.stamps)
-    for name, front in fronts.items():
-        mine = [path for path in files if path.lower().endswith(FRONT_ENDS[name])]
-        if not mine or not any(options.wants(rule) for rule in front.rules):
-            continue
-        for each in front.scan(mine, options):
-            if isinstance(each, Finding):
-                findings.append(each)
-            else:
-                skipped.append(each)
+    with ExitStack() as under_way:
+        begun = {name: front.begin(options) for name, front in fronts.items()}
+        for work in begun.values():
+            if work is not None:
+                under_way.callback(work.close)
+        mine: dict[str, list[str]] = {name: [] for name in fronts}
+
+        def tell(paths: Sequence[str]) -> None:
+            for name, files in mine.items():
+                some = [path for path in paths if path.lower().endswith(FRONT_ENDS[name])]
+                files += some
+                if begun[name] is not None:
+                    begun[name].add(some)
+
+        met = walked.found(paths, suffixes, tell)
+        skipped = met.skipped
+        named = frozenset(walked.plain(path) for path in paths).intersection(met.stamps)
+        options = dataclasses.replace(options, named=named, stamps=met.stamps)
+        for name, front in fronts.items():
+            if not mine[name] or not any(options.wants(rule) for rule in front.rules):
+                continue
+            for each in front.scan(sorted(mine[name]), options, begun[name]):
+                if isinstance(each, Finding):
+                    findings.append(each)
+                else:
+                    skipped.append(each)
     kept = _without_suppressed(findings)
     return Report(
         findings=tuple(sorted(set(kept), key=_order)),
-        files=len(files),
+        files=len(met.paths),
         skipped=tuple(sorted(set(skipped), key=lambda s: (s.path, s.reason))),
         suppressed=len(findings) - len(kept),
     )

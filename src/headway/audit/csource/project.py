@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from headway.audit.csource import clean, functions
-from headway.audit.csource.functions import Function
+from headway.audit.csource.functions import Function, Read
 from headway.audit.csource.gfp import Mask, evaluate, is_word
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.search import MAX_BYTES, Hits, holds, places_of, search
+from headway.audit.csource.search import MAX_BYTES, Hits, Search, holds, places_of
 from headway.audit.csource.tree import calls, identifiers
 from headway.audit.csource.words import Purpose, is_allocator
 from headway.audit.finding import Options, Skipped, Stamp
@@ -49,7 +49,7 @@ class _File:
     allocating: dict[str, int] = field(default_factory=dict)  # macros that allocate: line
     functions: dict[str, Analysis] = field(default_factory=dict)
     named: dict[str, list[int]] = field(default_factory=dict)  # where its own functions are named
-    read: functions.Read = field(default_factory=dict)
+    read: Read = field(default_factory=dict)
 
 
 class Project:
@@ -60,7 +60,9 @@ class Project:
         paths: Sequence[str],
         options: Options,
         purposes: tuple[Purpose, ...] = (),
+        begun: Search | None = None,
     ) -> None:
+        """``begun``: a search for the flag over all these files, if one is under way."""
         self.paths = paths
         self.options = options
         self.purposes = purposes
@@ -69,28 +71,35 @@ class Project:
         self.shared_allocating: dict[str, tuple[str, int]] = {}
         self._files: dict[str, _File] = {}
         self._called: dict[str, list[tuple[str, list[int]]]] = {}
+        self._begun = begun
         self._left = paths  # still to be searched
-
-    def find(self, names: Iterable[str], stage: str) -> Hits:
-        """One pass for these words over the files left; what is around them is parsed meanwhile."""
-        done = 0
-
-        def tick(count: int, part: Hits) -> None:
-            nonlocal done
-            done += count
-            for path, places in part.items():
-                self._read(path, [offset for offset, _ in places])
-            if self.options.progress is not None:
-                self.options.progress(stage, done, len(self._left))
-
-        return search(self._left, names, self.options.jobs, tick=tick)
 
     def find_flag(self, flag: str) -> Hits:
         """Where the flag is written, over all files."""
         with ThreadPoolExecutor(1) as beside:
             left = beside.submit(_may_call, self.paths, self.options.stamps)
-            hits = self.find([flag], flag)
+            under_way, self._begun = self._begun, None
+            hits = self._found(under_way or self._search([flag]), flag)
             self._left = left.result()
+        return hits
+
+    def _search(self, names: Iterable[str]) -> Search:
+        under_way = Search(names, self.options.jobs)
+        under_way.add(self._left)
+        return under_way
+
+    def _found(self, under_way: Search, stage: str) -> Hits:
+        """What a search finds. The pieces around the hits are parsed while other files are searched."""
+        hits: Hits = {}
+        done = 0
+        with under_way:
+            for count, part in under_way.parts():
+                for path, places in part.items():
+                    self._read(path, [offset for offset, _ in places])
+                hits.update(part)
+                done += count
+                if self.options.progress is not None:
+                    self.options.progress(stage, done, len(self._left))
         return hits
 
     def _read(self, path: str, offsets: list[int]) -> tuple[list[Function], list[str]]:
@@ -206,7 +215,7 @@ class Project:
             self._called[name] = []
         asked = set(others)
         rest: Hits = {}
-        for path, places in sorted(self.find(names | asked, "callers").items()):
+        for path, places in sorted(self._found(self._search(names | asked), "callers").items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
                 if name in names:

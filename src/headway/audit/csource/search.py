@@ -13,18 +13,19 @@ Source: POSIX grep; GNU grep's options -o, -b, -w.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from headway.audit.csource.anchors import anchors
 
-__all__ = ["MAX_BYTES", "Hits", "holds", "places_of", "processors", "search"]
+__all__ = ["MAX_BYTES", "Hits", "Search", "holds", "places_of", "processors", "search"]
 
 MAX_BYTES = 16 << 20  # of one file
 _BATCH = 3000  # files per process started: their names must fit an argument list
@@ -48,57 +49,88 @@ def search(
     jobs: int = 0,
     whole_words: bool = True,
     with_grep: bool | None = None,
-    tick: Callable[[int, Hits], None] | None = None,
 ) -> Hits:
-    """Every place of these words in these files.
-
-    ``whole_words``: a hit is not part of a longer name. ``tick`` is told how many files are done, and
-    what they gave, while others are still looked through.
-    Waits for the disk; files that cannot be read give no hits.
-    """
-    found = sorted(set(names))
-    if not found or not paths:
-        return {}
-    grep = shutil.which("grep") if with_grep is not False else None
-    if grep is not None and not _is_gnu(grep):
-        grep = None
-    batches = _batches(paths)
+    """Every place of these words in these files; see `Search`."""
     hits: Hits = {}
-    with tempfile.NamedTemporaryFile(prefix="headway-words-") as list_file:
-        list_file.write("\n".join(anchors(found) if whole_words else found).encode() + b"\n")
-        list_file.flush()
-
-        def one(batch: list[str]) -> tuple[int, Hits]:
-            if grep is None:
-                return len(batch), _by_reading(batch, found, whole_words)
-            if whole_words:
-                named = _named_by_grep(grep, batch, list_file.name)
-                return len(batch), _by_reading(named, found, whole_words)
-            return len(batch), _by_grep(grep, batch, list_file.name)
-
-        with ThreadPoolExecutor(processors(jobs)) as workers:
-            for count, part in workers.map(one, batches):
-                hits.update(part)
-                if tick is not None:
-                    tick(count, part)
+    with Search(names, jobs, whole_words, with_grep) as under_way:
+        under_way.add(paths)
+        for _, part in under_way.parts():
+            hits.update(part)
     return hits
 
 
-def _is_gnu(grep: str) -> bool:
-    said = subprocess.run([grep, "--version"], capture_output=True, check=False).stdout
-    return b"GNU" in said
+class Search:
+    """A search for words, under way: files may be added while others are looked through.
 
+    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits.
+    """
 
-def _batches(paths: Sequence[str]) -> list[list[str]]:
-    out: list[list[str]] = [[]]
-    size = 0
-    for path in paths:
-        size += len(path) + 9
-        if len(out[-1]) >= _BATCH or size > _ARGUMENTS:
-            out.append([])
+    def __init__(
+        self,
+        names: Iterable[str],
+        jobs: int = 0,
+        whole_words: bool = True,
+        with_grep: bool | None = None,
+    ) -> None:
+        self._names = sorted(set(names))
+        self._whole = whole_words
+        self._grep = _gnu_grep() if with_grep is not False else None
+        self._list = tempfile.NamedTemporaryFile(prefix="headway-words-")
+        wanted = anchors(self._names) if whole_words else self._names
+        self._list.write("\n".join(wanted).encode() + b"\n")
+        self._list.flush()
+        self._workers = ThreadPoolExecutor(processors(jobs))
+        self._asked: list[Future[tuple[int, Hits]]] = []
+        self._batch: list[str] = []
+        self._size = 0
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is not begun. Waits for what is."""
+        self._workers.shutdown(cancel_futures=True)
+        self._list.close()
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Look through these files as well. Waits for nothing."""
+        for path in paths:
             size = len(path) + 9
-        out[-1].append(path)
-    return out
+            if len(self._batch) >= _BATCH or self._size + size > _ARGUMENTS:
+                self._ask()
+            self._batch.append(path)
+            self._size += size
+
+    def parts(self) -> Iterator[tuple[int, Hits]]:
+        """How many files were looked through, and what they gave, part by part. Waits for each."""
+        self._ask()
+        for part in self._asked:
+            yield part.result()
+
+    def _ask(self) -> None:
+        if self._batch and self._names:
+            self._asked.append(self._workers.submit(self._one, self._batch))
+        self._batch, self._size = [], 0
+
+    def _one(self, batch: list[str]) -> tuple[int, Hits]:
+        if self._grep is None:
+            return len(batch), _by_reading(batch, self._names, self._whole)
+        if not self._whole:
+            return len(batch), _by_grep(self._grep, batch, self._list.name)
+        named = _named_by_grep(self._grep, batch, self._list.name)
+        return len(batch), _by_reading(named, self._names, self._whole)
+
+
+@functools.cache
+def _gnu_grep() -> str | None:
+    grep = shutil.which("grep")
+    if grep is None:
+        return None
+    said = subprocess.run([grep, "--version"], capture_output=True, check=False).stdout
+    return grep if b"GNU" in said else None
 
 
 def _by_grep(grep: str, batch: list[str], words_file: str) -> Hits:
