@@ -103,9 +103,9 @@ def _walk(
         within = plain(os.path.join(directory, "_"))[:-1]
         for entry in entries:
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 continue
-            fits = name.lower().endswith(suffixes)
+            fits = name.endswith(suffixes) or name.lower().endswith(suffixes)
             if fits and entry.is_file(follow_symlinks=False):
                 why = "" if within + name in files else _met(entry, within + name, here)
                 if why:

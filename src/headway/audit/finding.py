@@ -14,7 +14,7 @@ that a code-scanning page wants; the closed verdict set of the 2018 audit, in `h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -116,7 +116,7 @@ class Options:
 class Begun(Protocol):
     """Work on files that is under way before all of them are known."""
 
-    def add(self, paths: Iterable[str]) -> None:
+    def add(self, paths: Sequence[str]) -> None:
         """More files; the front end's own. Must not wait."""
 
     def close(self) -> None:

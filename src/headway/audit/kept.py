@@ -11,6 +11,7 @@ Source: git's index (racy entries); SQLite's documentation for what a reader may
 from __future__ import annotations
 
 import hashlib
+import marshal
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ create table if not exists answers (
 )
 """
 _FRESH_S = 2.0  # a file changed this recently may change again within one tick of its clock
+_WITHOUT_REFERENCES = 2  # this version of marshal writes equal values alike
 _RULES = 4  # sets of rules whose answers are kept
 
 
@@ -135,7 +137,8 @@ class Kept:
         """A name for how all these files are now."""
         known = self._stamps
         seen = [known.get(path) or stamp(path) for path in paths]
-        return hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
+        plain = marshal.dumps(seen, _WITHOUT_REFERENCES)
+        return hashlib.blake2b(plain, digest_size=16).hexdigest()
 
 
 def _text(seen: Stamp | None) -> str:

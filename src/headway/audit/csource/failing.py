@@ -158,9 +158,11 @@ class _Walk:
 
     def _visit(self, state: _State) -> list[_State]:
         step = self.steps[state.step]
-        known = dict(state.known)
         if step.kind == "end":
             return []
+        if step.kind == "join":
+            return [state._replace(step=after) for after in step.then]
+        known = dict(state.known)
         if step.expr is not None:
             state, done = self._events(step, state, known)
             if done:

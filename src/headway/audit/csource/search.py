@@ -28,8 +28,9 @@ from headway.audit.csource.anchors import anchors
 __all__ = ["MAX_BYTES", "Hits", "Search", "holds", "places_of", "processors", "search"]
 
 MAX_BYTES = 16 << 20  # of one file
-_BATCH = 3000  # files per process started: their names must fit an argument list
-_ARGUMENTS = 100_000  # characters: far below what Linux takes, whatever they are in bytes
+_ARGUMENTS = 100_000  # characters of names for one process: far below what Linux takes, whatever they are in bytes
+_AT_ONCE = 20  # names; Linux takes no path longer than 4096 bytes, so these fit as well
+_POINTER = 9  # bytes of an argument besides its text
 _CHUNK = 1 << 18
 
 Hits = dict[str, list[tuple[int, str]]]  # path: (offset, word), in order of offsets
@@ -95,13 +96,14 @@ class Search:
         self._workers.shutdown(cancel_futures=True)
         self._list.close()
 
-    def add(self, paths: Iterable[str]) -> None:
+    def add(self, paths: Sequence[str]) -> None:
         """Look through these files as well. Waits for nothing."""
-        for path in paths:
-            size = len(path) + 9
-            if len(self._batch) >= _BATCH or self._size + size > _ARGUMENTS:
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            size = sum(map(len, some)) + _POINTER * len(some)
+            if self._size + size > _ARGUMENTS:
                 self._ask()
-            self._batch.append(path)
+            self._batch += some
             self._size += size
 
     def parts(self) -> Iterator[tuple[int, Hits]]:
