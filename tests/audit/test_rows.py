@@ -111,6 +111,9 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     score = Score()
     for row, found in judged(given.tree, given.rows.absolute()):
+        if row["verdict"] == "missed":
+            print(f"{row['path']}: not in the expert's list, found {found or 'nothing'}")
+            continue
         score.add(row["verdict"], found)
         if row["verdict"] != found:
             print(f"{row['path']}: expert {row['verdict']}, found {found or 'nothing'}")
