@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import threading
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import pytest
 
 from headway.audit import sarif
 from headway.audit.changed import changed_lines, touches
+from headway.audit.files import stamp
 from headway.audit.finding import Finding, Options
 from headway.audit.fingerprint import fingerprints, read_baseline, write_baseline
 from headway.audit.kept import Kept
-from headway.audit.scan import Report, audit, rules
+from headway.audit.scan import Report, _asked, audit, rules
 from headway.errors import UsageError
 
 BUG = """
@@ -245,14 +248,38 @@ def test_sarif_leaves_out_what_was_found_right(tmp_path: Path) -> None:
     assert log["runs"][0]["results"] == []
 
 
-def test_both_searches_find_the_same(tmp_path: Path) -> None:
-    from headway.audit.csource.search import search
+def test_languages_that_cannot_have_a_wanted_rule_are_not_asked() -> None:
+    assert list(_asked(Options(only=frozenset(("noretry",))))) == ["headway.audit.c"]
+    assert len(_asked(Options(only=frozenset(("noretry", "untimed-wait"))))) == 2
+    assert len(_asked(Options(ignore=frozenset(("noretry",))))) == 2
 
-    (tmp_path / "a.c").write_text("x GFP_A; GFP_AB;\nGFP_B GFP_A")
-    (tmp_path / "b.c").write_text("nothing")
-    paths = [str(tmp_path / "a.c"), str(tmp_path / "b.c"), str(tmp_path / "gone.c")]
-    for whole in (True, False):
-        by_grep = search(paths, ["GFP_A", "GFP_B"], 1, whole)
-        by_reading = search(paths, ["GFP_A", "GFP_B"], 1, whole, with_grep=False)
-        assert by_grep == by_reading
-        assert len(by_grep[paths[0]]) == (3 if whole else 4)
+
+def test_work_begun_on_files_is_given_up_if_a_path_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text(BUG)
+    before = threading.active_count()
+    with pytest.raises(UsageError, match="no such file"):
+        run(tmp_path, ".", "gone")
+    assert threading.active_count() == before
+
+
+def test_a_file_named_twice_is_judged_once(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text(BUG)
+    report = run(tmp_path, "a.c", ".", "./a.c")
+    assert (report.files, len(report.findings)) == (1, 1)
+
+
+def test_what_was_read_after_it_changed_is_read_again(tmp_path: Path) -> None:
+    """The stamp is older than the content that was judged: the next run cannot mistake one for the other."""
+    file = tmp_path / "a.c"
+    file.write_text("old")
+    os.utime(file, (1, 1))
+    then = stamp(str(file))
+    file.write_text("new text")
+    os.utime(file, (2, 2))
+    assert then is not None
+    digest = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    with Kept(tmp_path / "store", "rules", {str(file): then}) as kept:
+        kept.put(str(file), digest, "of the new text")
+    file.write_text("third text")
+    with Kept(tmp_path / "store", "rules") as kept:
+        assert kept.get(str(file)) is None

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("pre_commit") is None, reason="pre-commit is not installed"
+    importlib.util.find_spec("pre_commit") is None,
+    reason="pre-commit is not installed (./dev test does it)",
 )
 MANIFEST = Path(__file__).parents[2] / ".pre-commit-hooks.yaml"
 BUG = """static int start(struct device *d)

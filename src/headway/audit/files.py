@@ -2,7 +2,8 @@
 
 Decides what is walked: no directory whose name begins with a dot, no link to a directory (a circle
 would never end), no link to a file (its target is read where it lies). What is left out for another
-reason than its name is reported. Opened is only what was named itself, for one byte.
+reason than its name is reported. Opened is only what was named itself, for one byte. Each file is asked
+for its size and times once, when it is met: before anything reads it.
 
 Source: the habits of ripgrep and git grep for hidden and linked files.
 """
@@ -10,33 +11,53 @@ Source: the habits of ripgrep and git grep for hidden and linked files.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from headway.audit.finding import Skipped
+from headway.audit.finding import Skipped, Stamp
 from headway.errors import UsageError
 
-__all__ = ["found", "plain", "signature"]
+__all__ = ["Found", "found", "plain", "stamp"]
+
+_ALL_MAY_READ = 0o444
 
 
-def found(paths: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[str], list[Skipped]]:
-    """All files with these suffixes, sorted, and what was left out.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a walk met."""
+
+    paths: list[str]  # sorted
+    skipped: list[Skipped]
+    stamps: Mapping[str, Stamp]  # of each of the paths
+
+
+def found(
+    paths: Sequence[str],
+    suffixes: tuple[str, ...],
+    tell: Callable[[Sequence[str]], None] = lambda met: None,
+) -> Found:
+    """All files with these suffixes, and what was left out.
+
+    ``tell`` is called with each directory's files as they are met, none of them twice.
 
     Raises: UsageError if a path does not exist.
     """
-    files: dict[str, None] = {}
+    files: dict[str, Stamp] = {}
     skipped: list[Skipped] = []
     for path in paths:
         if os.path.isdir(path):
-            _walk(path, suffixes, files, skipped)
+            _walk(path, suffixes, files, skipped, tell)
         elif os.path.lexists(path):
             why = _unfit(path, suffixes)
-            if why:
-                skipped.append(Skipped(plain(path), why))
-            else:
-                files[plain(path)] = None
+            seen = None if why else stamp(path)
+            if seen is None:
+                skipped.append(Skipped(plain(path), why or "gone"))
+            elif plain(path) not in files:
+                files[plain(path)] = seen
+                tell([plain(path)])
         else:
             raise UsageError(f"cannot audit {path}: there is no such file or directory")
-    return sorted(files), skipped
+    return Found(sorted(files), skipped, files)
 
 
 def _unfit(path: str, suffixes: tuple[str, ...]) -> str:
@@ -64,7 +85,11 @@ def plain(path: str) -> str:
 
 
 def _walk(
-    top: str, suffixes: tuple[str, ...], files: dict[str, None], skipped: list[Skipped]
+    top: str,
+    suffixes: tuple[str, ...],
+    files: dict[str, Stamp],
+    skipped: list[Skipped],
+    tell: Callable[[Sequence[str]], None],
 ) -> None:
     stack = [top]
     while stack:
@@ -74,20 +99,37 @@ def _walk(
         except OSError as error:
             skipped.append(Skipped(plain(directory), error.strerror or "cannot be listed"))
             continue
+        here: dict[str, Stamp] = {}
+        within = plain(os.path.join(directory, "_"))[:-1]
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name[0] == ".":
                 continue
-            if entry.is_symlink():
+            fits = name.endswith(suffixes) or name.lower().endswith(suffixes)
+            if fits and entry.is_file(follow_symlinks=False):
+                why = "" if within + name in files else _met(entry, within + name, here)
+                if why:
+                    skipped.append(Skipped(within + name, why))
+            elif entry.is_symlink():
                 _link(entry, suffixes, skipped)
-            elif entry.is_dir():
+            elif entry.is_dir(follow_symlinks=False):
                 stack.append(entry.path)
-            elif entry.name.lower().endswith(suffixes):
-                if not entry.is_file():
-                    skipped.append(Skipped(plain(entry.path), "not a regular file"))
-                elif not os.access(entry.path, os.R_OK):
-                    skipped.append(Skipped(plain(entry.path), "cannot be read: permission denied"))
-                else:
-                    files[plain(entry.path)] = None
+            elif fits:
+                skipped.append(Skipped(within + name, "not a regular file"))
+        files.update(here)
+        tell(list(here))
+
+
+def _met(entry: os.DirEntry[str], path: str, files: dict[str, Stamp]) -> str:
+    """Take a regular file that a directory holds; or say why it cannot be read."""
+    try:
+        seen = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+    if seen.st_mode & _ALL_MAY_READ != _ALL_MAY_READ and not os.access(path, os.R_OK):
+        return "cannot be read: permission denied"
+    files[path] = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+    return ""
 
 
 def _link(entry: os.DirEntry[str], suffixes: tuple[str, ...], skipped: list[Skipped]) -> None:
@@ -97,10 +139,10 @@ def _link(entry: os.DirEntry[str], suffixes: tuple[str, ...], skipped: list[Skip
         skipped.append(Skipped(plain(entry.path), "a link that leads nowhere, or in a circle"))
 
 
-def signature(path: str) -> str:
-    """What changes when a file does: its size and its times, as git's index uses them."""
+def stamp(path: str) -> Stamp | None:
+    """What changes when a file does; None if it is gone."""
     try:
         seen = os.stat(path)
     except OSError:
-        return "gone"
-    return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}:{seen.st_ino}"
+        return None
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino

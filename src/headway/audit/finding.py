@@ -5,7 +5,7 @@ page, a file that was skipped with its reason, and the shape of a front end. Dec
 or Python, and reads no file.
 
 A language is a package under `headway.audit` with an object `FRONT_END`, named in
-`headway.audit.scan.FRONT_ENDS`. It is imported only if a file of its suffixes is met. Its rules are
+`headway.audit.scan.FRONT_ENDS` with the suffixes of its files. Its rules are
 plain functions, one file each, listed in its `rules`; rules do not import each other.
 
 Source: SARIF 2.1.0 (OASIS), sections 3.27 (result) and 3.49 (reporting descriptor), for the fields
@@ -17,11 +17,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["Evidence", "Finding", "FrontEnd", "Options", "Rule", "Severity", "Skipped"]
+__all__ = [
+    "Begun",
+    "Evidence",
+    "Finding",
+    "FrontEnd",
+    "Options",
+    "Rule",
+    "Severity",
+    "Skipped",
+    "Stamp",
+]
 
 Severity = Literal["error", "warning", "note"]
+# A file's size, its two times in ns, and its number: what changes when it does, as git's index uses them.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,7 @@ class Options:
     named: frozenset[str] = (
         frozenset()
     )  # files asked for by their own name: judged, or said why not
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)  # as files were before any was read
     progress: Callable[[str, int, int], None] | None = None  # (stage, done, of all)
 
     def wants(self, rule: Rule) -> bool:
@@ -100,18 +113,29 @@ class Options:
         return rule.id in self.only if self.only else rule.default
 
 
-class FrontEnd(Protocol):
-    """A language: which files are its own, which rules it has, and what it finds in them."""
+class Begun(Protocol):
+    """Work on files that is under way before all of them are known."""
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """With the dot, lower case."""
+    def add(self, paths: Sequence[str]) -> None:
+        """More files; the front end's own. Must not wait."""
+
+    def close(self) -> None:
+        """The work is done with, or given up; may be told twice."""
+
+
+class FrontEnd(Protocol):
+    """A language: which rules it has, and what it finds in its files."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """In the order in which the list shows them."""
 
-    def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
+    def begin(self, options: Options) -> Any:
+        """Begin before the files are known: a `Begun`, which `scan` is given; None if nothing can be."""
+
+    def scan(
+        self, paths: Sequence[str], options: Options, begun: Any = None
+    ) -> Iterator[Finding | Skipped]:
         """Judge these files, in any order; the caller sorts.
 
         Never raises for a file: what cannot be read or parsed is a `Skipped`. Suppression in

@@ -11,14 +11,16 @@ Source: git's index (racy entries); SQLite's documentation for what a reader may
 from __future__ import annotations
 
 import hashlib
+import marshal
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from headway.audit.files import signature
+from headway.audit.files import stamp
+from headway.audit.finding import Stamp
 
 __all__ = ["Kept"]
 
@@ -28,13 +30,20 @@ create table if not exists answers (
 )
 """
 _FRESH_S = 2.0  # a file changed this recently may change again within one tick of its clock
+_WITHOUT_REFERENCES = 2  # this version of marshal writes equal values alike
 _RULES = 4  # sets of rules whose answers are kept
 
 
 class Kept:
-    """Answers by path for one set of rules; without a directory it keeps nothing."""
+    """Answers by path for one set of rules; without a directory it keeps nothing.
 
-    def __init__(self, directory: Path | None, rules: str) -> None:
+    ``stamps``: of files, as they were before any was read; of others they are taken when needed.
+    """
+
+    def __init__(
+        self, directory: Path | None, rules: str, stamps: Mapping[str, Stamp] | None = None
+    ) -> None:
+        self._stamps = stamps or {}
         self._rules = hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
         self._began = time.time()
         self._state = ""
@@ -63,6 +72,9 @@ class Kept:
     ) -> None:
         if self._store is None:
             return
+        if not self._new:
+            self._store.close()
+            return
         with suppress(sqlite3.Error), self._store:
             self._store.executemany(
                 "insert or replace into answers values (?, ?, ?, ?, ?, ?)", self._new
@@ -74,13 +86,18 @@ class Kept:
             )
         self._store.close()
 
+    @property
+    def knows(self) -> bool:
+        """Whether anything was kept for these rules."""
+        return bool(self._known)
+
     def get(self, path: str) -> str | None:
         """The answer for this file, if it still holds."""
         known = self._known.get(_real(path))
         if known is None:
             return None
         seen, digest, answer = known
-        if seen == signature(path):
+        if seen == _text(self._stamp(path)):
             return answer
         try:
             content = Path(path).read_bytes()
@@ -94,7 +111,7 @@ class Kept:
     def get_whole(self, paths: Sequence[str]) -> str | None:
         """The answer for all these files together, if none of them changed since."""
         known = self._known.get(_many(paths))
-        self._state = _state(paths)  # before anything is read
+        self._state = self._state_of(paths)  # before anything is read
         return known[2] if known is not None and known[1] == self._state else None
 
     def put_whole(self, paths: Sequence[str], answer: str) -> None:
@@ -107,24 +124,30 @@ class Kept:
         """Keep an answer for the content with this digest."""
         if self._store is None or not digest:
             return
-        seen = signature(path)
-        now = time.time()
-        changed = max((int(part) for part in seen.split(":")[1:3]), default=0) if ":" in seen else 0
-        if self._began - changed / 1e9 < _FRESH_S:
-            seen = "fresh"  # it may have changed after it was read: the next run reads it again
-        self._new.append((self._rules, _real(path), seen, digest, answer, now))
+        seen = self._stamp(path)
+        text = _text(seen)
+        if seen is not None and self._began - max(seen[1:3]) / 1e9 < _FRESH_S:
+            text = "fresh"  # it may have changed after it was read: the next run reads it again
+        self._new.append((self._rules, _real(path), text, digest, answer, time.time()))
+
+    def _stamp(self, path: str) -> Stamp | None:
+        return self._stamps.get(path) or stamp(path)
+
+    def _state_of(self, paths: Sequence[str]) -> str:
+        """A name for how all these files are now."""
+        known = self._stamps
+        seen = [known.get(path) or stamp(path) for path in paths]
+        plain = marshal.dumps(seen, _WITHOUT_REFERENCES)
+        return hashlib.blake2b(plain, digest_size=16).hexdigest()
+
+
+def _text(seen: Stamp | None) -> str:
+    return ":".join(map(str, seen)) if seen is not None else "gone"
 
 
 def _many(paths: Sequence[str]) -> str:
     where = "\0".join([str(Path.cwd()), *paths])
     return hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def _state(paths: Sequence[str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        digest.update(signature(path).encode())
-    return digest.hexdigest()
 
 
 def _real(path: str) -> str:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from headway.audit import files as walked
@@ -22,8 +23,12 @@ from headway.errors import UsageError
 
 __all__ = ["FRONT_ENDS", "Report", "audit", "front_ends", "named_but_skipped", "rules"]
 
-# Modules with an object FRONT_END, in the order of the report. A new language adds its name here.
-FRONT_ENDS: tuple[str, ...] = ("headway.audit.c", "headway.audit.python")
+# Modules with an object FRONT_END and what their files' names end with, in the order of the report. A new
+# language adds a line here.
+FRONT_ENDS: Mapping[str, tuple[str, ...]] = {
+    "headway.audit.c": (".c", ".h"),
+    "headway.audit.python": (".py", ".pyw"),
+}
 
 _SUPPRESSED = re.compile(r"headway:\s*ok(?:\[([\w, -]+)\])?\(\s*([^()]*[^()\s])\s*\)")
 
@@ -56,26 +61,39 @@ def audit(paths: Sequence[str], options: Options) -> Report:
     Raises: UsageError for a path that is not there or a rule that is not known; MissingExtra if a
     language needs what is not installed.
     """
-    fronts = front_ends()
-    _check_names(options, [rule.id for front in fronts for rule in front.rules])
-    suffixes = tuple(suffix for front in fronts for suffix in front.suffixes)
-    files, skipped = walked.found(paths, suffixes)
+    fronts = _asked(options)
+    suffixes = tuple(suffix for ends in FRONT_ENDS.values() for suffix in ends)
     findings: list[Finding] = []
-    named = frozenset(walked.plain(path) for path in paths).intersection(files)
-    options = dataclasses.replace(options, named=named)
-    for front in fronts:
-        mine = [path for path in files if path.lower().endswith(front.suffixes)]
-        if not mine or not any(options.wants(rule) for rule in front.rules):
-            continue
-        for each in front.scan(mine, options):
-            if isinstance(each, Finding):
-                findings.append(each)
-            else:
-                skipped.append(each)
+    with ExitStack() as under_way:
+        begun = {name: front.begin(options) for name, front in fronts.items()}
+        for work in begun.values():
+            if work is not None:
+                under_way.callback(work.close)
+        mine: dict[str, list[str]] = {name: [] for name in fronts}
+
+        def tell(paths: Sequence[str]) -> None:
+            for name, files in mine.items():
+                some = [path for path in paths if path.lower().endswith(FRONT_ENDS[name])]
+                files += some
+                if begun[name] is not None:
+                    begun[name].add(some)
+
+        met = walked.found(paths, suffixes, tell)
+        skipped = met.skipped
+        named = frozenset(walked.plain(path) for path in paths).intersection(met.stamps)
+        options = dataclasses.replace(options, named=named, stamps=met.stamps)
+        for name, front in fronts.items():
+            if not mine[name] or not any(options.wants(rule) for rule in front.rules):
+                continue
+            for each in front.scan(sorted(mine[name]), options, begun[name]):
+                if isinstance(each, Finding):
+                    findings.append(each)
+                else:
+                    skipped.append(each)
     kept = _without_suppressed(findings)
     return Report(
         findings=tuple(sorted(set(kept), key=_order)),
-        files=len(files),
+        files=len(met.paths),
         skipped=tuple(sorted(set(skipped), key=lambda s: (s.path, s.reason))),
         suppressed=len(findings) - len(kept),
     )
@@ -87,10 +105,19 @@ def named_but_skipped(report: Report, paths: Sequence[str]) -> list[Skipped]:
     return [each for each in report.skipped if each.path in named]
 
 
-def _check_names(options: Options, known: list[str]) -> None:
-    for name in sorted(options.only | options.ignore):
-        if name not in known:
-            raise UsageError(f"rule {name!r} is not known; there are {', '.join(known)}")
+def _asked(options: Options) -> dict[str, FrontEnd]:
+    """The languages that may have a wanted rule: no more are imported once all that was named is met."""
+    named = options.only | options.ignore
+    fronts: dict[str, FrontEnd] = {}
+    known: dict[str, None] = {}
+    for module in FRONT_ENDS:
+        if options.only and named <= known.keys():
+            break
+        fronts[module] = importlib.import_module(module).FRONT_END
+        known.update((rule.id, None) for rule in fronts[module].rules)
+    for name in sorted(named - known.keys()):
+        raise UsageError(f"rule {name!r} is not known; there are {', '.join(known)}")
+    return fronts
 
 
 def _order(finding: Finding) -> tuple[str, int, str, str]:

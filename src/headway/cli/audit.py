@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from headway.audit.scan import Report
 
 _FORMATS = ("text", "json", "sarif")
+_RARELY = (200_000, 50, 100)  # objects, and rounds of the younger ones, between two looks
 _LEVELS = ("bug", "warning", "note", "never")
 
 
@@ -94,6 +96,8 @@ def command(
     from headway.audit.finding import Options
     from headway.audit.settings import settings_near
 
+    # Much is made that lives to the end, and next to nothing that points to itself: look for that rarely.
+    gc.set_threshold(*_RARELY)
     settings = settings_near(paths[0])
     with _progress() as progress:
         options = Options(

@@ -63,7 +63,7 @@ def scan(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
     names = {word for m in _MODULES if m.RULE.id in wanted for word in m.WORDS}
     hits = search(paths, names, options.jobs, whole_words=False)
     jobs = [(path, [o for o, _ in places], wanted) for path, places in sorted(hits.items())]
-    with Kept(options.cache, f"c-local {version()} {' '.join(wanted)}") as kept:
+    with Kept(options.cache, f"c-local {version()} {' '.join(wanted)}", options.stamps) as kept:
         new = []
         for job in jobs:
             known = kept.get(job[0])

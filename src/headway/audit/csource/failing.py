@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from headway.audit.csource import words
 from headway.audit.csource.flow import Step
@@ -24,12 +25,10 @@ from headway.audit.csource.masks import Analysis, Site, target_of
 from headway.audit.csource.settled import settled
 from headway.audit.csource.tree import (
     Expr,
-    assignments,
     calls,
     identifiers,
     places,
     stripped,
-    updates,
 )
 from headway.audit.csource.values import (
     ERROR,
@@ -86,8 +85,7 @@ class Failure:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     step: int
     known: Known
     attempts: tuple[Attempt, ...] = ()
@@ -141,7 +139,7 @@ class _Walk:
         self.out.ignored = step.kind == "do" and not self.site.target
         first = _State(self.site.step, ())
         if step.kind == "do" and step.expr is not None:
-            known = self._effects(step.expr, known, None)
+            known = self._effects(step, known)
         self._go(self._onward(step, known, first))
         return self.out
 
@@ -160,9 +158,11 @@ class _Walk:
 
     def _visit(self, state: _State) -> list[_State]:
         step = self.steps[state.step]
-        known = dict(state.known)
         if step.kind == "end":
             return []
+        if step.kind == "join":
+            return [state._replace(step=after) for after in step.then]
+        known = dict(state.known)
         if step.expr is not None:
             state, done = self._events(step, state, known)
             if done:
@@ -172,19 +172,19 @@ class _Walk:
             self._return(step, state, known)
             return []
         if step.kind == "do" and step.expr is not None:
-            known = self._effects(step.expr, known, state)
-            changed = _changed(step.expr)
+            known = self._effects(step, known)
+            changed = step.changes()
             if changed - state.changed:
-                state = _with(state, changed=state.changed | changed)
+                state = state._replace(changed=state.changed | changed)
         return self._onward(step, known, state)
 
     def _onward(self, step: Step, known: dict[str, str], state: _State) -> list[_State]:
         if step.kind != "test" or step.expr is None:
             packed = tuple(sorted(known.items()))
-            return [_with(state, step=after, known=packed) for after in step.then]
-        known = self._effects(step.expr, known, state)
-        changed = _changed(step.expr)
-        state = _with(state, changed=state.changed | changed) if changed else state
+            return [state._replace(step=after, known=packed) for after in step.then]
+        known = self._effects(step, known)
+        changed = step.changes()
+        state = state._replace(changed=state.changed | changed) if changed else state
         answer = holds(step.expr, known)
         known = dict(known)
         if answer is not None:
@@ -194,10 +194,10 @@ class _Walk:
         if answer is not False:
             yes = known | {step.expr.text: GOOD} if chosen else known
             packed = tuple(sorted(yes.items()))
-            out += [_with(state, step=after, known=packed) for after in step.then]
+            out += [state._replace(step=after, known=packed) for after in step.then]
         if answer is not True:
             no = known | {step.expr.text: ZERO} if chosen else known
-            out.append(_with(state, step=step.other, known=tuple(sorted(no.items()))))
+            out.append(state._replace(step=step.other, known=tuple(sorted(no.items()))))
         return out
 
     def _note_test(self, expr: Expr, known: dict[str, str], handled: bool = True) -> None:
@@ -227,20 +227,20 @@ class _Walk:
             elif call.op.isupper() and any(_is_test(arg) for arg in call.args):
                 self._note_test(call, known, handled=False)  # a macro that asserts
             if words.turns_off(call.op):
-                state = _with(state, off=(*state.off, (step.line, call.op)))
+                state = state._replace(off=(*state.off, (step.line, call.op)))
             attempt = self._attempt(call, state)
             if attempt is not None:
                 if len(state.attempts) >= 4 or attempt in state.attempts:
                     if attempt.same:
                         return state, True
                 else:
-                    state = _with(state, attempts=(*state.attempts, attempt))
+                    state = state._replace(attempts=(*state.attempts, attempt))
                 known[call.text] = self.value if attempt.same else NULL
         for one in step.sets():
             source = self._source(one, known, state.step)
             if source:
                 shrinks = bool(self.sizes & _changed_near(self.steps, state.step))
-                state = _with(state, sources=(*state.sources, (step.line, source, shrinks)))
+                state = state._replace(sources=(*state.sources, (step.line, source, shrinks)))
         return state, False
 
     def _attempt(self, call: Expr, state: _State) -> Attempt | None:
@@ -255,11 +255,11 @@ class _Walk:
             )
             smaller = bool(self.sizes & state.changed)
             return Attempt(call.line, call.op, mask, True, smaller, call.text)
-        if self.analysis.graph.dominates(state.step, site.step):
-            return None  # it came first, and comes again only because the whole is repeated
         alike = call.op == site.call.op
         if not alike and not words.is_allocator(call.op):
             return None
+        if self.analysis.graph.dominates(state.step, site.step):
+            return None  # it came first, and comes again only because the whole is repeated
         expr = self.steps[state.step].expr
         target = target_of(expr, call)
         returned = (
@@ -311,9 +311,9 @@ class _Walk:
         copied = value in FAILS or value == ZERO or right.text in self.targets
         return "" if copied else right.text
 
-    def _effects(self, expr: Expr, known: dict[str, str], state: _State | None) -> dict[str, str]:
-        found = assignments(expr)
-        bumped = updates(expr)
+    def _effects(self, step: Step, known: dict[str, str]) -> dict[str, str]:
+        found = step.sets()
+        bumped = step.updates()
         if not found and not bumped:
             return known
         known = dict(known)
@@ -348,7 +348,7 @@ class _Walk:
         elif (
             state.attempts
             and step.expr.kind == "call"
-            and any(a.text == c.text for a in state.attempts for c in calls(step.expr))
+            and any(a.text == c.text for a in state.attempts for c in step.calls())
         ):
             self._end("fails", step, NULL, state)
         else:
@@ -359,12 +359,6 @@ class _Walk:
         ending = Ending(kind, step.line, text, value, state.attempts, state.sources, state.off)
         if ending not in self.out.endings:
             self.out.endings.append(ending)
-
-
-def _with(state: _State, **new: object) -> _State:
-    fields = {name: getattr(state, name) for name in _State.__slots__}
-    fields.update(new)
-    return _State(**fields)
 
 
 def _is_test(expr: Expr) -> bool:
@@ -378,10 +372,6 @@ def _roots(targets: set[str]) -> set[str]:
     return targets | {part for name in targets for part in name.replace("->", ".").split(".")}
 
 
-def _changed(expr: Expr) -> frozenset[str]:
-    return frozenset([one.args[0].text for one in assignments(expr)] + updates(expr))
-
-
 def _changed_near(steps: list[Step], number: int) -> frozenset[str]:
     """What the next few steps assign: a smaller size often follows the smaller buffer."""
     out: frozenset[str] = frozenset()
@@ -389,6 +379,6 @@ def _changed_near(steps: list[Step], number: int) -> frozenset[str]:
         step = steps[number]
         if step.kind != "do" or step.expr is None or not step.then:
             break
-        out |= _changed(step.expr)
+        out |= step.changes()
         number = step.then[0]
     return out

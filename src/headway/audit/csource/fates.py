@@ -32,14 +32,16 @@ class Fates:
         self.flag = flag
         self.missing: list[Function] = []
         self._known: dict[tuple[str, str, str, bool], Judgement] = {}
+        self._judged: dict[tuple[Analysis, Site, str, bool], Judgement] = {}
 
     def forget(self) -> None:
+        """Ask the callers anew; what a function says without its callers stays."""
         self.missing.clear()
         self._known.clear()
 
     def of(self, place: Place) -> Judgement:
         """The judgement of a site, its callers asked."""
-        found = judge(place.analysis, place.site, self.flag)
+        found = self._judge(place.analysis, place.site)
         parameter = self._atomic_callers(place)
         if parameter is not None:
             return parameter
@@ -63,7 +65,7 @@ class Fates:
         callers, taken = self.project.callers(function)
         out: Judgement | None = None
         for caller in callers:
-            one = judge(caller.analysis, caller.site, self.flag, handed, sure)
+            one = self._judge(caller.analysis, caller.site, handed, sure)
             own = caller.analysis.function
             if not one.verdict:
                 deeper = Judgement("bug-missing-fallback", "")
@@ -81,6 +83,14 @@ class Fates:
             out = _NOTHING_BEHIND
         self._known[key] = out
         return out
+
+    def _judge(
+        self, analysis: Analysis, site: Site, handed: str = "", sure: bool = True
+    ) -> Judgement:
+        key = (analysis, site, handed, sure)
+        if key not in self._judged:
+            self._judged[key] = judge(analysis, site, self.flag, handed, sure)
+        return self._judged[key]
 
     def _atomic_callers(self, place: Place) -> Judgement | None:
         """A mask parameter that, on this path, only atomic callers give."""

@@ -18,6 +18,7 @@ from headway.audit.csource import words
 from headway.audit.csource.gfp import Mask
 from headway.audit.csource.masks import Analysis, Site, target_of
 from headway.audit.csource.project import Project
+from headway.audit.csource.search import places_of
 from headway.audit.csource.tree import calls
 
 __all__ = ["Place", "is_own", "learn", "places"]
@@ -40,7 +41,7 @@ def is_own(path: str) -> bool:
 
 def learn(project: Project, flag: str) -> dict[str, list[int]]:
     """Where the flag, or a name of its own file that carries it, is written."""
-    hits = project.find([flag], flag)
+    hits = project.find_flag(flag)
     hits = {path: places for path, places in sorted(hits.items()) if not is_own(path)}
     for path, places in hits.items():
         project.learn(path, flag, places)
@@ -52,8 +53,7 @@ def learn(project: Project, flag: str) -> dict[str, list[int]]:
             continue
         local = [name for name, mask in file.masks.items() if mask.may_hold(flag)]
         for name in [*local, *file.allocating]:
-            pattern = rb"\b%s\b" % name.encode()
-            offsets[path] += [match.start() for match in re.finditer(pattern, file.data)]
+            offsets[path] += places_of(file.data, name)
     return offsets
 
 
@@ -76,7 +76,7 @@ def _sites(analysis: Analysis, flag: str, macros: set[str]) -> Iterator[Site]:
     named = [site for site in found if words.is_allocator(site.call.op)]
     yield from named or found  # what only looks at a mask matters if nothing allocates
     for number, step in enumerate(analysis.graph.steps):
-        for call in calls(step.expr):
+        for call in step.calls():
             if call.op in macros:
                 target = target_of(step.expr, call) or _introduced(analysis, call.op, number)
                 yield Site(number, call, Mask(frozenset((flag,)), frozenset((flag,))), -1, target)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headway.audit.csource.tree import Expr, Stmt, assignments, calls
+from headway.audit.csource.tree import Expr, Stmt, assignments, calls, updates
 
 __all__ = ["Flow", "Step", "flow"]
 
@@ -27,6 +27,8 @@ class Step:
     other: int = -1
     _sets: list[Expr] | None = None
     _calls: list[Expr] | None = None
+    _updates: list[str] | None = None
+    _changes: frozenset[str] | None = None
 
     def sets(self) -> list[Expr]:
         """Every assignment in this step, inner ones first."""
@@ -39,6 +41,19 @@ class Step:
         if self._calls is None:
             self._calls = calls(self.expr)
         return self._calls
+
+    def updates(self) -> list[str]:
+        """What ``++`` and ``--`` change in this step."""
+        if self._updates is None:
+            self._updates = updates(self.expr) if self.expr is not None else []
+        return self._updates
+
+    def changes(self) -> frozenset[str]:
+        """Every variable that this step changes."""
+        if self._changes is None:
+            names = [one.args[0].text for one in self.sets()]
+            self._changes = frozenset([*names, *self.updates()])
+        return self._changes
 
     def next(self) -> list[int]:
         """All successors."""
@@ -53,6 +68,7 @@ class Flow:
     start: int
     end: int
     _reached: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
+    _leading: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def dominates(self, one: int, two: int) -> bool:
         """Whether every way from the start to ``two`` passes ``one``."""
@@ -66,6 +82,23 @@ class Flow:
         if found is None:
             found = self._reached[first, without] = self._reach(first, without)
         return found
+
+    def leading_to(self, last: int) -> frozenset[int]:
+        """Every step after which ``last`` may run, itself included: those that reach it."""
+        if last not in self._leading:
+            before: list[list[int]] = [[] for _ in self.steps]
+            for number, step in enumerate(self.steps):
+                for after in step.next():
+                    before[after].append(number)
+            seen = {last}
+            stack = [last]
+            while stack:
+                for number in before[stack.pop()]:
+                    if number not in seen:
+                        seen.add(number)
+                        stack.append(number)
+            self._leading[last] = frozenset(seen)
+        return self._leading[last]
 
     def _reach(self, first: int, without: int) -> frozenset[int]:
         seen = {first, without}

@@ -49,6 +49,9 @@ class Function:
     file: bytes = field(default=b"", repr=False)  # all of its file, for what needs a search
 
 
+Read = dict[tuple[int, tuple[int, ...]], list[Function]]  # by a piece's start, and the places in it
+
+
 @functools.cache
 def parser() -> Any:
     """The C parser of this process.
@@ -63,8 +66,13 @@ def parser() -> Any:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
 
 
-def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Function], list[str]]:
-    """The functions that hold these offsets, in order; and reasons for what could not be read."""
+def functions_at(
+    path: str, data: bytes, offsets: list[int], read: Read | None = None
+) -> tuple[list[Function], list[str]]:
+    """The functions that hold these offsets, in order; and reasons for what could not be read.
+
+    ``read``: what earlier calls made of this file's pieces; what is made now is added.
+    """
     found: list[Function] = []
     skipped: list[str] = []
     done = -1
@@ -82,6 +90,10 @@ def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Funct
         if b"{" not in piece:
             continue
         wanted = [place - start for place in offsets if start <= place < done]
+        key = (start, tuple(wanted))
+        if read is not None and key in read:
+            found += read[key]
+            continue
         got = _functions(path, clean.cleaned(piece), line, wanted)
         boot = re.search(rb"\b__(?:mem)?init\b", piece) is not None
         if isinstance(got, str):
@@ -91,6 +103,8 @@ def functions_at(path: str, data: bytes, offsets: list[int]) -> tuple[list[Funct
                 function.boot = boot
                 function.file = data
             found += got
+            if read is not None:
+                read[key] = got
     return found, skipped
 
 

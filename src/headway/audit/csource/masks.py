@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from headway.audit.csource.flow import Flow, flow
+from headway.audit.csource.flow import Flow, Step, flow
 from headway.audit.csource.functions import Function
 from headway.audit.csource.gfp import UNKNOWN, Mask, evaluate, is_word
-from headway.audit.csource.tree import Expr, assignments, calls
+from headway.audit.csource.tree import Expr
 from headway.audit.csource.words import Purpose
 
 __all__ = ["Analysis", "Site", "analyse", "takes_mask"]
@@ -166,7 +166,7 @@ def _spread(
         step = graph.steps[number]
         state = before[number] or {}
         if step.expr is not None and variables:
-            state = _after(step.expr, state, variables, known)
+            state = _after(step, state, variables, known)
         for after in step.next():
             old = before[after]
             merged = state if old is None else _merge(old, state)
@@ -176,13 +176,13 @@ def _spread(
 
 
 def _after(
-    expr: Expr, state: dict[str, Mask], variables: set[str], known: Mapping[str, Mask]
+    step: Step, state: dict[str, Mask], variables: set[str], known: Mapping[str, Mask]
 ) -> dict[str, Mask]:
-    for one in assignments(expr):
+    for one in step.sets():
         name = one.args[0].text
         if name in variables:
             state = {**state, name: evaluate(one, state, known)}
-    for call in calls(expr):
+    for call in step.calls():
         for arg in call.args:
             if arg.kind == "un" and arg.op == "&" and arg.args[0].text in variables:
                 state = {**state, arg.args[0].text: UNKNOWN}

@@ -13,22 +13,25 @@ Source: the scoping rules of C; audit experience with callers in other files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from headway.audit.csource import clean, functions
-from headway.audit.csource.functions import Function
+from headway.audit.csource.functions import Function, Read
 from headway.audit.csource.gfp import Mask, evaluate, is_word
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.search import MAX_BYTES, Hits, search
+from headway.audit.csource.search import MAX_BYTES, Hits, Search, holds, places_of
 from headway.audit.csource.tree import calls, identifiers
 from headway.audit.csource.words import Purpose, is_allocator
-from headway.audit.finding import Skipped
+from headway.audit.finding import Options, Skipped, Stamp
 
 __all__ = ["Caller", "Project"]
 
 _VARIABLE = re.compile(rb"^(?:static |const |__\w+ )*gfp_t\s+(\w+)\s*=([^;]*);", re.MULTILINE)
 MAX_CALLERS = 40  # of one function that are looked at
+LARGE = 64 << 10  # bytes; of a header that is looked into before it is searched again
+_SMALL: Stamp = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class _File:
     masks: dict[str, Mask] = field(default_factory=dict)
     allocating: dict[str, int] = field(default_factory=dict)  # macros that allocate: line
     functions: dict[str, Analysis] = field(default_factory=dict)
+    named: dict[str, list[int]] = field(default_factory=dict)  # where its own functions are named
+    read: Read = field(default_factory=dict)
 
 
 class Project:
@@ -53,31 +58,55 @@ class Project:
     def __init__(
         self,
         paths: Sequence[str],
-        jobs: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
+        options: Options,
         purposes: tuple[Purpose, ...] = (),
+        begun: Search | None = None,
     ) -> None:
+        """``begun``: a search for the flag over all these files, if one is under way."""
         self.paths = paths
-        self.jobs = jobs
+        self.options = options
         self.purposes = purposes
         self.skipped: list[Skipped] = []
         self.shared: dict[str, Mask] = {}  # masks named in headers
         self.shared_allocating: dict[str, tuple[str, int]] = {}
         self._files: dict[str, _File] = {}
-        self._progress = progress
         self._called: dict[str, list[tuple[str, list[int]]]] = {}
+        self._begun = begun
+        self._left = paths  # still to be searched
 
-    def find(self, names: Iterable[str], stage: str) -> Hits:
-        """One pass over all files for these words."""
+    def find_flag(self, flag: str) -> Hits:
+        """Where the flag is written, over all files."""
+        with ThreadPoolExecutor(1) as beside:
+            left = beside.submit(_may_call, self.paths, self.options.stamps)
+            under_way, self._begun = self._begun, None
+            hits = self._found(under_way or self._search([flag]), flag)
+            self._left = left.result()
+        return hits
+
+    def _search(self, names: Iterable[str]) -> Search:
+        under_way = Search(names, self.options.jobs)
+        under_way.add(self._left)
+        return under_way
+
+    def _found(self, under_way: Search, stage: str) -> Hits:
+        """What a search finds. The pieces around the hits are parsed while other files are searched."""
+        hits: Hits = {}
         done = 0
+        with under_way:
+            for count, part in under_way.parts():
+                for path, places in part.items():
+                    self._read(path, [offset for offset, _ in places])
+                hits.update(part)
+                done += count
+                if self.options.progress is not None:
+                    self.options.progress(stage, done, len(self._left))
+        return hits
 
-        def tick(count: int) -> None:
-            nonlocal done
-            done += count
-            if self._progress is not None:
-                self._progress(stage, done, len(self.paths))
-
-        return search(self.paths, names, self.jobs, tick=tick)
+    def _read(self, path: str, offsets: list[int]) -> tuple[list[Function], list[str]]:
+        file = self.file(path)
+        if file is None:
+            return [], []
+        return functions.functions_at(path, file.data, offsets, file.read)
 
     def file(self, path: str) -> _File | None:
         """A file's bytes; None (and said once) if it cannot be read."""
@@ -160,7 +189,7 @@ class Project:
         file = self.file(path)
         if file is None:
             return []
-        found, reasons = functions.functions_at(path, file.data, offsets)
+        found, reasons = self._read(path, offsets)
         self.skipped += [Skipped(path, reason) for reason in reasons]
         out = []
         for function in found:
@@ -186,7 +215,7 @@ class Project:
             self._called[name] = []
         asked = set(others)
         rest: Hits = {}
-        for path, places in sorted(self.find(names | asked, "callers").items()):
+        for path, places in sorted(self._found(self._search(names | asked), "callers").items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
                 if name in names:
@@ -209,8 +238,9 @@ class Project:
         places = self._called.get(name, []) if name in self._called else []
         file = self.file(function.path)
         if file is not None and not any(path == function.path for path, _ in places):
-            here = [m.start() for m in re.finditer(rb"\b%s\b" % name.encode(), file.data)]
-            places = [(function.path, here), *places]
+            if name not in file.named:
+                file.named[name] = places_of(file.data, name)
+            places = [(function.path, file.named[name]), *places]
         out: list[Caller] = []
         taken = ""
         for path, offsets in places[:MAX_CALLERS]:
@@ -224,6 +254,13 @@ class Project:
             taken = taken or _address_taken(other.data, name, offsets)
         mine = [c for c in out if c.analysis.function.name != name]
         return mine[:MAX_CALLERS], taken
+
+
+def _may_call(paths: Sequence[str], stamps: Mapping[str, Stamp]) -> list[str]:
+    """The files but for large headers without a brace: two fifths of Linux are lists of registers."""
+    large = [p for p in paths if p.endswith(".h") and stamps.get(p, _SMALL)[0] >= LARGE]
+    bare = {path for path in large if not holds(path, b"{")}
+    return [path for path in paths if path not in bare]
 
 
 def _line_of(data: bytes, offset: int) -> bytes:
@@ -257,7 +294,7 @@ def _sites_of(analysis: Analysis, name: str) -> list[Site]:
     for number, step in enumerate(analysis.graph.steps):
         if step.expr is None:
             continue
-        for call in calls(step.expr):
+        for call in step.calls():
             if call.op == name:
                 target = target_of(step.expr, call)
                 if not target and step.kind == "return":

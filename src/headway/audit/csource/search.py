@@ -2,7 +2,8 @@
 
 Decides how the bytes are looked through: by grep (every Linux has it; its multi-word search runs at
 about a gigabyte a second on each processor), or in Python where it is missing. Both give the same
-hits. Nothing is parsed here; a file that no hit names is never parsed at all.
+hits. Whole words are few: grep then looks for a rare piece of each (`anchors`) and names the files, and
+Python finds the places in those. Nothing is parsed here; a file that no hit names is never parsed at all.
 
 Bound: a file is read once for a whole batch of words; a batch is split over the processors. A file
 longer than MAX_BYTES is left out and said to be.
@@ -12,19 +13,25 @@ Source: POSIX grep; GNU grep's options -o, -b, -w.
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["MAX_BYTES", "Hits", "processors", "search"]
+from headway.audit.csource.anchors import anchors
+
+__all__ = ["MAX_BYTES", "Hits", "Search", "holds", "places_of", "processors", "search"]
 
 MAX_BYTES = 16 << 20  # of one file
-_BATCH = 3000  # files per process started: their names must fit an argument list
-_ARGUMENT_BYTES = 100_000
+_ARGUMENTS = 100_000  # characters of names for one process: far below what Linux takes, whatever they are in bytes
+_AT_ONCE = 20  # names; Linux takes no path longer than 4096 bytes, so these fit as well
+_POINTER = 9  # bytes of an argument besides its text
+_CHUNK = 1 << 18
 
 Hits = dict[str, list[tuple[int, str]]]  # path: (offset, word), in order of offsets
 
@@ -43,57 +50,108 @@ def search(
     jobs: int = 0,
     whole_words: bool = True,
     with_grep: bool | None = None,
-    tick: Callable[[int], None] | None = None,
 ) -> Hits:
-    """Every place of these words in these files.
-
-    ``whole_words``: a hit is not part of a longer name. ``tick`` is told how many files are done.
-    Waits for the disk; files that cannot be read give no hits.
-    """
-    found = sorted(set(names))
-    if not found or not paths:
-        return {}
-    grep = shutil.which("grep") if with_grep is not False else None
-    if grep is not None and not _is_gnu(grep):
-        grep = None
-    batches = _batches(paths)
+    """Every place of these words in these files; see `Search`."""
     hits: Hits = {}
-    with tempfile.NamedTemporaryFile(prefix="headway-words-") as list_file:
-        list_file.write("\n".join(found).encode() + b"\n")
-        list_file.flush()
-
-        def one(batch: list[str]) -> tuple[int, Hits]:
-            if grep is None:
-                return len(batch), _by_reading(batch, found, whole_words)
-            return len(batch), _by_grep(grep, batch, list_file.name, whole_words)
-
-        with ThreadPoolExecutor(processors(jobs)) as workers:
-            for count, part in workers.map(one, batches):
-                hits.update(part)
-                if tick is not None:
-                    tick(count)
+    with Search(names, jobs, whole_words, with_grep) as under_way:
+        under_way.add(paths)
+        for _, part in under_way.parts():
+            hits.update(part)
     return hits
 
 
-def _is_gnu(grep: str) -> bool:
+class Search:
+    """A search for words, under way: files may be added while others are looked through.
+
+    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        jobs: int = 0,
+        whole_words: bool = True,
+        with_grep: bool | None = None,
+    ) -> None:
+        self._names = sorted(set(names))
+        self._whole = whole_words
+        self._grep = _gnu_grep() if with_grep is not False else None
+        self._list = tempfile.NamedTemporaryFile(prefix="headway-words-")
+        wanted = anchors(self._names) if whole_words else self._names
+        self._list.write("\n".join(wanted).encode() + b"\n")
+        self._list.flush()
+        self._workers = ThreadPoolExecutor(processors(jobs))
+        self._asked: list[Future[tuple[int, Hits]]] = []
+        self._batch: list[str] = []
+        self._size = 0
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is not begun. Waits for what is."""
+        self._workers.shutdown(cancel_futures=True)
+        self._list.close()
+
+    def add(self, paths: Sequence[str]) -> None:
+        """Look through these files as well. Waits for nothing."""
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            size = sum(map(len, some)) + _POINTER * len(some)
+            if self._size + size > _ARGUMENTS:
+                self._ask()
+            self._batch += some
+            self._size += size
+
+    def parts(self) -> Iterator[tuple[int, Hits]]:
+        """How many files were looked through, and what they gave, part by part. Waits for each."""
+        self._ask()
+        for part in self._asked:
+            yield part.result()
+
+    def _ask(self) -> None:
+        if self._batch and self._names:
+            self._asked.append(self._workers.submit(self._one, self._batch))
+        self._batch, self._size = [], 0
+
+    def _one(self, batch: list[str]) -> tuple[int, Hits]:
+        if self._grep is None:
+            return len(batch), _by_reading(batch, self._names, self._whole)
+        if not self._whole:
+            return len(batch), _by_grep(self._grep, batch, self._list.name)
+        named = _named_by_grep(self._grep, batch, self._list.name)
+        return len(batch), _by_reading(named, self._names, self._whole)
+
+
+@functools.cache
+def _gnu_grep() -> str | None:
+    grep = shutil.which("grep")
+    if grep is None:
+        return None
     said = subprocess.run([grep, "--version"], capture_output=True, check=False).stdout
-    return b"GNU" in said
+    return grep if b"GNU" in said else None
 
 
-def _batches(paths: Sequence[str]) -> list[list[str]]:
-    out: list[list[str]] = [[]]
-    size = 0
-    for path in paths:
-        size += len(os.fsencode(path)) + 9
-        if len(out[-1]) >= _BATCH or size > _ARGUMENT_BYTES:
-            out.append([])
-            size = 0
-        out[-1].append(path)
-    return out
+def _by_grep(grep: str, batch: list[str], words_file: str) -> Hits:
+    hits: Hits = {}
+    for row in _grep(grep, "-aobHFZ", words_file, batch).splitlines():
+        path, _, rest = row.partition(b"\0")
+        offset, _, word = rest.partition(b":")
+        hits.setdefault(os.fsdecode(path), []).append((int(offset), word.decode()))
+    return hits
 
 
-def _by_grep(grep: str, batch: list[str], words_file: str, whole_words: bool) -> Hits:
-    flags = "-aobHFZ" + ("w" if whole_words else "")
+def _named_by_grep(grep: str, batch: list[str], words_file: str) -> list[str]:
+    """The files in which one of the words is, whole or within another."""
+    return [
+        os.fsdecode(path) for path in _grep(grep, "-alFZ", words_file, batch).split(b"\0") if path
+    ]
+
+
+def _grep(grep: str, flags: str, words_file: str, batch: list[str]) -> bytes:
     done = subprocess.run(
         [grep, flags, "-f", words_file, "--", *batch],
         stdout=subprocess.PIPE,
@@ -101,29 +159,58 @@ def _by_grep(grep: str, batch: list[str], words_file: str, whole_words: bool) ->
         env={**os.environ, "LC_ALL": "C"},
         check=False,
     )
-    hits: Hits = {}
-    for row in done.stdout.splitlines():
-        path, _, rest = row.partition(b"\0")
-        offset, _, word = rest.partition(b":")
-        hits.setdefault(os.fsdecode(path), []).append((int(offset), word.decode()))
-    return hits
+    return done.stdout
 
 
 def _by_reading(batch: list[str], names: list[str], whole_words: bool) -> Hits:
-    needles = [name.encode() for name in names]
-    edge = r"\b" if whole_words else ""
-    pattern = re.compile(
-        f"{edge}(?:{'|'.join(re.escape(n) for n in sorted(names, key=len, reverse=True))}){edge}".encode()
-    )
+    longest_first = sorted(names, key=len, reverse=True)
+    any_of = re.compile("|".join(map(re.escape, longest_first)).encode())
     hits: Hits = {}
     for path in batch:
         try:
-            with open(path, "rb", buffering=0) as file:
-                data = file.read()
-        except OSError:
+            data = _data(path)
+        except (OSError, ValueError):
             continue
-        if any(needle in data for needle in needles):
-            places = [(m.start(), m.group().decode()) for m in pattern.finditer(data)]
-            if places:
-                hits[path] = places
+        if whole_words:
+            places = sorted((place, name) for name in names for place in places_of(data, name))
+        else:
+            places = [(match.start(), match.group().decode()) for match in any_of.finditer(data)]
+        if places:
+            hits[path] = places
     return hits
+
+
+def places_of(data: bytes | mmap.mmap, word: str) -> list[int]:
+    """Where a text has a name, not as a part of a longer one."""
+    needle = word.encode()
+    out = []
+    at = data.find(needle)
+    while at >= 0:
+        end = at + len(needle)
+        if not (_NAME.match(data, end) or (at > 0 and _NAME.match(data, at - 1))):
+            out.append(at)
+        at = data.find(needle, end)
+    return out
+
+
+_NAME = re.compile(rb"\w")
+
+
+def _data(path: str) -> bytes | mmap.mmap:
+    """The file's bytes; of one that is longer than is ever parsed, a view that takes no memory."""
+    with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return file.read()
+
+
+def holds(path: str, byte: bytes) -> bool:
+    """Whether a file has this byte; of one that cannot be read it is not known, and said to be so."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                if byte in chunk:
+                    return True
+    except OSError:
+        return True
+    return False

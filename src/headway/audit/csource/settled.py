@@ -10,7 +10,6 @@ Source: textbook constant propagation, cut down to what error paths need.
 from __future__ import annotations
 
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.tree import updates
 from headway.audit.csource.values import GOOD, ZERO, value_of
 
 __all__ = ["settled"]
@@ -26,16 +25,18 @@ def settled(analysis: Analysis, site: Site) -> dict[str, str]:
         for one in step.sets():
             value = value_of(one.args[1], {}) if one.op == "=" else None
             given.setdefault(one.args[0].text, []).append((number, value))
-        for name in updates(step.expr):
+        for name in step.updates():
             given.setdefault(name, []).append((number, None))
     out = _decided(analysis, site, set(given))
+    before = graph.leading_to(at) - {at}
     for name, rows in given.items():
-        mine = [(n, value) for n, value in rows if n != at and at in graph.reachable(n)]
+        mine = [(n, value) for n, value in rows if n in before]
         values = {value for _, value in mine}
-        if len(values) == 1 and any(graph.dominates(n, at) for n, _ in mine):
-            value = values.pop()
-            if value is not None and f"&{name}" not in analysis.function.text:
-                out[name] = value
+        value = values.pop() if len(values) == 1 else None
+        if value is None or f"&{name}" in analysis.function.text:
+            continue
+        if any(graph.dominates(n, at) for n, _ in mine):
+            out[name] = value
     return out
 
 

@@ -260,14 +260,18 @@ def calls(expr: Expr | None) -> list[Expr]:
     """Every call in an expression, inner ones first."""
     if expr is None:
         return []
-    out = [call for arg in expr.args for call in calls(arg)]
-    return [*out, expr] if expr.kind == "call" else out
+    out = [call for arg in expr.args for call in calls(arg)] if expr.args else []
+    if expr.kind == "call":
+        out.append(expr)
+    return out
 
 
 def assignments(expr: Expr) -> list[Expr]:
     """Every assignment in an expression, inner ones first."""
-    out = [one for arg in expr.args for one in assignments(arg)]
-    return [*out, expr] if expr.kind == "set" else out
+    out = [one for arg in expr.args if arg.args for one in assignments(arg)]
+    if expr.kind == "set":
+        out.append(expr)
+    return out
 
 
 def identifiers(expr: Expr) -> set[str]:
@@ -289,7 +293,7 @@ def places(expr: Expr) -> set[str]:
 
 def updates(expr: Expr) -> list[str]:
     """What ``++`` and ``--`` change in an expression."""
-    out = [name for arg in expr.args for name in updates(arg)]
+    out = [name for arg in expr.args if arg.args for name in updates(arg)]
     if expr.kind == "un" and expr.op in ("++", "--"):
         out.append(expr.args[0].text)
     return out

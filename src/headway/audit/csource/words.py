@@ -8,6 +8,7 @@ Source: the purposes named in the 2018 audit of `__GFP_NORETRY`; allocator names
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,7 @@ __all__ = [
     "turns_off",
 ]
 
+_NAMES = 8192  # whose meaning is kept: a walk asks for the same few again and again
 _ALLOCATOR = re.compile(
     r"(?:^|_)(?:k[mzvc]\w*alloc\w*|k(?:v)?mem\w*dup|kstr\w*dup|v[mz]?alloc\w*|\w*alloc\w*|dup|"
     r"get_free_pages?|get_dma_pages|get_zeroed_page|read_mapping_page\w*|expand_head)(?:_|$)|alloc"
@@ -128,6 +130,7 @@ def purpose_of(
     return None
 
 
+@functools.lru_cache(_NAMES)
 def family(name: str) -> str:
     """Which sort of allocator a name is: vmalloc, mempool, page, slab, or its own name."""
     for word, pattern in _FAMILIES:
@@ -136,12 +139,14 @@ def family(name: str) -> str:
     return name
 
 
+@functools.lru_cache(_NAMES)
 def is_allocator(name: str) -> bool:
     """Whether a name reads like something that allocates."""
     name = name.lower()
     return bool(_ALLOCATOR.search(name)) and not _NOT_ALLOCATOR.search(name)
 
 
+@functools.lru_cache(_NAMES)
 def turns_off(name: str) -> bool:
     """Whether a call switches a feature off."""
     return bool(_TURNS_OFF.search(name))

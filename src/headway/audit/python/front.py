@@ -34,10 +34,14 @@ _FEW = 300  # files for which a second process is not worth its start
 class PythonFrontEnd:
     """Python, as `headway audit` sees it."""
 
-    suffixes: tuple[str, ...] = (".py", ".pyw")
     rules: tuple[Rule, ...] = tuple(file.RULE for file in FILES)
 
-    def scan(self, paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
+    def begin(self, options: Options) -> None:
+        """Nothing: what a file is called depends on those beside it."""
+
+    def scan(
+        self, paths: Sequence[str], options: Options, begun: None = None
+    ) -> Iterator[Finding | Skipped]:
         """Judge these files together: calls are followed from one to the other.
 
         Raises: UsageError if `options.names` says something unknown.

@@ -3,9 +3,8 @@
 A shrinker runs inside reclaim. If it allocates with `__GFP_FS` (GFP_KERNEL) it may be entered again,
 or wait for a lock that its own caller holds.
 
-Decides which functions are shrinkers from where they are registered (`.scan_objects`,
-`->count_objects`, the old `.shrink`) in the same file, and looks at their own requests and those of
-functions of that file one call deep.
+Decides which functions are shrinkers from what they are called with (a `struct shrink_control`), and
+looks at their own requests and those of functions of that file one call deep.
 
 Source: mm/shrinker.c and mm/vmscan.c of Linux 6.12.
 """
