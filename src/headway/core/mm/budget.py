@@ -21,6 +21,7 @@ from typing import Final, final
 from headway.core.mm.account import Account
 from headway.core.mm.charging import charge
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.giver import Give, Giver, Reclaim
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
 from headway.core.mm.ownership import Waiting
@@ -52,6 +53,7 @@ class BudgetStats:
     timeouts: int
     reserve_uses: int  # grants that the reserve had to serve, at least in part
     forced_count: int  # grants beyond the limit
+    raised_count: int  # errors of its reclaimer and of caches in it: the log has their words
 
 
 class Budget(Account):
@@ -72,7 +74,7 @@ class Budget(Account):
         floor: int | str = 0,
         parent: Budget | None = None,
         wake: Wake = Wake.FIFO,
-        reclaim: Callable[[int], int] | None = None,
+        reclaim: Reclaim | None = None,
         force: bool = False,
         trace: bool = False,
     ) -> None:
@@ -105,7 +107,8 @@ class Budget(Account):
         self._meeting = meeting
         if kept:
             meeting.change(self._keep_floor)
-        meeting.change(self.enter_reclaimer)
+        for giver in self.own:
+            meeting.change(lambda: self.enter(giver))
 
     def _keep_floor(self) -> None:
         parent = self.parent
@@ -265,6 +268,21 @@ class Budget(Account):
         self._meeting.look(self)
         self._meeting.rouse(self)
 
+    def adopt(self, name: str, give: Give) -> Giver:
+        """Have `give` asked for room here, as a plan (`headway.ShrinkableCache` uses it); until `disown`."""
+        giver = Giver(self, name, None, give)
+        self._meeting.change(lambda: self.enter(giver))
+        return giver
+
+    def disown(self, giver: Giver) -> None:
+        """Ask it no more."""
+        self._meeting.change(lambda: self.leave(giver))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a request waits here, or for a level above to have more."""
+        return any(level._gate & WAITERS for level in self.levels())
+
     def kick(self) -> None:
         """Say that the reclaimer may have something again: those who wait ask it once more."""
         self._meeting.rouse(self)
@@ -294,7 +312,9 @@ class Budget(Account):
             if self.parent is not None:
                 self.parent.floors -= self.floor
             self.drop_floor()
-            self.enter_reclaimer(leave=True)
+            for giver in self.own:
+                if giver.is_callback:
+                    self.leave(giver)
 
     def __enter__(self) -> Budget:
         return self
@@ -324,6 +344,7 @@ class Budget(Account):
         return BudgetStats(
             self.name, self.capacity, self.reserve, self.floor, self.used, self.room, self.waiters,
             self.waits, self.longest_wait_s, self.timeouts, self.reserve_uses, self.forced_count,
+            sum(giver.raised.count for giver in self.own),
         )  # fmt: skip
 
     def __repr__(self) -> str:
