@@ -48,10 +48,14 @@ def test_a_strangers_request_is_served_by_others_and_asks_the_broken_one_once(
     assert freed >= 30, "the cache gave it"
     assert broken.calls == before + 1, "once in a run of thirteen passes"
     assert one.raised.count == broken.calls
-    assert "shrinker 'theirs': its scan raised" in caplog.text and "goes on without it" in caplog.text
+    assert (
+        "shrinker 'theirs': its scan raised" in caplog.text and "goes on without it" in caplog.text
+    )
 
 
-def test_an_error_in_reclaim_is_counted_at_the_zone_and_the_request_gets_what_its_policy_says() -> None:
+def test_an_error_in_reclaim_is_counted_at_the_zone_and_the_request_gets_what_its_policy_says() -> (
+    None
+):
     with hw.Zone("1MiB", min_free=0, name="z") as zone:
         buffers = zone.buffers("512KiB")
         held = [buffers.alloc(), buffers.alloc()]

@@ -65,7 +65,9 @@ class Account(Watched):
         self.parent = parent
         self.wake = wake
         # Who can make room: those of this level, and those of the levels below.
-        self.own = () if reclaim is None else (Giver(self, "its reclaimer", reclaim),)
+        self.own: tuple[Giver, ...] = (
+            () if reclaim is None else (Giver(self, "its reclaimer", reclaim),)
+        )
         self.below: tuple[Giver, ...] = ()
         self.force = force
         self.show = show
@@ -177,26 +179,27 @@ class Account(Watched):
         for level in self.levels():
             level.below = tuple(one for one in level.below if one is not giver)
 
-    def givers(self) -> tuple[tuple[Giver, int | None], ...]:
+    def givers(self, asking: tuple[Account, ...]) -> tuple[tuple[Giver, int | None], ...]:
         """Whom to ask for room here, and for how many units at most (None: any number).
 
         Its own first, then those below, each time another one before the rest. Whoever has no more than
-        floors keep for it is not asked: what it gave would stay with the floor.
+        floors keep for it is not asked: what it gave would stay with the floor. `asking` are the levels of
+        who needs it: what stays with one of these he can use.
         """
         asked = (*self.own, *self.below)
         self.own = self.own[1:] + self.own[:1]
         self.below = self.below[1:] + self.below[:1]
-        found = ((giver, self._comes_from(giver.account)) for giver in asked)
+        found = ((giver, self._comes_from(giver.account, asking)) for giver in asked)
         return tuple((giver, most) for giver, most in found if most is None or most > 0)
 
-    def _comes_from(self, account: Account) -> int | None:
+    def _comes_from(self, account: Account, asking: tuple[Account, ...]) -> int | None:
         """How many of the units that come home to `account` would come to this level."""
         most: int | None = None
         for level in account.levels():
             if level is self:
                 break
             level.come_home()
-            if level.floor:
+            if level.floor and level not in asking:
                 over = level._drawn - level.floor
                 most = over if most is None else min(most, over)
         return most

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import index
 from typing import Final, final
 
@@ -108,7 +109,7 @@ class Budget(Account):
         if kept:
             meeting.change(self._keep_floor)
         for giver in self.own:
-            meeting.change(lambda: self.enter(giver))
+            meeting.change(partial(self.enter, giver))
 
     def _keep_floor(self) -> None:
         parent = self.parent
@@ -233,6 +234,12 @@ class Budget(Account):
         if self._gate:
             self._meeting.look(self)
 
+    def bring(self, units: int) -> None:
+        """`free`, for who has told of it, or took units in a way that nobody was told of."""
+        self._home.append(units)
+        if self._gate:
+            self._meeting.look(self)
+
     def hand_over(self, units: int | str) -> None:
         """Say that units are in flight: a completion gives them back, not the one who took them."""
         units = self.checked(units)
@@ -296,9 +303,14 @@ class Budget(Account):
         out = self.used
         if out > 0:
             message = (
-                f"budget {self.name!r}: closed with {self.show(out)} out; {self.say_holders()}"
+                f"budget {self.name!r}: closed with {self.show(out)} out; {self._say_caches()}"
+                f"{self.say_holders()}"
             )
             raise PoolBusy(message, pool=self.name, count=out, holders=self.holders())
+
+    def _say_caches(self) -> str:
+        names = [giver.name for giver in (*self.own, *self.below) if not giver.is_callback]
+        return f"close {', '.join(names)} first; " if names else ""
 
     def shut(self) -> None:
         """`close`, whatever is out."""

@@ -13,23 +13,25 @@ that was not to be had before (a cache whose data was written back) *stores, the
 wait, and kicks.
 
 Bound: a reclaimer is asked at most `ROUNDS` times in a row, and no more in that row once it raised; a
-request parks once, and again only after each reclaim or `kick`. What can never be granted is refused at once, also after a `resize`.
+request parks once, and again only after each reclaim or `kick`. What can never be granted is refused at
+once, also after a `resize`.
 
 Source: Linux ``mm/memcontrol.c``, ``try_charge_memcg``. Departure: it waits in line instead of failing.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from headway.core.mm import gfp as masks
-from headway.core.mm.account import Account
 from headway.core.mm.gfp import Gfp, Scope
 from headway.core.mm.giver import STOP, Giver
 from headway.core.mm.meeting import Ask, Meeting, Part
 from headway.core.plan import Plan, Ticket, now, park
 from headway.errors import PoolTimeout
 
+Asked: TypeAlias = tuple[tuple[Giver, int | None], ...]
 ROUNDS: Final = 16
 
 _MEMALLOC, _NOMEMALLOC = int(Gfp.MEMALLOC), int(Gfp.NOMEMALLOC)
@@ -107,7 +109,8 @@ def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
             break
         ask.asked = short
         units = max(units for account, units in ask.parts if short in account.levels())
-        freed = yield from _sweep(meeting, short, units, mask, scope, raised)
+        givers = meeting.change(partial(short.givers, ask.levels))
+        freed = yield from _sweep(givers, units, mask, scope, raised)
         if ask.ticket is None and not ask.granted:
             meeting.take_now(ask)
         if not freed:
@@ -115,18 +118,15 @@ def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
     return ask.granted
 
 
-def _sweep(
-    meeting: Meeting, short: Account, units: int, mask: int, scope: int, raised: list[Giver]
-) -> Plan[int]:
+def _sweep(givers: Asked, units: int, mask: int, scope: int, raised: list[Giver]) -> Plan[int]:
     """Each in turn until there is enough: what is idle first, and whatever may go if that is too little."""
     freed = 0
-    givers = meeting.change(short.givers)
     for hard in (False, True):
         for giver, most in givers:
             if giver in raised or not giver.may_be_asked(mask, hard):
                 continue
             wanted = units - freed if most is None else min(units - freed, most)
-            found = yield from giver.ask(wanted, mask, scope, hard, short.runtime)
+            found = yield from giver.ask(wanted, mask, scope, hard)
             if found == STOP:
                 raised.append(giver)
             else:

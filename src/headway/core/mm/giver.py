@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, final
 
 from headway.core.mm.gfp import Gfp, Scope
 from headway.core.mm.raised import Raised
-from headway.core.plan import Plan, Runtime, offload
+from headway.core.plan import Plan, offload
 
 Reclaim: TypeAlias = Callable[[int], int | None]
 #: units, mask, scope, hard -> units freed
@@ -50,7 +50,7 @@ class Giver:
         """Whether a request with this mask may ask it; a callback knows no harder way."""
         return self._give is not None or (bool(mask & _FS) and not hard)
 
-    def ask(self, units: int, mask: int, scope: int, hard: bool, runtime: Runtime) -> Plan[int]:
+    def ask(self, units: int, mask: int, scope: int, hard: bool) -> Plan[int]:
         """Have it free `units`; how many it says it freed, or STOP. Asks: Offload, Park."""
         freed: int | None
         try:
@@ -61,5 +61,7 @@ class Giver:
                 freed = yield from offload(self._call, units, scope=scope | _NORECLAIM)
             return max(freed or 0, 0)
         except Exception as error:
-            self.raised.note(runtime, f"budget {self.account.name!r}: {self.name}", error)
+            self.raised.note(
+                self.account.runtime, f"budget {self.account.name!r}: {self.name}", error
+            )
             return STOP

@@ -309,7 +309,9 @@ class _Request(Generic[T]):
         self._path.tell("victim")
         try:
             return (yield from offload(victim, info, scope=self._scope | _NORECLAIM))
-        except Exception as error:  # nobody's memory came of it, and it is not the requester's fault
+        except (
+            Exception
+        ) as error:  # nobody's memory came of it, and it is not the requester's fault
             self._path.complain(error)
             return False
 
