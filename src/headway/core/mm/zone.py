@@ -217,17 +217,9 @@ class Zone(Room):
             held = sum(len(share._out) << share.order for share in self._shares)
             count = len(self._shares)
         return ZoneStats(
-            self.name,
-            self.page_count,
-            held,
-            clean,
-            dirty,
-            floors,
-            self.marks,
-            count,
-            self.light_refusals,
-            self.heavy_refusals,
-        )
+            self.name, self.page_count, held, clean, dirty, floors, self.marks, count,
+            self.light_refusals, self.heavy_refusals,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -320,9 +312,8 @@ class Share:
             if self.closed:
                 raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
             run = zone._grant(self, mark)
-            if run is None and self._refused.calls:
-                self._refused.due = zone._hungry = True
-                run = zone._grant(self, mark)
+            if run is None:
+                run = self._refused.look_again(self._look_again, mark)
             if run is not None:
                 self._out[run.first] = run
                 return run
@@ -330,6 +321,10 @@ class Share:
         if zone._returned:
             zone.settle()
         return None
+
+    def _look_again(self, mark: int) -> PageRun | None:
+        self.zone._hungry = True  # under the guard
+        return self.zone._grant(self, mark)
 
     @property
     def page_count(self) -> int:
