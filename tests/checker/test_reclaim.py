@@ -90,3 +90,25 @@ def test_every_schedule_of_a_bounded_search(program: object) -> None:
         ambient=made_for, max_schedules=400, seed=2, sizes=False,
     )  # fmt: skip
     assert report.verdict == "ok", (report.reason, report.trace)
+
+
+def test_what_touches_no_pool_is_judged_for_waits_on_reservations_too() -> None:
+    def both_want_the_rest() -> None:
+        zone = hw.Zone("128KiB", min_free=0, huge=False)
+        journal = hw.Reservations(zone, "4KiB", name="journal")
+
+        def user() -> None:
+            for _ in range(2):
+                journal.reserve(20)
+
+        hw.spawn(user)
+
+    def enough() -> None:
+        zone = hw.Zone("128KiB", min_free=0, huge=False)
+        journal = hw.Reservations(zone, "4KiB", name="journal")
+        hw.spawn(lambda: journal.reserve(20).release())
+
+    report = check(both_want_the_rest, ambient=made_for, max_schedules=20)
+    assert report.verdict == "deadlock" and "reserve of journal" in report.reason
+    report = check(enough, ambient=made_for, max_schedules=20)
+    assert report.verdict == "ok" and "for a reservation, a zone or a slab" in report.reason

@@ -265,7 +265,8 @@ def test_a_function_with_nothing_to_judge_is_misuse_and_no_verdict(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        UsageError, match="check nothing: it makes no pool or budget and starts no task, so"
+        UsageError,
+        match="check nothing: it makes no pool or budget, asks no device and starts no task, so",
     ):
         check(nothing)
     assert command("check", "demo.py:main", "--json") == 2
