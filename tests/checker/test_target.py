@@ -271,7 +271,7 @@ def test_a_function_with_nothing_to_judge_is_misuse_and_no_verdict(
         check(nothing)
     assert command("check", "demo.py:main", "--json") == 2
     assert (
-        "check demo.py:main: it makes no pool or budget and starts no task"
+        "check demo.py:main: it makes no pool or budget, asks no device and starts no task"
         in capsys.readouterr().err
     )
 
