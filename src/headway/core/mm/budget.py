@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from operator import index
-from typing import Final, final
+from typing import Any, Final, final
 
 from headway.core.mm.account import Account
 from headway.core.mm.charging import charge
@@ -60,9 +60,10 @@ class BudgetStats:
 class Budget(Account):
     """A number of units that may be out at one time; see `headway.Budget`."""
 
-    __slots__ = ("_meeting",)
+    __slots__ = ("_meeting", "dirty")
 
     _meeting: Meeting
+    dirty: dict[Any, Any]  # for each zone's throttle, what caches in this budget have dirty there
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class Budget(Account):
             wake=wake, reclaim=reclaim, force=force, show=show, trace=trace,
         )  # fmt: skip
         self._meeting = meeting
+        self.dirty = {}
         if kept:
             meeting.change(self._keep_floor)
         for giver in self.own:

@@ -4,9 +4,9 @@ It does not know how they are written (a callback does), does not evict (`headwa
 and does not count how much is too much: each cache is a device of the zone's throttle
 (`headway.core.mm.dirty`), with its part of the limits. The oldest go first. A background plan writes what
 has been dirty for 30 seconds, or as soon as a tenth of the zone is dirty (or that share of the cache's
-part, or of its group's limit); above a fifth, whoever dirties writes back himself before he may go on, so
-a fast producer is slowed to the speed of the writing, and a slow cache does not use up what a fast
-one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
+part, of its group's limit, or of its budget); above a fifth, whoever dirties writes back himself before
+he may go on, so a fast producer is slowed to the speed of the writing, and a slow cache does not use up
+what a fast one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
 
 Two writes of one key never overlap, so an old value cannot land on a new one. What fails to be
 written stays dirty, and stays charged: data is lost only by being overwritten or deleted.
@@ -74,7 +74,7 @@ class Dirtied(Generic[K, V]):
         self.device: DirtyDevice | None = (
             None if self._of is None else self._of.device(holding.charge.name)
         )
-        self._group = group
+        self._group = group if self._of is None else group or holding.dirty_group(self._of)
         self._guard = guard
         self._holding = holding
         self._charge = holding.charge

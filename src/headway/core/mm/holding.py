@@ -20,6 +20,7 @@ from typing import Any, Final, final
 
 from headway.core.mm.budget import Budget
 from headway.core.mm.charge import Charge
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.giver import Give, Giver
 from headway.core.mm.watched import TRACED, WATCHED
@@ -30,6 +31,7 @@ from headway.errors import PoolClosed, UsageError
 #: A cache's own request: only what is clean and needs no code above us may be dropped for it.
 MASK: Final = Gfp.RECLAIM | Gfp.NORETRY | Gfp.NOMEMALLOC | Gfp.NOWARN
 REFUSED: Final = -1
+DIRTY_PART: Final = 5  # of a budget may be dirty, and half of that before it is written
 _NOTED: Final = WATCHED | TRACED
 
 
@@ -59,6 +61,21 @@ class Holding:
         """Have `give` asked when the budget, or a level above it, has too little."""
         if self.budget is not None:
             self._giver = self.budget.adopt(f"cache {self.charge.name!r}", give)
+
+    def dirty_group(self, throttle: Any) -> Domain | None:
+        """The limit on what caches of its budget may have dirty in a zone, if it has a budget.
+
+        A fifth of that budget, or of the smallest above it, as of a zone; a page, at least. Else a budget could
+        be all dirty, and who may not do I/O would wait for a background that has a whole zone to fill.
+        """
+        budget = self.budget
+        if budget is None:
+            return None
+        least = min(level.capacity for level in budget.levels())
+        limit = max(least // DIRTY_PART, self.page_bytes)
+        made = Domain(f"dirty in budget {budget.name}", limit, None)
+        group: Domain = budget.dirty.setdefault(throttle, made)
+        return group
 
     # -- under the cache's guard -----------------------------------------------------------------------
 
