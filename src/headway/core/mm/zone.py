@@ -31,7 +31,7 @@ from typing import final
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
 from headway.core.mm.refused import Refused
-from headway.core.mm.room import Room, ZoneStats
+from headway.core.mm.room import CLEAN_FLOOR, Room, ZoneStats
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
 from headway.core.units import format_size
@@ -200,6 +200,10 @@ class Zone(Room):
         """Dirty data is clean: who waits for a reservation looks again. Called without any guard."""
         if self._lenders:
             self._tell_room()
+
+    def swap_due(self) -> bool:
+        """As `ZoneStats.swap_due`, a moment old. Waits: never; takes no lock."""
+        return sum(charge.clean for charge in self._charges) * CLEAN_FLOOR < self.page_count
 
     def room(self) -> int:
         """What is open to everybody just now, before any mark. Units: pages."""
