@@ -75,3 +75,31 @@ def test_values_that_are_no_bytes_are_refused_without_dumps() -> None:
             store["empty"] = b""
             store["view"] = memoryview(bytearray(b"abc"))
             assert store["empty"] == b"" and store["view"] == b"abc"
+
+
+def test_nothing_is_swapped_out_for_others_while_there_is_clean_cache() -> None:
+    """Page classes (issue of 2001): clean pages go first; swapping begins below a floor of clean cache."""
+    with hw.Zone("1MiB", min_free=0) as zone:
+        swap = hw.Swap(hw.open_device("memory:4MiB"), slot_size=4096)
+        cache: hw.ShrinkableCache[int, bytes] = hw.ShrinkableCache(zone, cost=len)
+        buffers = zone.buffers("4KiB")
+        with hw.SpillStore(swap, memory=zone) as store:
+            for number in range(30):
+                store[number] = bytes(4096)
+            for number in range(300):
+                cache[number] = bytes(4096)
+            held: list[memoryview] = []
+            while not zone.stats().swap_due:
+                assert store.stats().written == 0, "there was clean cache to be had"
+                view = buffers.alloc()
+                assert view is not None
+                held.append(view)
+            assert len(held) > 150
+            for _ in range(30):
+                view = buffers.alloc()
+                assert view is not None, "then its pages are had"
+                held.append(view)
+            assert store.stats().written > 0
+            for view in held:
+                buffers.free(view)
+            assert all(store[number] == bytes(4096) for number in range(30))

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable
 from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
-from headway import threaded
+from headway import caching, threaded
 from headway.aio_buffers import BufferCache
 from headway.aio_flow import Budget, BudgetExecutor, BudgetQueue, Together
 from headway.aio_reservation import Reservations
@@ -177,13 +177,16 @@ class Lease(Generic[E]):
 class ShrinkableCache(Generic[K, V]):
     """A cache that gives way, for tasks: `headway.ShrinkableCache` with ``await`` where it may wait.
 
-    A hit never waits, and goes to the cache itself.
+    ``aio.ShrinkableCache(cache)`` gives an existing cache this face; a zone and other arguments make one. A
+    hit never waits, and goes to the cache itself.
     """
 
     __slots__ = ("cache", "get", "pop")
 
-    def __init__(self, cache: CoreCache[K, V]) -> None:
-        self.cache = cache
+    def __init__(self, cache: Any, **options: Any) -> None:
+        if not isinstance(cache, CoreCache):
+            cache = caching.ShrinkableCache(cache, **options)
+        self.cache: CoreCache[K, V] = cache
         self.get = cache.get
         self.pop = cache.pop
 

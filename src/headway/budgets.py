@@ -43,8 +43,9 @@ class Budget(core.Budget):
     budget there, from now on. `wake` is FIFO or ANY_FIT.
     `reclaim` is called with the number of units that are missed, outside any lock, when a request that
     may wait, and may call code above it, does not fit; it frees what it can and says how many units.
-    The reclaimers of all budgets below are called too, in turn, until that is enough: close a budget
-    that has one, so that it is called no more.
+    The reclaimers of all budgets below, and the caches that belong to them (`headway.ShrinkableCache`),
+    are asked too, in turn, until that is enough: close a budget that has one, so that it is called no
+    more. One that raises is logged and counted (`raised_count`), and the request goes on without it.
     `trace` records who holds what (also ``HEADWAY_TRACE=1``).
 
     >>> budget = Budget("256MiB", reserve="16MiB", name="decode")
@@ -68,7 +69,7 @@ class Budget(core.Budget):
         parent: core.Budget | None = None,
         floor: int | str = 0,
         wake: Wake = Wake.FIFO,
-        reclaim: Callable[[int], int] | None = None,
+        reclaim: Callable[[int], int | None] | None = None,
         force: bool = False,
         trace: bool | None = None,
         runtime: Runtime | None = None,

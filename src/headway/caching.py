@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
+from headway.core.mm import budget as core_budget
 from headway.core.mm import cache as core
 from headway.core.mm.dirtied import WriteBack
 from headway.core.mm.domain import Domain
@@ -64,6 +65,11 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
     What may be dirty at one time is limited for all caches of the zone; `group`, of
     ``zone.dirty_limits().group(name, limit)``, is a limit for some of them.
 
+    With `budget` the cache belongs to one of a tree of budgets (in bytes), as the page cache of a memory
+    cgroup does to it: what it keeps is charged there and to all above, in whole pages, and dropped when
+    that budget, or one above, would have a request wait, be it for another cache. A fifth of it may be
+    dirty, unless `group` says otherwise. Close the cache before its budget.
+
     >>> from headway import Zone
     >>> zone = Zone("1MiB")
     >>> pages = ShrinkableCache(zone, cost=len, name="pages")
@@ -95,6 +101,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
         seeks: int = SEEKS,
         write_back: WriteBack[K, V] | None = None,
         group: Domain | None = None,
+        budget: Any = None,
         typed: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -108,6 +115,7 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
             max_bytes=None if max_size is None else parse_size(max_size, f"max_size of {name!r}"),
             write_back=write_back,
             group=group,
+            budget=_budget(budget, name),
         )
         zone.adopt(self)
         ROSTER.enter(self)
@@ -123,6 +131,14 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
                 "use the cache as a mapping inside it"
             )
         return _decorated(self, function, self._typed)
+
+
+def _budget(budget: Any, name: str) -> core_budget.Budget | None:
+    """The core's budget, also of one with the face for asyncio."""
+    budget = getattr(budget, "budget", budget)
+    if budget is None or isinstance(budget, core_budget.Budget):
+        return budget
+    raise UsageError(f"cache {name!r}: budget is {budget!r}; give a Budget, in bytes")
 
 
 def _decorated(cache: Any, function: Callable[P, R], typed: bool) -> Cached[P, R]:

@@ -122,6 +122,8 @@ def _told(thing: Any) -> dict[str, Any]:
         told["parent"] = None if thing.parent is None else thing.parent.name
     elif isinstance(thing, ShrinkableCache):
         told["max"] = thing.max_bytes
+        budget = thing._holding.budget
+        told["budget"] = None if budget is None else budget.name
     return told
 
 

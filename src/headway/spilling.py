@@ -12,7 +12,7 @@ from headway.core.block import swap as core
 from headway.core.block.bottom import Bottom
 from headway.core.block.device import Device, Kind
 from headway.core.block.spill import Spill
-from headway.core.block.spilled import SpillStats
+from headway.core.block.spilled import SpillStats, Swapping
 from headway.core.block.stacked import StackedDevice
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Runtime
@@ -85,7 +85,8 @@ class SpillStore(MutableMapping[Hashable, V]):
     `pickle.loads`, say, if nobody else can write to the device) they are what those take and give.
 
     `reserve` frames are the store's for ever: with one, values of any size are stored and loaded
-    even if no other memory can be had. When the swap is full a store is refused at once with
+    even if no other memory can be had. For others it gives pages up only while clean cache is below a
+    twentieth of the zone. When the swap is full a store is refused at once with
     `NoMemory`, and nothing is lost.
 
     >>> from headway import Zone, open_device
@@ -129,7 +130,10 @@ class SpillStore(MutableMapping[Hashable, V]):
             raise
         self._share.on_room(self.core.supply.kick)
         self._registered = memory.register_shrinker(
-            self.core, name=name, object_size=swap.slot_size, needs=Gfp.IO
+            Swapping(self.core, memory.slow_path().zone.swap_due),
+            name=name,
+            object_size=swap.slot_size,
+            needs=Gfp.IO,
         )
 
     def __setitem__(self, key: Hashable, value: V) -> None:

@@ -74,10 +74,10 @@ class Mempool(core.Mempool[E], Generic[E]):
         >>> slots
         <Mempool 'slots': 4 of 4 in reserve, 0 out, 0 waiting>
         """
-        return _FixedMempool(elements, **options)
+        return FixedMempool(elements, **options)
 
 
-class _FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
+class FixedMempool(pools.FixedMempool[E], Mempool[E], Generic[E]):
     __slots__ = ()
 
     def __init__(self, elements: Iterable[E], **options: Any) -> None:

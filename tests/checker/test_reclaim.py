@@ -66,3 +66,49 @@ def test_no_schedule_ends_badly(program: object, threads: bool) -> None:
         ambient=made_for, max_schedules=60, seed=1, sizes=False, threads=threads,
     )  # fmt: skip
     assert report.verdict == "ok", report.reason
+
+
+def cache_in_a_budget() -> None:
+    """One puts a value, two want all units: whoever comes second must have the cache give way."""
+    zone = hw.Zone("128KiB", min_free=0, huge=False)
+    budget = hw.Budget("8KiB", name="tenant")
+    cache = hw.ShrinkableCache[str, bytes](zone, cost=len, budget=budget)
+
+    def user() -> None:
+        with budget.lease("8KiB"):
+            pass
+
+    hw.spawn(lambda: cache.put("x", bytes(5000)))
+    hw.spawn(user)
+    hw.spawn(user)
+
+
+@pytest.mark.parametrize("program", [cache_beside_a_pool, cache_in_a_budget])
+def test_every_schedule_of_a_bounded_search(program: object) -> None:
+    report = check(
+        program,  # type: ignore[arg-type]
+        ambient=made_for, max_schedules=400, seed=2, sizes=False,
+    )  # fmt: skip
+    assert report.verdict == "ok", (report.reason, report.trace)
+
+
+def test_what_touches_no_pool_is_judged_for_waits_on_reservations_too() -> None:
+    def both_want_the_rest() -> None:
+        zone = hw.Zone("128KiB", min_free=0, huge=False)
+        journal = hw.Reservations(zone, "4KiB", name="journal")
+
+        def user() -> None:
+            for _ in range(2):
+                journal.reserve(20)
+
+        hw.spawn(user)
+
+    def enough() -> None:
+        zone = hw.Zone("128KiB", min_free=0, huge=False)
+        journal = hw.Reservations(zone, "4KiB", name="journal")
+        hw.spawn(lambda: journal.reserve(20).release())
+
+    report = check(both_want_the_rest, ambient=made_for, max_schedules=20)
+    assert report.verdict == "deadlock" and "reserve of journal" in report.reason
+    report = check(enough, ambient=made_for, max_schedules=20)
+    assert report.verdict == "ok" and "for a reservation, a zone or a slab" in report.reason

@@ -106,8 +106,74 @@ def test_what_such_a_model_cannot_say_is_refused_in_one_line(
 def test_what_counts_steps_made_once_refuses_such_a_model() -> None:
     table = served("fifo")
     for ask in (
-        lambda: size(table, "slots"), lambda: reserve(table), lambda: largest(table, "serves"),
-        lambda: odds(table, runs=1),
+        lambda: reserve(table), lambda: largest(table, "serves"), lambda: odds(table, runs=1),
     ):  # fmt: skip
         with pytest.raises(UsageError, match="headway check judges it"):
             ask()
+
+
+LARGER = [
+    ({"w": {"count": 2, "loop": True, "steps": ["+s 3", "-s 3"]}}, "deadlock", "w-1"),
+    ({"w": {"loop": True, "steps": ["+s", "-s"]}, "b": {"steps": ["+s 3", "-s 3"]}}, "deadlock", "b-1"),
+    ({"w": {"steps": ["+s", "?s 3", "-s 4"]}}, "livelock", "w-1"),
+    ({"w": {"steps": ["?s 3", "-s 3"]}, "v": {"steps": ["+s", "-s"]}}, "livelock", "w-1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wake", ["fifo", "any-fit"])
+@pytest.mark.parametrize(("actors", "verdict", "stuck"), LARGER, ids=range(len(LARGER)))
+def test_a_request_larger_than_its_pool_waits_for_ever_as_in_a_model_that_ends(
+    actors: dict[str, Any], verdict: str, stuck: str, wake: str
+) -> None:
+    report = check({"wake": wake, "pools": {"s": 2}, "actors": actors})
+    assert (report.verdict, report.stuck[0]) == (verdict, stuck), report.text()
+    if verdict == "deadlock":
+        assert "waits for 3 more of s, which has only 2" in report.reason
+        assert report.min_reserve == {"s": 3}
+    assert report.replay is not None
+    again = replay({"wake": wake, "pools": {"s": 2}, "actors": actors}, report.replay)
+    assert (again.verdict, again.stuck, again.trace) == (verdict, report.stuck, report.trace)
+
+
+def test_the_same_actors_once_and_round_are_stuck_at_the_same_request() -> None:
+    for steps in (["+s 3", "-s 3"], ["+s", "+s 2", "-s 3"]):
+        once, round_ = (
+            check({"pools": {"s": 2}, "actors": {"w": {"count": 2, "steps": steps, "loop": loop}}})
+            for loop in (False, True)
+        )
+        assert once.verdict == round_.verdict == "deadlock"
+        assert len(once.trace) == len(round_.trace) and once.min_reserve == round_.min_reserve
+
+
+SIZES: list[tuple[dict[str, Any], str, int | None, set[int]]] = [
+    (FOUND[5][0], "s", 3, {1, 2}),
+    (served("any-fit"), "slots", 3, {1, 2}),
+    (served("fifo"), "slots", 2, {1}),
+    (sides(OWN_THEN_OTHER), "left", 2, {1}),
+    ({"pools": {"s": 1}, "actors": {"w": {"count": 2, "steps": ["+s 2", "?s", "-s 3"]}}}, "s", 5, {1, 2, 3, 4}),
+    ({"pools": {"s": 1, "t": 1}, "actors": {"w": {"loop": True, "steps": ["+t", "+s 2", "-s 2", "-t"]}}},
+     "t", None, {1, 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "pool", "smallest", "unsafe"), SIZES, ids=range(len(SIZES)))
+def test_every_size_of_a_model_that_comes_round_is_what_check_says_of_it(
+    table: dict[str, Any], pool: str, smallest: int | None, unsafe: set[int]
+) -> None:
+    found = size(table, pool)
+    assert (found.smallest, found.law) == (smallest, None), found
+    assert set(found.unsafe) == unsafe and len(found.safe) + len(found.unsafe) >= 2, found
+    for n in (*found.safe[:3], *found.unsafe):
+        report = check(table | {"pools": table["pools"] | {pool: n}}, sizes=False)
+        assert (report.verdict in ("ok", "leak")) == (n in found.safe)
+
+
+def test_more_sizes_than_can_be_judged_one_by_one_are_refused() -> None:
+    table = {
+        "pools": {"s": 1},
+        "actors": {"w": {"count": 600, "loop": True, "steps": ["+s 2", "-s 2"]}},
+    }
+    with pytest.raises(
+        UsageError, match="pool s: 2400 sizes of a model that recurs are to be judged"
+    ):
+        size(table, "s")

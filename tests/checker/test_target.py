@@ -265,12 +265,13 @@ def test_a_function_with_nothing_to_judge_is_misuse_and_no_verdict(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        UsageError, match="check nothing: it makes no pool or budget and starts no task, so"
+        UsageError,
+        match="check nothing: it makes no pool or budget, asks no device and starts no task, so",
     ):
         check(nothing)
     assert command("check", "demo.py:main", "--json") == 2
     assert (
-        "check demo.py:main: it makes no pool or budget and starts no task"
+        "check demo.py:main: it makes no pool or budget, asks no device and starts no task"
         in capsys.readouterr().err
     )
 

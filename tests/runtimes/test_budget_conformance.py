@@ -13,6 +13,7 @@ from headway.core.mm.gfp import Gfp
 from headway.core.mm.together import Together
 from headway.core.plan import Plan, Ticket, call, park
 from headway.errors import PoolClosed
+from tests.core.mm.memory import PAGE, Memory, cached
 from tests.runtimes.conformance import Driver
 from tests.runtimes.test_simulator_conformance import OnSimulator
 from tests.runtimes.test_tasks import OnTasks
@@ -116,6 +117,53 @@ def test_a_reclaimer_makes_room(driver: Driver) -> None:
     driver.run(take(budget, 4, "cache"))
     assert driver.run(take(budget, 3, "user")) == [True]
     assert (budget.used, len(cache)) == (4, 1)
+
+
+def test_a_reclaimer_that_raises_fails_nobody(driver: Driver) -> None:
+    def broken(units: int) -> int:
+        raise ValueError(units)
+
+    budget = Budget(4, runtime=driver.runtime)
+    theirs = Budget(parent=budget, name="theirs", reclaim=broken, runtime=driver.runtime)
+
+    def holder() -> Plan[None]:
+        while not is_parked(budget)():
+            yield from park(Ticket("a turn"), 0.001)
+        budget.free(3)
+
+    driver.run(take(budget, 3, "holder"))
+    assert driver.run(take(budget, 2, "user"), holder()) == [True, None]
+    assert budget.used == 2 and theirs.stats().raised_count == 2
+
+
+def test_caches_in_a_tree_give_way_to_those_who_wait(driver: Driver) -> None:
+    memory = Memory(driver.runtime)
+    root = Budget(8 * PAGE, name="root", runtime=driver.runtime)
+    child = Budget(5 * PAGE, parent=root, name="child", runtime=driver.runtime)
+    caches = [
+        cached(memory, driver.runtime, name="a", budget=root),
+        cached(memory, driver.runtime, name="b", budget=child, write_back=lambda key, value: None),
+    ]
+
+    def putter(cache: Any, dirty: bool) -> Plan[None]:
+        for key in range(12):
+            yield from cache.put_plan(key, PAGE * (1 + key % 2), dirty, 0, "putter")
+
+    def user(budget: Any, pages: int) -> Plan[int]:
+        for _ in range(4):
+            yield from budget.alloc_plan(pages * PAGE, Gfp.KERNEL, 0, "user", None, False)
+            yield from call(int)
+            budget.free(pages * PAGE)
+        return pages
+
+    done = driver.run(
+        putter(caches[0], False), putter(caches[1], True), user(root, 8), user(child, 5)
+    )
+    assert done == [None, None, 8, 5]
+    assert root.used == sum(cache.stats().charged for cache in caches)
+    for cache in caches:
+        cache.check_invariants()
+        driver.run(cache.flush_plan(0))
 
 
 def test_a_queue_passes_everything_on_in_bounds(driver: Driver) -> None:

@@ -104,11 +104,11 @@ def size(
 
     Raises: UsageError if there is no such pool; HeadwayError if a capacity has too many states to see all.
     """
-    from headway.checker import modelled
+    from headway.checker import recurring
     from headway.checker.crew import Crew
 
     with Crew(jobs, dask) as crew:
-        return modelled.sizes(_model(model), pool, most, crew=crew)
+        return recurring.sizes(_model(model), pool, most, crew=crew)
 
 
 def reserve(model: ModelLike) -> dict[str, int] | None:

@@ -65,7 +65,7 @@ class Units:
             or budget.reserve
             or budget.floors
             or budget.force
-            or budget.reclaim is not None
+            or budget.gives_way
         )
 
     @property

@@ -31,6 +31,11 @@ class PoolFacts:
         return isinstance(self.pool, Units)
 
     @property
+    def takes_any_request(self) -> bool:
+        """Whether a request larger than the pool waits in its line (a model's), and is not refused at once."""
+        return bool(getattr(self.pool, "takes_any_request", False))
+
+    @property
     def is_resized(self) -> bool:
         """Whether the code has changed its size: a fixed pool has none to change, and grows by what is made here."""
         fixed = self.is_fixed and not self.is_budget

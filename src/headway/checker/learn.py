@@ -240,7 +240,8 @@ class Probe:
                 facts.asked = event.count
                 if facts.is_budget:
                     self._check_budget(facts, event)
-                if event.count > facts.size:
+                larger = event.count > facts.size
+                if larger and (self._script is None or not facts.takes_any_request):
                     self.refuse(f"{task.name} asks for more at once than {facts.name} has")
                 if self._script is not None:
                     self._asks(task, facts, event.count, event.gives_up)

@@ -90,8 +90,8 @@ class Model:
         """Raises: UsageError if some actor can come round: what asks for this counts steps that are made once."""
         if self.recurs:
             raise UsageError(
-                'the model has an actor with loop = true or a "?": headway check judges it, and tells the smallest '
-                "safe sizes; nothing else can"
+                'the model has an actor with loop = true or a "?": headway check judges it, and headway size its '
+                "sizes; nothing else can"
             )
 
     def taken(self, pool: int) -> int:

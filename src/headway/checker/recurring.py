@@ -3,7 +3,8 @@
 It does not search or judge by itself. Where an actor loops, or begins again because a try came to nothing, a run
 need not end; so it can be a livelock or starve somebody, which is told only of rounds that were carried out
 (`branched`). The code says what the file says, step by step; there is no choice in it and no request for several
-pools (`model`).
+pools (`model`). A request larger than its pool waits in line, for ever, as in a model that ends; a try for so many
+always comes to nothing.
 
 Departure from models that end: who is served *as it fits* is who came first among those who fit, as in the pools.
 """
@@ -17,13 +18,31 @@ from typing import Any
 import headway
 from headway.checker import modelled
 from headway.checker import target as checking
+from headway.checker.capacities import Progress, first_of_safe
 from headway.checker.crew import Crew
 from headway.checker.model import FIFO, Act, Actor, Model
+from headway.checker.modelled import Sizes
 from headway.checker.report import Report
 from headway.core.mm.ladder import Wake
+from headway.core.mm.pools import Climbing
+from headway.errors import HeadwayError, UsageError
 from headway.runtimes.scopes import made_for
+from headway.threaded import FixedMempool
 
 _STATES = 50  # of a model that ends, to a schedule
+_SCHEDULES = 1000  # to judge one size by
+_MOST_SIZES = 1000
+
+
+class _Pool(FixedMempool[int]):
+    """A pool of a model: what is larger than it waits in line as the rules say, and is not refused at once."""
+
+    __slots__ = ()
+
+    takes_any_request = True
+
+    def check_count(self, count: int) -> None:
+        Climbing.check_count(self, count)
 
 
 def check(
@@ -57,6 +76,49 @@ def replay(model: Model, schedule: str, *, target: str = "") -> Report:
     return checking.replay(program_of(model), schedule, target=target, ambient=made_for)
 
 
+def sizes(
+    model: Model,
+    pool: str,
+    most: int | None = None,
+    progress: Progress | None = None,
+    crew: Crew | None = None,
+) -> Sizes:
+    """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
+
+    Of a model that recurs each size is judged as `check` does; one is safe if nobody is stuck, goes round in
+    vain or starves. From the sum of the takes of one round on, nobody waits for the pool and no try of it
+    fails, so all those are alike. There is no law of it.
+    Raises: UsageError if there is no such pool, or there are too many sizes; HeadwayError if one of them has
+    too many states to see all.
+    """
+    if not model.recurs:
+        return modelled.sizes(model, pool, most, progress, crew)
+    index = model.index(pool)
+    last = max(1, model.taken(index))
+    most = 2 * last if most is None else most
+    if max(most, last) > _MOST_SIZES:
+        raise UsageError(
+            f"pool {pool}: {max(most, last)} sizes of a model that recurs are to be judged, one by one; at most "
+            f"{_MOST_SIZES} can be"
+        )
+    is_safe = [False]  # of none
+    for size in range(1, last + 1):
+        capacities = tuple(size if n == index else had for n, had in enumerate(model.capacities))
+        report = check(
+            replace(model, capacities=capacities), max_schedules=_SCHEDULES, sizes=False, crew=crew
+        )
+        if report.verdict == "ok" and not report.complete:
+            raise HeadwayError(
+                f"pool {pool}: size {size} has more schedules than {_SCHEDULES}, and not all were seen"
+            )
+        is_safe.append(report.verdict in ("ok", "leak"))
+        if progress is not None:
+            progress("capacities", size, last)
+    safe = [n for n in range(1, most + 1) if is_safe[min(n, last)]]
+    unsafe = [n for n in range(1, most + 1) if not is_safe[min(n, last)]]
+    return Sizes(first_of_safe(is_safe), tuple(safe), tuple(unsafe), None)
+
+
 def program_of(model: Model) -> Callable[[], None]:
     """A function that makes the pools of a model and starts its actors."""
     wake = Wake.FIFO if model.wake == FIFO else Wake.ANY_FIT
@@ -64,7 +126,7 @@ def program_of(model: Model) -> Callable[[], None]:
 
     def main() -> None:
         pools = [
-            headway.Mempool.of(range(size), name=name, wake=wake)
+            _Pool(range(size), name=name, wake=wake)
             for name, size in zip(model.pools, model.capacities, strict=True)
         ]
         for body, count in bodies:

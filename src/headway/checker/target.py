@@ -92,14 +92,18 @@ def _examined(program: Callable[[], Any], settings: Settings, target: str) -> st
     trial.close()
     if not tasks and not asked:
         raise UsageError(
-            f"check {target or getattr(program, '__name__', 'of a function')}: it makes no pool or budget and starts "
-            "no task, so there is nothing to judge; give a function that makes its pools and starts tasks with "
-            "hw.spawn(fn, *args)"
+            f"check {target or getattr(program, '__name__', 'of a function')}: it makes no pool or budget, "
+            "asks no device and starts no task, so there is nothing to judge (of a zone, a slab, a cache or a "
+            "reservation, what tasks do with it is judged); give a function that makes its pools and starts tasks "
+            "with hw.spawn(fn, *args)"
         )
     who = (
         f"its {tasks} tasks touch" if tasks > 1 else "its 1 task touches" if tasks else "it touches"
     )
-    return f"{who} no pool or budget: no schedule raises an error, and more is not claimed"
+    return (
+        f"{who} no pool or budget: no schedule raises an error, or has one wait for ever for a reservation, a zone "
+        "or a slab, and more is not claimed"
+    )
 
 
 def _by_schedules(

@@ -40,13 +40,13 @@ def command(
 
     SMALLEST is the size from which every larger one is safe too. Exit status: 0 done, 2 misuse.
     """
-    from headway.checker import crowds, modelled
+    from headway.checker import crowds, recurring
     from headway.checker.crew import Crew
     from headway.checker.model import load
 
     loaded = load(model)
     with Crew(jobs, dask) as crew, console.counting() as progress:
-        found = modelled.sizes(loaded, pool, most, progress, crew)
+        found = recurring.sizes(loaded, pool, most, progress, crew)
     crowd = None if largest is None else crowds.largest(loaded, largest)
     if as_json:
         console.print_json(found.json() | ({"crowd": crowd.json()} if crowd else {}))

@@ -20,6 +20,7 @@ from headway.core.mm.pages import PageRun
 from headway.core.mm.slowpath import SlowPath
 from headway.core.plan import Runtime
 from headway.core.units import format_size
+from headway.core.zeros import clear
 from headway.edge.arena import PAGE_BYTES, Arena
 from headway.edge.lending import Lending
 from headway.errors import UsageError
@@ -108,7 +109,7 @@ class Buffers:
         if view is None or _is_released(view):
             view = self._cut(run)
         if int(gfp) & _ZERO:
-            view[:] = bytes(self.size_bytes)
+            clear(view)
         return view
 
     def free(self, element: memoryview) -> None:
@@ -193,7 +194,7 @@ class WatchedBuffers:
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> memoryview | None:
         view = self._lend(self._obtain.run(gfp) if int(gfp) & _NOFAIL else self._door(gfp))
         if view is not None and int(gfp) & _ZERO:
-            view[:] = bytes(self.size_bytes)
+            clear(view)
         return view
 
     def free(self, element: memoryview) -> None:

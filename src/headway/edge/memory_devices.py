@@ -15,10 +15,10 @@ import mmap
 
 from headway.core.block.device import Device, Extent, Kind, check_range
 from headway.core.units import parse_size
+from headway.core.zeros import clear
 from headway.errors import BlockError, NoMemory, UsageError
 
 SCHEMES = ("memory", "zero", "null")
-_ZEROS = bytes(1 << 16)
 
 
 class MemoryDevice:
@@ -81,7 +81,7 @@ class ZeroDevice:
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         check_range(self, offset, len(view), self.size)
-        _fill_with_zeros(view)
+        clear(view)
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         raise BlockError(errno.EROFS, f"{self.name} cannot be written", offset=offset)
@@ -115,7 +115,7 @@ class NullDevice:
         if len(view) and self.capacity is None:
             raise BlockError(errno.EIO, "null: holds nothing that could be read", offset=offset)
         check_range(self, offset, len(view), self.size)
-        _fill_with_zeros(view)
+        clear(view)
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         if self.capacity is not None:
@@ -133,12 +133,6 @@ class NullDevice:
 
     def __repr__(self) -> str:
         return f"<NullDevice {self.name}>"
-
-
-def _fill_with_zeros(view: memoryview) -> None:
-    for start in range(0, len(view), len(_ZEROS)):
-        end = min(start + len(_ZEROS), len(view))
-        view[start:end] = _ZEROS[: end - start]
 
 
 def open_made(scheme: str, rest: str) -> Device:

@@ -13,15 +13,15 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 from headway.core.nbd import wire
 from headway.core.nbd.asking import Agreed, Answer, Into, Secure, Wish, answer, dial
+from headway.core.zeros import clear
 from headway.edge.nbd_tls import client_context, start_tls
 from headway.edge.nbd_uri import Place
 
 T = TypeVar("T")
-_ZEROS: Final = bytes(64 << 10)
 
 
 @final
@@ -109,10 +109,7 @@ class Link:
 
     def _fill(self, view: memoryview, part: Into) -> None:
         if part.length < 0:
-            end = part.start - part.length
-            for start in range(part.start, end, len(_ZEROS)):
-                count = min(len(_ZEROS), end - start)
-                view[start : start + count] = _ZEROS[:count]
+            clear(view[part.start : part.start - part.length])
         else:
             self._receive_into(view[part.start : part.start + part.length])
 

@@ -64,6 +64,7 @@ class ZoneStats:
     background_reclaims: int
     throttled: int
     oom_count: int
+    raised_count: int  # errors of shrinkers and of the oom callback: the log has their words
     swap_due: bool  # clean cache is below a twentieth of the zone
     findings: int  # of debug mode: buffers written to after they were freed
 
@@ -337,6 +338,7 @@ class Zone:
             background_reclaims=self._kswapd.runs,
             throttled=path.throttled,
             oom_count=path.oom_count,
+            raised_count=path.reclaim.shrinkers.raised_count + path.raised.count,
             swap_due=pages.swap_due,
             findings=self._findings,
         )

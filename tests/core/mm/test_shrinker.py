@@ -148,7 +148,7 @@ def test_nothing_to_free_is_not_scanned(count: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["count_objects", "scan_objects"])
-def test_a_shrinker_that_raises_is_reported_once_and_counts_as_stop(
+def test_a_shrinker_that_raises_counts_as_stop_and_is_told_ever_more_seldom(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(control: ScanControl) -> int:
@@ -157,10 +157,16 @@ def test_a_shrinker_that_raises_is_reported_once_and_counts_as_stop(
     things: Any = Things(1000)
     setattr(things, where, broken)
     one = made(things, name=f"broken {where}")
-    for _ in range(3):
+    for _ in range(9):
         assert run(one) == 0
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and f"no {where} today" in said[0] and "broken" in said[0]
+    assert all(f"no {where} today" in line and f"'broken {where}'" in line for line in said)
+    assert "test_shrinker.py" in said[0], "and where"
+    assert [line.rpartition(", ")[2] for line in said[1:]] == [
+        "2 times so far", "4 times so far", "8 times so far",
+    ]  # fmt: skip
+    assert one.raised.count == 9 and "raised 9 times" in repr(one)
+    assert isinstance(one.raised.last, str), "an exception would keep what its frames hold"
 
 
 def test_count_is_called_and_scan_is_offloaded_under_the_requesters_scope() -> None:

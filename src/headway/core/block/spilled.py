@@ -1,17 +1,19 @@
-"""The records of a spill store: a page of a value, the value, and a snapshot of all.
+"""The records of a spill store (a page, a value, a snapshot), and when memory may ask it for its pages.
 
-They decide nothing; `spill` does.
+Which page goes, and how, `spill` decides.
 
-Source: own.
+Source: own; the floor of clean cache is Stephan von Krawczynski's, of 2001.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 from headway.core.block.swap import NO_SLOT
-from headway.core.plan import Ticket
+from headway.core.mm.shrinker import PlanShrinker, ScanControl
+from headway.core.plan import Plan, Ticket
 
 
 @final
@@ -52,3 +54,25 @@ class SpillStats:
     written: int
     read: int
     waits: int
+
+
+@final
+class Swapping:
+    """A store's pages as a shrinker, asked only while clean cache is scarce: it goes first, as it is never written.
+
+    `is_due` says whether that is so, and takes no lock.
+    """
+
+    __slots__ = ("_is_due", "_store")
+
+    def __init__(self, store: PlanShrinker, is_due: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_due = is_due
+
+    def count_objects(self, control: ScanControl) -> int:
+        """Pages in memory; 0 (not now) while there is clean cache. Waits: never."""
+        return self._store.count_objects(control) if self._is_due() else 0
+
+    def scan(self, control: ScanControl) -> Plan[int]:
+        """Write pages out. Asks: as the store."""
+        return self._store.scan(control)

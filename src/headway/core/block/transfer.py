@@ -19,6 +19,7 @@ from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out, send
 from headway.core.plan import Plan, Ticket, park
+from headway.core.zeros import clear
 from headway.errors import BlockError
 
 
@@ -71,7 +72,7 @@ def home(cache: Blocks, buffer: Buffer, bio: Bio) -> bool:
     error, length = bio.error, bio.length
     cache.bios.free(bio)
     if error is None and length < cache.block_size:  # the device ends inside its last block
-        buffer.view[length:] = bytes(cache.block_size - length)
+        clear(buffer.view[length:])
     read_ended(cache, buffer, error)
     return True
 

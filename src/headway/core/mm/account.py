@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from headway.core.mm.giver import Giver, Reclaim
 from headway.core.mm.ladder import Wake
 from headway.core.mm.unit_record import UnitRecord
 from headway.core.mm.watched import TREE, WAITERS, Watched
 from headway.core.plan import Guard, Runtime
 from headway.core.waitqueue import WaitQueue
 
-Reclaim = Callable[[int], int]
 OUT_OF_RANGE: Final = "more units came back than were out: the surplus is dropped"
 
 
@@ -34,7 +34,7 @@ class Account(Watched):
 
     __slots__ = (
         "_home", "_most", "_room", "below", "capacity", "floor", "floors", "force", "forced_count", "lines",
-        "parent", "reclaim", "reserve", "reserve_uses", "show", "starving", "wake",
+        "own", "parent", "reserve", "reserve_uses", "show", "starving", "wake",
     )  # fmt: skip
 
     what = "budget"
@@ -64,8 +64,11 @@ class Account(Watched):
         )
         self.parent = parent
         self.wake = wake
-        self.reclaim = reclaim
-        self.below: tuple[Account, ...] = ()  # those of the levels below that have a reclaimer
+        # Who can make room: those of this level, and those of the levels below.
+        self.own: tuple[Giver, ...] = (
+            () if reclaim is None else (Giver(self, "its reclaimer", reclaim),)
+        )
+        self.below: tuple[Giver, ...] = ()
         self.force = force
         self.show = show
         self._room = self._most = capacity - reserve  # more than `_most` is a surplus
@@ -88,8 +91,8 @@ class Account(Watched):
 
     @property
     def gives_way(self) -> bool:
-        """Whether anybody can be asked to make room here: its own reclaimer, or one below."""
-        return self.reclaim is not None or bool(self.below)
+        """Whether anybody can be asked to make room here: one of its own, or one below."""
+        return bool(self.own or self.below)
 
     # -- numbers; exact under the guard, a moment old elsewhere ----------------------------------------
 
@@ -163,19 +166,43 @@ class Account(Watched):
         self.capacity = capacity
         self._most = capacity - self.reserve
 
-    def enter_reclaimer(self, *, leave: bool = False) -> None:
-        """Be asked from now on when a level above has too little; or, with `leave`, no more."""
-        if self.reclaim is not None:
-            for level in self.levels():
-                if level is not self:
-                    others = tuple(one for one in level.below if one is not self)
-                    level.below = others if leave else (*others, self)
+    def enter(self, giver: Giver) -> None:
+        """Have it asked from now on when this level, or one above, has too little."""
+        self.own = (*(one for one in self.own if one is not giver), giver)
+        for level in self.levels():
+            if level is not self:
+                level.below = (*level.below, giver)
 
-    def reclaimers(self) -> tuple[Reclaim, ...]:
-        """Whom to ask for room here: its own first, then those below, each time another one before the rest."""
-        asked = [self, *self.below]
+    def leave(self, giver: Giver) -> None:
+        """Have it asked no more."""
+        self.own = tuple(one for one in self.own if one is not giver)
+        for level in self.levels():
+            level.below = tuple(one for one in level.below if one is not giver)
+
+    def givers(self, asking: tuple[Account, ...]) -> tuple[tuple[Giver, int | None], ...]:
+        """Whom to ask for room here, and for how many units at most (None: any number).
+
+        Its own first, then those below, each time another one before the rest. Whoever has no more than
+        floors keep for it is not asked: what it gave would stay with the floor. `asking` are the levels of
+        who needs it: what stays with one of these he can use.
+        """
+        asked = (*self.own, *self.below)
+        self.own = self.own[1:] + self.own[:1]
         self.below = self.below[1:] + self.below[:1]
-        return tuple(one.reclaim for one in asked if one.reclaim is not None)
+        found = ((giver, self._comes_from(giver.account, asking)) for giver in asked)
+        return tuple((giver, most) for giver, most in found if most is None or most > 0)
+
+    def _comes_from(self, account: Account, asking: tuple[Account, ...]) -> int | None:
+        """How many of the units that come home to `account` would come to this level."""
+        most: int | None = None
+        for level in account.levels():
+            if level is self:
+                break
+            level.come_home()
+            if level.floor and level not in asking:
+                over = level._drawn - level.floor
+                most = over if most is None else min(most, over)
+        return most
 
     def drop_floor(self) -> None:
         """Give the level above what was kept there for nobody but this one."""

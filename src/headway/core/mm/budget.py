@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import index
-from typing import Final, final
+from typing import Any, Final, final
 
 from headway.core.mm.account import Account
 from headway.core.mm.charging import charge
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.giver import Give, Giver, Reclaim
 from headway.core.mm.ladder import Wake
 from headway.core.mm.meeting import Meeting
 from headway.core.mm.ownership import Waiting
@@ -52,14 +54,16 @@ class BudgetStats:
     timeouts: int
     reserve_uses: int  # grants that the reserve had to serve, at least in part
     forced_count: int  # grants beyond the limit
+    raised_count: int  # errors of its reclaimer and of caches in it: the log has their words
 
 
 class Budget(Account):
     """A number of units that may be out at one time; see `headway.Budget`."""
 
-    __slots__ = ("_meeting",)
+    __slots__ = ("_meeting", "dirty")
 
     _meeting: Meeting
+    dirty: dict[Any, Any]  # for each zone's throttle, what caches in this budget have dirty there
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class Budget(Account):
         floor: int | str = 0,
         parent: Budget | None = None,
         wake: Wake = Wake.FIFO,
-        reclaim: Callable[[int], int] | None = None,
+        reclaim: Reclaim | None = None,
         force: bool = False,
         trace: bool = False,
     ) -> None:
@@ -103,9 +107,11 @@ class Budget(Account):
             wake=wake, reclaim=reclaim, force=force, show=show, trace=trace,
         )  # fmt: skip
         self._meeting = meeting
+        self.dirty = {}
         if kept:
             meeting.change(self._keep_floor)
-        meeting.change(self.enter_reclaimer)
+        for giver in self.own:
+            meeting.change(partial(self.enter, giver))
 
     def _keep_floor(self) -> None:
         parent = self.parent
@@ -230,6 +236,12 @@ class Budget(Account):
         if self._gate:
             self._meeting.look(self)
 
+    def bring(self, units: int) -> None:
+        """`free`, for who has told of it, or took units in a way that nobody was told of."""
+        self._home.append(units)
+        if self._gate:
+            self._meeting.look(self)
+
     def hand_over(self, units: int | str) -> None:
         """Say that units are in flight: a completion gives them back, not the one who took them."""
         units = self.checked(units)
@@ -265,6 +277,21 @@ class Budget(Account):
         self._meeting.look(self)
         self._meeting.rouse(self)
 
+    def adopt(self, name: str, give: Give) -> Giver:
+        """Have `give` asked for room here, as a plan (`headway.ShrinkableCache` uses it); until `disown`."""
+        giver = Giver(self, name, None, give)
+        self._meeting.change(lambda: self.enter(giver))
+        return giver
+
+    def disown(self, giver: Giver) -> None:
+        """Ask it no more."""
+        self._meeting.change(lambda: self.leave(giver))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a request waits here, or for a level above to have more."""
+        return any(level._gate & WAITERS for level in self.levels())
+
     def kick(self) -> None:
         """Say that the reclaimer may have something again: those who wait ask it once more."""
         self._meeting.rouse(self)
@@ -278,9 +305,14 @@ class Budget(Account):
         out = self.used
         if out > 0:
             message = (
-                f"budget {self.name!r}: closed with {self.show(out)} out; {self.say_holders()}"
+                f"budget {self.name!r}: closed with {self.show(out)} out; {self._say_caches()}"
+                f"{self.say_holders()}"
             )
             raise PoolBusy(message, pool=self.name, count=out, holders=self.holders())
+
+    def _say_caches(self) -> str:
+        names = [giver.name for giver in (*self.own, *self.below) if not giver.is_callback]
+        return f"close {', '.join(names)} first; " if names else ""
 
     def shut(self) -> None:
         """`close`, whatever is out."""
@@ -294,7 +326,9 @@ class Budget(Account):
             if self.parent is not None:
                 self.parent.floors -= self.floor
             self.drop_floor()
-            self.enter_reclaimer(leave=True)
+            for giver in self.own:
+                if giver.is_callback:
+                    self.leave(giver)
 
     def __enter__(self) -> Budget:
         return self
@@ -324,6 +358,7 @@ class Budget(Account):
         return BudgetStats(
             self.name, self.capacity, self.reserve, self.floor, self.used, self.room, self.waiters,
             self.waits, self.longest_wait_s, self.timeouts, self.reserve_uses, self.forced_count,
+            sum(giver.raised.count for giver in self.own),
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -6,8 +6,9 @@ never the reason why a request fails: if there is no room for an object, that on
 
 A hit reads a mapping and sets a mark, without a lock. Everything else is a step under the guard;
 values are dropped after it, as their finalisers may call us. An object is charged *before* it is
-entered: ``used bytes <= charged pages``, always. In one pass of reclaim it looks at as many bytes as
-it is asked for, so a cache whose objects are in use gives less than one whose objects are idle.
+entered: ``used bytes <= charged pages``, always; and if the cache belongs to a budget, to that one too
+(`headway.core.mm.holding`). In one pass of reclaim it looks at as many bytes as it is asked for, so a
+cache whose objects are in use gives less than one whose objects are idle.
 
 What is dirty (`headway.core.mm.dirtied`) is not dropped, but written back, if the mask allows I/O.
 
@@ -20,12 +21,13 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, final
 
-from headway.core.mm.charge import Charge
+from headway.core.mm.budget import Budget
 from headway.core.mm.dirtied import Dirtied, WriteBack
 from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp, for_allocator
+from headway.core.mm.holding import MASK, REFUSED, Holding
 from headway.core.mm.shrinker import STOP, Registration, ScanControl
-from headway.core.mm.sieve import Entry, Sieve
+from headway.core.mm.sieve import LEAST, Entry, Sieve
 from headway.core.mm.slowpath import SlowPath
 from headway.core.plan import Plan, Runtime
 from headway.core.units import format_size
@@ -34,9 +36,7 @@ from headway.errors import PoolClosed, UsageError
 K = TypeVar("K")
 V = TypeVar("V")
 
-_LEAST: Final = 64  # bytes that a look at an object is charged for, however little it costs
-#: A cache's own request: only what is clean and needs no code above us may be dropped for it.
-_MASK: Final = Gfp.RECLAIM | Gfp.NORETRY | Gfp.NOMEMALLOC | Gfp.NOWARN
+_IO: Final = int(Gfp.IO)
 
 
 @final
@@ -61,9 +61,8 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
     """Objects by key, each with a cost in bytes. `_entries` is read without the guard."""
 
     __slots__ = (
-        "__weakref__", "_charge", "_cost", "_dirtied", "_entries", "_guard", "_page_bytes", "_pages",
-        "_path", "_registration", "_runtime", "_sieve", "closed", "evicted", "hits", "max_bytes",
-        "misses", "name", "refused", "used",
+        "__weakref__", "_cost", "_dirtied", "_entries", "_guard", "_holding", "_path", "_registration",
+        "_runtime", "_sieve", "closed", "evicted", "hits", "misses", "name", "refused",
     )  # fmt: skip
 
     def __init__(
@@ -77,25 +76,23 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         max_bytes: int | None,
         write_back: WriteBack[K, V] | None,
         group: Domain | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.name = name
         self.closed = False
-        self.used = 0  # bytes, entered or about to be
         self.hits = self.misses = self.evicted = self.refused = 0  # statistics
         self._path = path
         self._runtime = runtime
         self._guard = runtime.guard()
         self._cost = cost
-        self.max_bytes = max_bytes
-        self._page_bytes = path.zone.page_bytes
-        self._pages = 0  # charged
         self._entries: dict[K, Entry[K, V]] = {}
         self._sieve: Sieve[K, V] = Sieve()
-        self._charge = Charge(path.zone, name)
-        self._dirtied = Dirtied(self._guard, self._charge, path, runtime, write_back, group)
+        self._holding = Holding(path.zone, name, max_bytes, budget, runtime)
+        self._dirtied = Dirtied(self._guard, self._holding, path, runtime, write_back, group)
         self._registration: Registration = path.reclaim.shrinkers.register(
             self, name=name, seeks=seeks, batch=path.reclaim.enough_pages
         )
+        self._holding.join(self.give)
 
     # -- the mapping -------------------------------------------------------------------------------
 
@@ -185,8 +182,8 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
             entries, self._entries = self._entries, {}
             for entry in entries.values():
                 self._take_off(entry)
-            surplus = self._surplus()
-        self._give(surplus)
+            surplus = self._holding.surplus()
+        self._holding.give(surplus)
 
     def pop(self, key: K, *default: Any) -> Any:
         """Take a value out; `default` if it is not there."""
@@ -199,48 +196,61 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def _book(self, cost: int) -> bool:
-        """Count `cost` bytes as used, if they are charged or can be."""
+    def _book(self, cost: int, paid: int = 0) -> bool:
+        """Count `cost` bytes as used, if they are charged or can be; `paid` pages to the budget already."""
         with self._guard:
-            missing = self.used + cost - self._pages * self._page_bytes
-            if self.max_bytes is not None and self.used + cost > self.max_bytes:
-                return False
-            if missing <= 0:
-                self.used += cost
-                return True
-            pages = -(-missing // self._page_bytes)
-            if not self._charge.take(self._path.zone.marks.low, pages):
-                return False
-            self._pages += pages
-            self.used += cost
-            return True
+            left = self._holding.book(cost, paid)
+        if left == REFUSED:
+            self._holding.refund(paid)
+            return False
+        self._holding.refund(left)
+        return True
 
     def _make_room(self, cost: int, scope: int, who: str) -> Plan[bool]:
         """Have others, and ourselves, drop what is clean, until `cost` is booked or nothing gives way."""
-        zone, pages = self._path.zone, -(-cost // self._page_bytes) + 1
-        if pages > zone.page_count - zone.marks.low or not for_allocator(_MASK, scope).may_park:
+        zone, holding = self._path.zone, self._holding
+        pages = -(-cost // holding.page_bytes) + 1
+        if pages > zone.page_count - zone.marks.low:
             return False
-        if self.max_bytes is not None:
-            if cost > self.max_bytes:
+        may_reclaim = for_allocator(MASK, scope).may_park
+        if holding.max_bytes is not None:
+            over = self.used + cost - holding.max_bytes
+            if cost > holding.max_bytes or (over > 0 and not may_reclaim):
                 return False
-            over = self.used + cost - self.max_bytes
             if over > 0:
-                self._evict(2 * self.used + over, over)
+                self._drop(over)
                 if self._book(cost):
                     return True
         while not self.closed:
-            freed = yield from self._path.reclaim.direct(_MASK, scope, who, pages)
-            if self._book(cost):
+            paid = 0
+            if holding.budget is not None:
+                with self._guard:
+                    paid = holding.missing(cost)
+                if not (yield from holding.pay(paid, scope, who)):
+                    return False
+            if self._book(cost, paid):
                 return True
-            if not freed:
+            if not may_reclaim or not (
+                yield from self._path.reclaim.direct(MASK, scope, who, pages)
+            ):
                 return False
         return False
 
     def _unbook(self, cost: int) -> None:
         with self._guard:
-            self.used -= cost
-            surplus = self._surplus()
-        self._give(surplus)
+            self._holding.used -= cost
+            surplus = self._holding.surplus()
+        self._holding.give(surplus)
+
+    @property
+    def used(self) -> int:
+        """Bytes of what is kept, or about to be."""
+        return self._holding.used
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The limit of this cache alone."""
+        return self._holding.max_bytes
 
     def _enter(self, entry: Entry[K, V], dirty: bool) -> bool:
         """Keep it; False if it is dirty, and there is no room for dirty data."""
@@ -254,8 +264,9 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
                 self._sieve.add(entry)
             elif old is not None:
                 del self._entries[entry.key]
-            surplus = self._surplus() if old is not None else 0
-        self._give(surplus)
+            surplus = self._holding.surplus() if old is not None else 0
+        self._holding.give(surplus)
+        self._holding.tell()  # who made room while it was on its way here could not see it
         return entered
 
     def _forget(self, key: K) -> bool:
@@ -263,44 +274,58 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._take_off(entry)
-            surplus = self._surplus()
-        self._give(surplus)
+            surplus = self._holding.surplus()
+        self._holding.give(surplus)
         return entry is not None
 
     def _take_off(self, entry: Entry[K, V]) -> None:
         """Under the guard."""
         self._sieve.remove(entry)
         self._dirtied.remove(entry)
-        self.used -= entry.cost
-
-    def _surplus(self) -> int:
-        """Under the guard: pages that are charged and not used; they are ours no longer."""
-        surplus = self._pages + -self.used // self._page_bytes
-        self._pages -= surplus
-        return surplus
-
-    def _give(self, pages: int) -> None:
-        if pages:
-            self._charge.give(pages)
+        self._holding.used -= entry.cost
 
     # -- as a shrinker -------------------------------------------------------------------------------
 
     def count_objects(self, control: ScanControl) -> int:
         """Pages that could be given back: the clean ones, and the dirty ones if I/O is allowed."""
         dirty = 0 if control.gfp & Gfp.IO else self._dirtied.pages
-        return max(self._pages - dirty, 0)
+        return max(self._holding.pages - dirty, 0)
 
     def scan(self, control: ScanControl) -> Plan[int]:
         """Look at so many pages' worth of objects; pages freed. Asks: Offload (writing back)."""
-        looked = self._evict(control.scan_count * self._page_bytes, None)
+        page_bytes = self._holding.page_bytes
+        looked = self._evict(control.scan_count * page_bytes, None)
         if looked is None:
             return STOP
-        control.scanned = max(looked[0] // self._page_bytes, 1)
+        control.scanned = max(looked[0] // page_bytes, 1)
         freed = looked[1]
         if not freed and control.gfp & Gfp.IO and self._dirtied.pages:
             if not (yield from self._dirtied.write_some(control.scope, control.scan_count)):
                 return STOP
         return freed
+
+    def give(self, units: int, mask: int, scope: int, hard: bool) -> Plan[int]:
+        """For the budget: drop that many bytes' worth; bytes freed. Asks: Offload (writing back), Park.
+
+        What is idle among as many bytes; or, if `hard`, whatever is clean, and what can be made so.
+        """
+        page_bytes = self._holding.page_bytes
+        pages = -(-units // page_bytes)
+        if not hard:
+            looked = self._evict(pages * page_bytes, None)
+            return 0 if looked is None else looked[1] * page_bytes
+        freed = self._drop(self._holding.excess(pages))
+        if freed < pages and mask & _IO and self._dirtied.pages:
+            if (yield from self._dirtied.write_some(scope, pages - freed)):
+                freed += self._drop(self._holding.excess(pages - freed))
+        return freed * page_bytes
+
+    def _drop(self, wanted: int) -> int:
+        """Drop so many bytes, or all that is clean: in two rounds no mark spares any. Pages freed."""
+        round_ = self.used + LEAST * len(self._entries)
+        looked = self._evict(2 * round_ + LEAST, wanted)
+        assert looked is not None
+        return looked[1]
 
     def _evict(self, budget: int, wanted: int | None) -> tuple[int, int] | None:
         """Look at objects worth `budget` bytes, drop the unused: bytes looked at, pages freed.
@@ -309,29 +334,17 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         """
         if not self._guard.acquire(wanted is not None):
             return None
-        dropped = []
-        looked = gone = 0
+        dropped: list[Entry[K, V]] = []
         try:
-            sieve = self._sieve
-            while looked < budget and (wanted is None or gone < wanted):
-                entry = sieve.look()
-                if entry is None:
-                    break
-                cost = entry.cost
-                looked += cost if cost > _LEAST else _LEAST
-                if entry.used:
-                    entry.used = False
-                elif not entry.dirty:
-                    del self._entries[entry.key]
-                    sieve.remove(entry)
-                    self.used -= cost
-                    gone += cost
-                    dropped.append(entry)
+            looked, gone = self._sieve.sift(budget, wanted, dropped)
+            for entry in dropped:
+                del self._entries[entry.key]
+            self._holding.used -= gone
             self.evicted += len(dropped)
-            surplus = self._surplus()
+            surplus = self._holding.surplus()
         finally:
             self._guard.release()
-        self._give(surplus)
+        self._holding.give(surplus)
         return looked, surplus
 
     # -- its end -------------------------------------------------------------------------------------
@@ -360,12 +373,12 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         self._registration.unregister()
         self.clear()
         self._dirtied.leave()
-        self._charge.close()
+        self._holding.close()
 
     def stats(self) -> CacheStats:
-        dirtied, page = self._dirtied, self._page_bytes
+        dirtied, holding = self._dirtied, self._holding
         return CacheStats(
-            self.name, len(self._entries), self.used, self._pages * page, dirtied.bytes, self.hits,
+            self.name, len(self._entries), self.used, holding.pages * holding.page_bytes, dirtied.bytes, self.hits,
             self.misses, self.evicted, self.refused, dirtied.written, dirtied.errors,
         )  # fmt: skip
 
@@ -382,5 +395,6 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
             self._sieve.check_invariants()
             assert self._sieve.count == len(entries) and all(entry.linked for entry in entries)
             assert self.used == sum(entry.cost for entry in entries)
-            assert self.used <= self._pages * self._page_bytes, "more is kept than is charged"
+            holding = self._holding
+            assert self.used <= holding.pages * holding.page_bytes, "more is kept than is charged"
             self._dirtied.check_invariants()

@@ -7,26 +7,35 @@ that makes progress; else the request fails where its mask says so (but HIGH pas
 force), or waits in line. One that comes to starve at another level while
 it waits is woken to ask that one's reclaimer too, and keeps its place.
 
-Bound: a reclaimer is asked at most `ROUNDS` times in a row; a request parks once, and again only
-after each reclaim or `kick`. What can never be granted is refused at once, also after a `resize`.
+Nobody waits beside room that could be made. Who is about to wait *publishes, then looks*: it enters the
+line, and is woken at once to ask the reclaimers once more (`Meeting.join`). Who has something to give
+that was not to be had before (a cache whose data was written back) *stores, then looks* for those who
+wait, and kicks.
+
+Bound: a reclaimer is asked at most `ROUNDS` times in a row, and no more in that row once it raised; a
+request parks once, and again only after each reclaim or `kick`. What can never be granted is refused at
+once, also after a `resize`.
 
 Source: Linux ``mm/memcontrol.c``, ``try_charge_memcg``. Departure: it waits in line instead of failing.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from headway.core.mm import gfp as masks
 from headway.core.mm.gfp import Gfp, Scope
+from headway.core.mm.giver import STOP, Giver
 from headway.core.mm.meeting import Ask, Meeting, Part
-from headway.core.plan import Plan, Ticket, now, offload, park
+from headway.core.plan import Plan, Ticket, now, park
 from headway.errors import PoolTimeout
 
+Asked: TypeAlias = tuple[tuple[Giver, int | None], ...]
 ROUNDS: Final = 16
 
 _MEMALLOC, _NOMEMALLOC = int(Gfp.MEMALLOC), int(Gfp.NOMEMALLOC)
-_MAY_WAIT, _NORETRY, _FS = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY), int(Gfp.FS)
+_MAY_WAIT, _NORETRY = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY)
 _HIGH = int(Gfp.HIGH)
 _NORECLAIM = int(Scope.NORECLAIM)
 
@@ -42,7 +51,7 @@ def charge(
 ) -> Plan[bool]:
     """Take units of each budget in `parts`, all or nothing; False where the mask forbids waiting.
 
-    Asks: Offload (reclaim), Now, Park. Raises: UsageError, PoolClosed, PoolTimeout, what a reclaimer raised.
+    Asks: Offload (reclaim), Now, Park. Raises: UsageError, PoolClosed, PoolTimeout.
     """
     parts[0][0].check_ask(gfp, timeout_s)
     mask = int(masks.restrict(gfp, scope))
@@ -90,25 +99,41 @@ def _force(meeting: Meeting, ask: Ask, mask: int) -> bool:
 
 
 def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
-    """Ask the reclaimers of the level that has too little, and of those below; True if that was enough."""
-    if not (mask & _MAY_WAIT and mask & _FS) or scope & _NORECLAIM:
+    """Ask those who can make room at the level that has too little; True if that was enough."""
+    if not mask & _MAY_WAIT or scope & _NORECLAIM:
         return False
+    raised: list[Giver] = []
     for _ in range(ROUNDS):
         short = ask.short
         if ask.granted or short is None or not short.gives_way:
             break
         ask.asked = short
         units = max(units for account, units in ask.parts if short in account.levels())
-        freed = 0
-        for reclaimer in meeting.change(short.reclaimers):
-            freed += (yield from offload(reclaimer, units - freed, scope=scope | _NORECLAIM)) or 0
-            if freed >= units:
-                break
+        givers = meeting.change(partial(short.givers, ask.levels))
+        freed = yield from _sweep(givers, units, mask, scope, raised)
         if ask.ticket is None and not ask.granted:
             meeting.take_now(ask)
         if not freed:
             break
     return ask.granted
+
+
+def _sweep(givers: Asked, units: int, mask: int, scope: int, raised: list[Giver]) -> Plan[int]:
+    """Each in turn until there is enough: what is idle first, and whatever may go if that is too little."""
+    freed = 0
+    for hard in (False, True):
+        for giver, most in givers:
+            if giver in raised or not giver.may_be_asked(mask, hard):
+                continue
+            wanted = units - freed if most is None else min(units - freed, most)
+            found = yield from giver.ask(wanted, mask, scope, hard)
+            if found == STOP:
+                raised.append(giver)
+            else:
+                freed += found
+            if freed >= units:
+                return freed
+    return freed
 
 
 def _wait(

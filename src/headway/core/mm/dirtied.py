@@ -4,9 +4,9 @@ It does not know how they are written (a callback does), does not evict (`headwa
 and does not count how much is too much: each cache is a device of the zone's throttle
 (`headway.core.mm.dirty`), with its part of the limits. The oldest go first. A background plan writes what
 has been dirty for 30 seconds, or as soon as a tenth of the zone is dirty (or that share of the cache's
-part, or of its group's limit); above a fifth, whoever dirties writes back himself before he may go on, so
-a fast producer is slowed to the speed of the writing, and a slow cache does not use up what a fast
-one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
+part, of its group's limit, or of its budget); above a fifth, whoever dirties writes back himself before
+he may go on, so a fast producer is slowed to the speed of the writing, and a slow cache does not use up
+what a fast one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
 
 Two writes of one key never overlap, so an old value cannot land on a new one. What fails to be
 written stays dirty, and stays charged: data is lost only by being overwritten or deleted.
@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, TypeAlias, TypeVar, final
 
-from headway.core.mm.charge import Charge
 from headway.core.mm.dirty import DirtyDevice, DirtyThrottle
 from headway.core.mm.domain import Domain
+from headway.core.mm.holding import Holding
 from headway.core.mm.sieve import Entry
 from headway.core.mm.slowpath import SlowPath
 from headway.core.plan import Guard, Plan, Runtime, Ticket, now, offload, park, spawn
@@ -57,24 +57,27 @@ class Dirtied(Generic[K, V]):
     """The dirty entries of one cache, oldest first. All changes under the cache's guard."""
 
     __slots__ = (
-        "_charge", "_done", "_group", "_guard", "_idle", "_of", "_order", "_runtime", "_stopping",
+        "_charge", "_done", "_group", "_guard", "_holding", "_idle", "_of", "_order", "_runtime", "_stopping",
         "_write", "_writing", "bytes", "device", "errors", "pages", "running", "written",
     )  # fmt: skip
 
     def __init__(
         self,
         guard: Guard,
-        charge: Charge,
+        holding: Holding,
         path: SlowPath,
         runtime: Runtime,
         write_back: WriteBack[K, V] | None,
         group: Domain | None = None,
     ) -> None:
         self._of = None if write_back is None else throttle_of(path, runtime)
-        self.device: DirtyDevice | None = None if self._of is None else self._of.device(charge.name)
-        self._group = group
+        self.device: DirtyDevice | None = (
+            None if self._of is None else self._of.device(holding.charge.name)
+        )
+        self._group = group if self._of is None else group or holding.dirty_group(self._of)
         self._guard = guard
-        self._charge = charge
+        self._holding = holding
+        self._charge = holding.charge
         self._runtime = runtime
         self._write = write_back
         self._order: dict[Entry[K, V], None] = {}
@@ -156,7 +159,9 @@ class Dirtied(Generic[K, V]):
                 done, self._done = self._done, []
             for ticket in done:
                 ticket.wake()
-            self._charge.zone.tell_clean()
+            if written:
+                self._charge.zone.tell_clean()
+                self._holding.tell()
 
     def _write_oldest(self, scope: int) -> Plan[bool]:
         """Write the oldest, or wait for a write of another's to end; False if nothing is dirty.

@@ -118,12 +118,14 @@ class HandOver(ObservedPool[E], Generic[E]):
         return bool(self._reserve) and (self._wanted == NOBODY or self.wake is not FIFO)
 
     def refuse(self, made: list[E], count: int) -> None:
-        """Before a pool over this one hears no: publish that, then look at the reserve once more."""
-        if self._above.calls:
-            with self._guard:
-                self._above.due = True
+        """Before a pool over this one hears no: look at the reserve once more."""
+        made.extend(self._above.look_again(self._look_again, count - len(made)) or ())
+
+    def _look_again(self, count: int) -> list[E] | None:
+        with self._guard:
+            if self._above.due:  # else it was told meanwhile: it will ask again
                 self._gate |= REFUSED
-            made.extend(self.take_reserve(count - len(made)) or ())
+        return self.take_reserve(count)
 
     def on_room(self, call: Callable[[], object]) -> None:
         """Have `call` made, without any lock, when what was refused came back (a pool over this one)."""

@@ -141,10 +141,13 @@ class Meeting:
         return ask.granted
 
     def join(self, ask: Ask, ticket: Ticket) -> None:
-        """Enter the lines; who comes to a closed budget is woken at once."""
+        """Enter the lines; who comes to a closed budget is woken at once, and who could make room.
+
+        He has tried that, but what came to be had since then found nobody here to tell (`rouse`).
+        """
         with self.guard:
             self._numbers += 1
-            ask.number, ask.ticket, ask.short = self._numbers, ticket, None
+            ask.number, ask.ticket, ask.short, ask.asked = self._numbers, ticket, None, None
             self._asks[ticket] = ask
             for account, _ in ask.parts:
                 account.lines[ask.entitled].join(ticket)
@@ -185,11 +188,15 @@ class Meeting:
         self.settle()
 
     def rouse(self, account: Account) -> None:
-        """Wake all who wait for this level, to look again: at its reclaimer, at its limit, at its end."""
+        """Wake all who wait for this level, to look again: at its limit, at its end, at who makes room here.
+
+        That one may make it for a level above too, so those are woken who starve there.
+        """
         with self.guard:
             tickets = []
+            above = tuple(account.levels())
             for ticket, ask in self._asks.items():
-                if account in ask.levels:
+                if account in ask.levels or ask.short in above:
                     ask.asked = None
                     if not ticket.claim():
                         tickets.append(ticket)

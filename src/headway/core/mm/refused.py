@@ -1,8 +1,8 @@
 """Who asks again when something comes back: the callers that an allocator turned away.
 
-It knows neither what was asked for nor how much came. The allocator *publishes, then looks*: it sets
-`due`, and looks once more before it says no; whoever gives back *stores, then looks* at `due`. So no
-return between the two is missed, and one that nobody was refused for costs a single test.
+It knows neither what was asked for nor how much came. The allocator *publishes, then looks*: `look_again`
+sets `due`, and has it look once more before it says no; whoever gives back *stores, then looks* at `due`.
+So no return between the two is missed, and one that nobody was refused for costs a single test.
 
 Source: the store-then-look of Linux ``mm/mempool.c``, ``mempool_free``; the register is our own.
 """
@@ -10,7 +10,9 @@ Source: the store-then-look of Linux ``mm/mempool.c``, ``mempool_free``; the reg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+T = TypeVar("T")
 
 
 @final
@@ -31,6 +33,16 @@ class Refused:
     def drop(self, call: Callable[[], object]) -> None:
         """Do not make `call` any more; nothing if it was never added."""
         self.calls.pop(call, None)
+
+    def look_again(self, look: Callable[..., T | None], *args: Any) -> T | None:
+        """Before a no: publish that there is one, then `look`; None at once where nobody wants to hear of it.
+
+        `look` raises what else has to be up for who gives back to come here, and tries once more.
+        """
+        if not self.calls:
+            return None
+        self.due = True
+        return look(*args)
 
     def tell(self) -> None:
         """Something came back: make the calls, if anybody was refused since the last time."""

@@ -50,7 +50,7 @@ class ZoneStats:
     @property
     def swap_due(self) -> bool:
         """Whether clean cache is so scarce (below 5%) that dirty pages are worth swapping out."""
-        return self.clean_pages < self.page_count // CLEAN_FLOOR
+        return self.clean_pages * CLEAN_FLOOR < self.page_count
 
 
 class Counts(Protocol):

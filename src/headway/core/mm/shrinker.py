@@ -7,7 +7,8 @@ what it has, the less the dearer its objects are to make again (`seeks`). What i
 and did not (it said STOP, or its mask forbids it) is *deferred*: the next to ask, asks for more.
 
 A shrinker runs on behalf of a requester, under that one's scope and with NORECLAIM added; so what
-it allocates never asks for reclaim again. It may fail: that is reported, and counts as STOP.
+it allocates never asks for reclaim again. It may fail: that counts as STOP, it is not asked again in
+this run, and its owner is told (`headway.core.mm.raised`).
 
 Bound: one call of `shrink` scans at most twice what was counted, plus one batch; calls are at most
 one per object, since each is charged for one object or more.
@@ -20,10 +21,11 @@ ends with its target.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, final
 
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.raised import Raised
 from headway.core.plan import Plan, Runtime, Ticket, call, offload, park
 from headway.errors import UsageError
 
@@ -40,7 +42,8 @@ class ScanControl:
     """On whose behalf a shrinker is asked, and for how much.
 
     `scope` is already in force around a callback; a plan hands it on to what it allocates. A scan
-    that looked at more or fewer objects than `scan_count` says so in `scanned`.
+    that looked at more or fewer objects than `scan_count` says so in `scanned`. One for each run:
+    `raised` are the shrinkers that did so in it.
     """
 
     gfp: Gfp
@@ -48,6 +51,7 @@ class ScanControl:
     who: str
     scan_count: int = 0
     scanned: int = 0
+    raised: list[Registration] = field(default_factory=list)
 
 
 class Shrinker(Protocol):
@@ -73,7 +77,7 @@ class Registration:
 
     __slots__ = (
         "_all", "_leaving", "_running", "batch", "closed", "deferred", "freed", "name", "needs",
-        "object_pages", "seeks", "shrinker", "stops",
+        "object_pages", "raised", "seeks", "shrinker", "stops",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +101,7 @@ class Registration:
         self.closed = False
         self.freed = 0  # statistics: objects in all
         self.stops = 0  # statistics: how often it could not
+        self.raised = Raised()
         self._running = 0
         self._leaving: list[Ticket] = []
 
@@ -144,19 +149,21 @@ class Registration:
             self.deferred += count
 
     def __repr__(self) -> str:
-        return f"<Shrinker {self.name!r}: {self.freed} freed, {self.deferred} deferred>"
+        raised = f", raised {self.raised.count} times" if self.raised.count else ""
+        return f"<Shrinker {self.name!r}: {self.freed} freed, {self.deferred} deferred{raised}>"
 
 
 @final
 class Shrinkers:
     """The shrinkers of one zone, cheapest objects first."""
 
-    __slots__ = ("_members", "changed", "guard", "runtime")
+    __slots__ = ("_members", "changed", "guard", "raised_count", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.guard = runtime.guard()
         self._members: tuple[Registration, ...] = ()
+        self.raised_count = 0  # statistics: by all that are or were members
         #: Told, without any lock, whether there are any, when one came or left.
         self.changed: Callable[[bool], object] | None = None
 
@@ -221,7 +228,7 @@ def shrink(
     cache whose objects were all used of late would else be emptied for the sake of one page.
     Asks: Call (count), Offload (scan), and what a shrinker that is a plan asks.
     """
-    if not one.enter():
+    if one in control.raised or not one.enter():
         return 0
     try:
         freeable = yield from _counted(one, control)
@@ -255,7 +262,7 @@ def shrink(
 
 def reclaimable(one: Registration, control: ScanControl) -> Plan[int]:
     """What it could give back at most. Units: pages."""
-    if one.needs & ~control.gfp or not one.enter():
+    if one in control.raised or one.needs & ~control.gfp or not one.enter():
         return 0
     try:
         count = yield from _counted(one, control)
@@ -269,7 +276,7 @@ def _counted(one: Registration, control: ScanControl) -> Generator[Any, Any, int
         count: int = yield from call(one.shrinker.count_objects, control, scope=control.scope)
         return count
     except Exception as error:
-        _complain(one, "count", error)
+        _complain(one, control, "count", error)
         return 0
 
 
@@ -283,11 +290,11 @@ def _scanned(one: Registration, control: ScanControl) -> Generator[Any, Any, int
             found = yield from offload(one.shrinker.scan_objects, control, scope=control.scope)
         return max(found, STOP)
     except Exception as error:
-        _complain(one, "scan", error)
+        _complain(one, control, "scan", error)
         return STOP
 
 
-def _complain(one: Registration, what: str, error: Exception) -> None:
-    one._all.runtime.report(
-        f"shrinker {one.name!r}: its {what} raised {type(error).__name__}: {error}", once=True
-    )
+def _complain(one: Registration, control: ScanControl, what: str, error: Exception) -> None:
+    control.raised.append(one)
+    one._all.raised_count += 1
+    one.raised.note(one._all.runtime, f"shrinker {one.name!r}: its {what}", error)

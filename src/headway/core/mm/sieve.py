@@ -1,6 +1,6 @@
 """Which of the cached objects goes next: SIEVE, a queue by age that spares what was used.
 
-It does not count bytes or pages, and does not know who wants room (`headway.core.mm.cache` does).
+It does not count what is kept, and does not know who wants room (`headway.core.mm.cache` does).
 Objects stand in the order of their arrival. A hand goes from the oldest to the youngest and round
 again; what was used since it last came by is spared where it stands, the first that was not goes.
 A use only sets a mark on the object, so a hit needs no lock and moves nothing; newcomers that are
@@ -15,10 +15,12 @@ the second chance are those of Linux ``fs/dcache.c``, ``dentry_lru_isolate``.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+LEAST: Final = 64  # bytes that a look at an object is charged for, however little it costs
 
 
 @final
@@ -89,6 +91,26 @@ class Sieve(Generic[K, V]):
         if entry is not None:
             self._hand = entry.newer
         return entry
+
+    def sift(self, budget: int, wanted: int | None, dropped: list[Entry[K, V]]) -> tuple[int, int]:
+        """Look at objects worth `budget` bytes, or until `wanted` bytes are gone: bytes looked at, and gone.
+
+        What was not used since the hand came by, and is clean, leaves, and is put into `dropped`.
+        """
+        looked = gone = 0
+        while looked < budget and (wanted is None or gone < wanted):
+            entry = self.look()
+            if entry is None:
+                break
+            cost = entry.cost
+            looked += cost if cost > LEAST else LEAST
+            if entry.used:
+                entry.used = False
+            elif not entry.dirty:
+                self.remove(entry)
+                gone += cost
+                dropped.append(entry)
+        return looked, gone
 
     def check_invariants(self) -> None:
         seen, hand = 0, self._hand is None

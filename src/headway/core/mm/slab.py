@@ -28,6 +28,7 @@ from headway.core.mm.slab_debug import Inspector
 from headway.core.mm.slab_merge import SlabFlag, SlabSpec
 from headway.core.plan import Plan, Runtime
 from headway.core.units import format_size
+from headway.core.zeros import clear
 from headway.errors import GfpConflict, PoolBusy, PoolClosed, UsageError
 
 E = TypeVar("E")
@@ -101,24 +102,28 @@ class Slab(Generic[E]):
             else:
                 self._out[self._key(element)] = element
                 return element
-        runtime = self._runtime
         taken = self.light(gfp)
         if taken is None:
-            who = runtime.owner()
-            if self.cache.must_wait(int(gfp)):
-                slot = runtime.run(self.cache.grow(gfp, runtime.scope(), who))
-            else:
-                slot = self.cache.grow_now(gfp, who)
-            taken = self._finish(gfp, slot, who)
+            runtime = self._runtime
+            return runtime.run(self._grow(gfp, runtime.scope(), runtime.owner()))
         return self._cleared(taken, gfp)
 
     def alloc_plan(self, gfp: Gfp, scope: int, who: str) -> Plan[E | None]:
         """`alloc` as a plan."""
         element = self.light(gfp)
         if element is None:
-            slot = yield from self.cache.grow(gfp, scope, who)
-            element = self._finish(gfp, slot, who)
+            return (yield from self._grow(gfp, scope, who))
         return self._cleared(element, gfp)
+
+    def _grow(self, gfp: Gfp, scope: int, who: str) -> Plan[E | None]:
+        slot = yield from self.cache.grow(gfp, scope, who)
+        if self._gate & CLOSED:
+            if slot is not None:
+                self.cache.give(slot)
+            raise PoolClosed(f"slab {self.name!r} is closed")
+        if slot is None:
+            slot = self._refused.look_again(self.cache.ask_again, gfp, who)
+        return None if slot is None else self._cleared(self._hand_out(slot, who), gfp)
 
     def light(self, gfp: Gfp) -> E | None:
         """The first, light try: what is free and the mask may have, or a page if that leaves `low`.
@@ -157,16 +162,6 @@ class Slab(Generic[E]):
         """Have those who share the cache give back what they keep at hand."""
         return sum(user.drain() for user in self.cache.users if user is not self)
 
-    def _finish(self, gfp: Gfp, slot: int | None, who: str) -> E | None:
-        if self._gate & CLOSED:
-            if slot is not None:
-                self.cache.give(slot)
-            raise PoolClosed(f"slab {self.name!r} is closed")
-        if slot is None and self._refused.calls:
-            self._refused.due = True
-            slot = self.cache.ask_again(gfp, who)
-        return None if slot is None else self._hand_out(slot, who)
-
     def _hand_out(self, slot: int, who: str) -> E:
         if self._inspector is not None:
             element, key = self._inspector.lend(self.cache.memory, slot, who)
@@ -198,7 +193,7 @@ class Slab(Generic[E]):
                 raise GfpConflict(
                     ("ZERO", "a constructor"), "clearing would undo what it did; drop one of them"
                 )
-            element[:] = bytes(self.size_bytes)  # type: ignore[index]
+            clear(element)  # type: ignore[arg-type]
         return element
 
     # -- giving back -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 from headway.core.mm.gfp import Gfp, Scope, for_allocator, restrict
 from headway.core.mm.oom import GRACE_S, Oom, OutOfMemory, Victim
+from headway.core.mm.raised import Raised
 from headway.core.mm.reclaim import TICK_S, Patience, Reclaim
 from headway.core.mm.watermarks import lowest_mark
 from headway.core.mm.zone import Zone
@@ -57,8 +58,8 @@ class SlowPath:
     """The slow path of one zone. The counts are statistics; `_refusing`, `_judging` are hints."""
 
     __slots__ = (
-        "_judging", "_refusing", "_runtime", "dirty", "observe", "oom", "oom_count", "reclaim",
-        "throttled", "zone",
+        "_judging", "_refusing", "_runtime", "dirty", "observe", "oom", "oom_count", "raised",
+        "reclaim", "throttled", "zone",
     )  # fmt: skip
 
     def __init__(self, zone: Zone, runtime: Runtime, oom: Oom | Victim = Oom.FAIL) -> None:
@@ -66,6 +67,7 @@ class SlowPath:
         self.reclaim = Reclaim(runtime, zone.page_count)
         self.oom = oom
         self.oom_count = 0
+        self.raised = Raised()  # by a victim callback
         self.throttled = 0
         self.dirty: Any = None  # the zone's `DirtyThrottle`, once somebody may dirty data
         #: Told each action, and with which mark, in order: for tools and tests.
@@ -99,6 +101,9 @@ class SlowPath:
 
     def report(self, message: str) -> None:
         self._runtime.report(message, once=True)
+
+    def complain(self, error: Exception) -> None:
+        self.raised.note(self._runtime, f"zone {self.zone.name!r}: its oom callback", error)
 
     def begin_judging(self) -> bool:
         """One out-of-memory judgement at a time: False if another is under way."""
@@ -302,7 +307,13 @@ class _Request(Generic[T]):
             gfp=self._gfp,
         )
         self._path.tell("victim")
-        return (yield from offload(victim, info, scope=self._scope | _NORECLAIM))
+        try:
+            return (yield from offload(victim, info, scope=self._scope | _NORECLAIM))
+        except (
+            Exception
+        ) as error:  # nobody's memory came of it, and it is not the requester's fault
+            self._path.complain(error)
+            return False
 
     def _asked(self) -> str:
         zone = self._path.zone

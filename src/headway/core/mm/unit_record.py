@@ -53,6 +53,16 @@ class UnitRecord:
                 self._holdings.append(replace(part, owner=to or part.owner, in_flight=in_flight))
         self._settle()
 
+    def gather(self, owner: str) -> None:
+        """Make one of all that `owner` holds, in flight, since the first of it: there may be thousands."""
+        with self._guard:
+            his = [holding for holding in self._holdings if holding.owner == owner]
+            if his:
+                count = sum(holding.count for holding in his)
+                others = [holding for holding in self._holdings if holding.owner != owner]
+                self._holdings = [replace(his[0], count=count, in_flight=True), *others]
+        self._settle()
+
     def holdings(self) -> tuple[Holding, ...]:
         """Oldest first."""
         return tuple(sorted(self._holdings, key=lambda holding: holding.since_s))

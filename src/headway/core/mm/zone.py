@@ -31,7 +31,7 @@ from typing import final
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageAllocator, PageRun
 from headway.core.mm.refused import Refused
-from headway.core.mm.room import Room, ZoneStats
+from headway.core.mm.room import CLEAN_FLOOR, Room, ZoneStats
 from headway.core.mm.watermarks import Watermarks, is_refused, lowest_mark
 from headway.core.plan import Runtime
 from headway.core.units import format_size
@@ -201,6 +201,10 @@ class Zone(Room):
         if self._lenders:
             self._tell_room()
 
+    def swap_due(self) -> bool:
+        """As `ZoneStats.swap_due`, a moment old. Waits: never; takes no lock."""
+        return sum(charge.clean for charge in self._charges) * CLEAN_FLOOR < self.page_count
+
     def room(self) -> int:
         """What is open to everybody just now, before any mark. Units: pages."""
         if self._returned:
@@ -217,17 +221,9 @@ class Zone(Room):
             held = sum(len(share._out) << share.order for share in self._shares)
             count = len(self._shares)
         return ZoneStats(
-            self.name,
-            self.page_count,
-            held,
-            clean,
-            dirty,
-            floors,
-            self.marks,
-            count,
-            self.light_refusals,
-            self.heavy_refusals,
-        )
+            self.name, self.page_count, held, clean, dirty, floors, self.marks, count,
+            self.light_refusals, self.heavy_refusals,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -320,9 +316,8 @@ class Share:
             if self.closed:
                 raise PoolClosed(f"share {self.name!r} of zone {zone.name!r} is closed")
             run = zone._grant(self, mark)
-            if run is None and self._refused.calls:
-                self._refused.due = zone._hungry = True
-                run = zone._grant(self, mark)
+            if run is None:
+                run = self._refused.look_again(self._look_again, mark)
             if run is not None:
                 self._out[run.first] = run
                 return run
@@ -330,6 +325,10 @@ class Share:
         if zone._returned:
             zone.settle()
         return None
+
+    def _look_again(self, mark: int) -> PageRun | None:
+        self.zone._hungry = True  # under the guard
+        return self.zone._grant(self, mark)
 
     @property
     def page_count(self) -> int:
