@@ -13,7 +13,7 @@ from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make
 def at_rest(cache: object, memory: Frames, frames: int, cached: int) -> None:
     """Nothing is held or under way, and every frame is in the memory, the reserve or the cache."""
     cache.check_invariants()
-    assert not any(buffer.holds or buffer.reading for buffer in cache.blocks.values())
+    assert not any(buffer.held or buffer.reading for buffer in cache.blocks.values())
     assert len(cache.blocks) == cached
     assert memory.left == frames - cached - len(cache.supply.reserve)
     assert cache.bios.pool.outstanding == 0
@@ -25,7 +25,7 @@ def test_what_is_read_is_held_and_a_hit_afterwards() -> None:
     attempts: list[str] = []
     cache.attempt = attempts.append
     buffer = cache.fetch(3)
-    assert buffer is not None and set(buffer.view) == {33} and len(buffer.holds) == 1
+    assert buffer is not None and set(buffer.view) == {33} and buffer.held == 1
     assert attempts == ["nowait"] and cache.hit(3) is buffer
     assert (cache.misses, cache.hits, cache.read_requests) == (1, 1, 1)
     buffer.release()

@@ -104,11 +104,11 @@ class BufferCache(Blocks):
                         buffer = self.insert(block, frame, reading=not fresh)
                         frame = None
                     if buffer is not None:
-                        buffer.holds.append(None)
+                        buffer.holds.append(False)
                         buffer.touched = self.stamp
                         if fresh and buffer.queued:  # what would be read is not wanted
                             buffer.queued = buffer.reading = False
-                            buffer.valid, buffer.ready = True, block
+                            buffer.valid = buffer.ready = True
                 if buffer is None:
                     self.misses += 1
                     frame = yield from attempts.take(self)
@@ -174,7 +174,7 @@ class BufferCache(Blocks):
                 f"a block of {self.block_size} bytes"
             )
         with self.guard:
-            if not buffer.holds or not buffer.valid or buffer.cache is not self:
+            if not buffer.held or not buffer.valid or buffer.cache is not self:
                 raise UsageError(
                     f"cache {self.name!r}: block {buffer.block} was marked dirty by somebody who does "
                     "not hold it; mark it between read (or new) and release"
@@ -274,7 +274,7 @@ class BufferCache(Blocks):
                 dirty = buffer.dirty or buffer.writing
                 assert (buffer in self.dirty_clock) == dirty, f"{buffer!r} is on the wrong clock"
                 assert (buffer in self.clean_clock) != dirty
-                assert buffer.ready in (-1, number) and (buffer.ready < 0 or buffer.valid)
+                assert buffer.valid or not buffer.ready
                 assert not (buffer.reading and buffer.valid)
             assert len(self.clean_clock) + len(self.dirty_clock) <= len(self.blocks)
             assert self.supply.wanted == (bool(self.supply.queue) or self.runtime.locked)

@@ -42,7 +42,7 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
             if inside and block not in cache.blocks:
                 buffer = cache.insert(block, frame, reading=True)
                 buffer.queued = False  # it is being read, here
-                buffer.holds.append(None)
+                buffer.holds.append(False)
     if bio is None or buffer is None:
         if bio is not None:
             cache.bios.free(bio)

@@ -82,7 +82,7 @@ def read_ended(cache: Blocks, buffer: Buffer, error: BaseException | None) -> No
         buffer.reading = False
         buffer.error = error
         if error is None:
-            buffer.valid, buffer.ready = True, buffer.block
+            buffer.valid = buffer.ready = True
         else:
             cache.errors += 1
         frame, waking = cache.settle(buffer)

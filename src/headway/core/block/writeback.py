@@ -22,7 +22,7 @@ from typing import Any, final
 
 from headway.core.block.bio import WRITE, Bio
 from headway.core.block.blocks import Blocks
-from headway.core.block.buffer import NEVER, Buffer
+from headway.core.block.buffer import Buffer
 from headway.core.block.sending import send
 from headway.core.block.transfer import flush, is_cancelled, until
 from headway.core.plan import Plan
@@ -47,9 +47,9 @@ def clean(cache: Blocks, claimed: Buffer, who: str) -> Plan[Any]:
         cache.release(claimed)
         raise
     with cache.guard:
-        claimed.holds.pop()
+        claimed.let_go()
         frame = None
-        if not claimed.holds and not claimed.dirty and not claimed.busy:
+        if not claimed.held and not claimed.dirty and not claimed.busy:
             frame = cache.detach(claimed)
     if frame is None:
         cache.released(claimed)
@@ -170,7 +170,7 @@ def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
             if anew:
                 buffer.soil(low, high)
             if error is None:
-                buffer.ready = buffer.block if buffer.frame is not None else NEVER
+                buffer.ready = buffer.frame is not None
             if not buffer.dirty and buffer in cache.dirty_clock:
                 cache.dirty_clock.remove(buffer)
                 cache.clean_clock.add(buffer)
@@ -189,7 +189,7 @@ def start_all(cache: Blocks) -> Plan[list[Buffer]]:
     with cache.guard:
         dirty = sorted(cache.dirty_clock, key=lambda buffer: buffer.block)
         for buffer in dirty:
-            buffer.holds.append(None)
+            buffer.holds.append(False)
     try:
         for buffer in dirty:
             if buffer.dirty and not buffer.writing:  # else it went with a neighbour
