@@ -173,8 +173,7 @@ class Keeper:
                 self._shrink_due = max(self._shrink_due, late)
         finally:
             guard.release()
-        for frame in frames:
-            cache.supply.put(frame)
+        cache.supply.put_all(frames)
         if late > 0:
             self.wake()
         return len(frames) or (CANNOT if late > 0 else 0)

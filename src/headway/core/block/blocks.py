@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headway.core.block.bioset import BioSet
-from headway.core.block.buffer import Buffer
+from headway.core.block.buffer import UNHELD, Buffer
 from headway.core.block.layer import Layer, combined
 from headway.core.block.lru import EVICT, KEEP, STOP, Clock, Verdict
 from headway.core.block.supply import Memory, Supply
@@ -189,10 +189,12 @@ class Blocks:
             clock.remove(buffer)
 
     def judge(self, buffer: Buffer) -> Verdict:
-        if buffer.busy:
+        if buffer.writing or (buffer.reading and not buffer.queued):  # busy
             return KEEP
         ready, buffer.ready = buffer.ready, False
-        if buffer.held:
+        if (
+            len(buffer.holds) > UNHELD
+        ):  # held; both written out: each miss of a full cache comes by here
             buffer.ready = ready
             return KEEP
         return EVICT

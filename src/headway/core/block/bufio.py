@@ -203,9 +203,7 @@ class BufferCache(Blocks):
                 buffer = self.blocks.get(number)
                 if buffer is not None and not buffer.dirty and not buffer.busy:
                     frames.append(self.detach(buffer))
-        for frame in frames:
-            if frame is not None:
-                self.supply.put(frame)
+        self.supply.put_all([frame for frame in frames if frame is not None])
 
     def move_plan(self, buffer: Buffer, block: int) -> Plan[None]:
         """See `moving.move`."""
@@ -242,8 +240,7 @@ class BufferCache(Blocks):
         for ticket in waiting:
             if not ticket.claim():
                 ticket.wake()
-        for frame in frames:
-            self.supply.put(frame)
+        self.supply.put_all(frames)
         self.supply.close()
         if failure is not None:
             raise failure

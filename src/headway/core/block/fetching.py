@@ -28,9 +28,9 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
 
     Waits: for the device; for more only if a layer does. Raises: BlockError if it cannot be read.
     """
-    if cache.runtime.locked or block in cache.blocks:
-        return None  # where each step is another's chance, only plans are run
     supply = cache.supply
+    if supply.locked or block in cache.blocks:
+        return None  # where each step is another's chance, only plans are run
     frame = supply.try_light()
     if frame is None:
         return None

@@ -59,9 +59,10 @@ def fill(cache: Blocks, buffer: Buffer) -> Plan[None]:
 
 def aim(cache: Blocks, buffer: Buffer, bio: Bio) -> None:
     """Let `bio` read the block of a buffer: the device may end inside it."""
-    start = buffer.block * cache.block_size
-    length = min(cache.block_size, cache.size - start)
-    view = buffer.view if length == cache.block_size else buffer.view[:length]
+    start, length, view = buffer.block * cache.block_size, cache.block_size, buffer.view
+    if start + length > cache.size:
+        length = cache.size - start
+        view = view[:length]
     bio.aim(READ, start, view, length)
     cache.read_requests += 1
 
@@ -83,6 +84,8 @@ def read_ended(cache: Blocks, buffer: Buffer, error: BaseException | None) -> No
         buffer.error = error
         if error is None:
             buffer.valid = buffer.ready = True
+            if buffer.held and not buffer.waiters:
+                return  # the usual one: its reader goes on with it
         else:
             cache.errors += 1
         frame, waking = cache.settle(buffer)

@@ -178,8 +178,8 @@ def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
             waking += woken
             if frame is not None:
                 frames.append(frame)
-    for frame in frames:
-        cache.supply.put(frame)
+    if frames:
+        cache.supply.put_all(frames)
     cache.dispose(None, waking)
     return True
 
