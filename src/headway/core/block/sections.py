@@ -18,12 +18,12 @@ Source: Linux ``drivers/md/dm-integrity.c`` (6.12), in small: there sections are
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, final
+from typing import final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, Op, untraced
+from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Op
 from headway.core.block.committing import Committer, again
 from headway.core.block.layer import Layer
-from headway.core.block.line import Line, carry_out
+from headway.core.block.line import Line
 from headway.core.block.spec import Site
 from headway.core.block.tagformat import WIDTH, Format
 from headway.core.plan import Plan, Ticket, park
@@ -40,6 +40,7 @@ class Sections:
     def __init__(self, below: Layer, form: Format, site: Site, *, ahead: bool = False) -> None:
         self._below, self._form, self._ahead = below, form, ahead
         self._guard = site.runtime.guard()
+        self._bios = site.bios("journal", 1)
         self._pool = site.pool("sections", site.buffers(form.section_size), 2)
         self._tags = memoryview(bytearray(form.block))  # the committer's own
         journal = site.workers("journal", limit=1, rescuer=False)
@@ -159,14 +160,8 @@ class Sections:
         if held is not None:
             yield from self._do(WRITE, form.tags_start + held * size, tags)
 
-    def _do(
-        self, op: Op, offset: int, view: memoryview | None, length: int | None = None
-    ) -> Plan[Any]:
-        bio = Bio(op, offset, view, length=length)
-        yield from carry_out(self._below, bio)
-        error, bio.error = bio.error, None  # with it, the traceback would keep itself and the view
-        if error is not None:
-            raise untraced(error)
+    def _do(self, op: Op, offset: int, view: memoryview | None, length: int = 0) -> Plan[None]:
+        return self._bios.ask(self._below, op, offset, view, length)
 
     # -- its life --------------------------------------------------------------------------------------
 

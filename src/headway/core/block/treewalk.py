@@ -13,10 +13,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import final
 
-from headway.core.block.bio import READ
-from headway.core.block.hashtree import Tree, corrupt
+from headway.core.block.bio import READ, corrupt
+from headway.core.block.hashtree import Tree
 from headway.core.block.layer import Layer
-from headway.core.block.line import NOIO, Line, carry_out
+from headway.core.block.line import NOIO, Line
 from headway.core.block.spec import Site
 from headway.core.block.workqueue import Workqueue
 from headway.core.mm.gfp import Gfp
@@ -105,15 +105,10 @@ class Walker:
         offset = (self._levels[level][0] + number) * size
         kept = False
         try:
-            bio = yield from self._bios.make(READ, offset, buffer[:size], size)
-            yield from carry_out(self._hashes, bio)
-            error = bio.error
-            self._bios.free(bio)
-            if error is None and self.tree.digest(buffer[:size]) != digest:
+            yield from self._bios.ask(self._hashes, READ, offset, buffer[:size])
+            if self.tree.digest(buffer[:size]) != digest:
                 self.corrupt += 1
-                error = corrupt(self._hashes.name, f"hash block of level {level},", number, offset)
-            if error is not None:
-                raise error
+                raise corrupt(self._hashes.name, f"hash block of level {level},", number, offset)
             found = self._cut(buffer, *cut)
             kept = self._keep(level, number, buffer)
         finally:
