@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from headway.core.block import attempts
+from headway.core.block.bio import Bio
 from headway.core.block.bufio import BufferCache
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Call, Offload, Plan, Ticket, park
-from headway.errors import BlockError, PoolBusy, PoolClosed, UsageError
+from headway.errors import BlockError, DeviceTimeout, PoolBusy, PoolClosed, UsageError
 from headway.runtimes.simulator import Option, Simulator
 from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make, store
 from tests.steps import step
@@ -304,6 +306,27 @@ def test_t711_a_read_error_goes_to_all_who_wait_and_to_nobody_after() -> None:
     assert any(isinstance(end, BlockError) for end in ends)
     assert run(load(cache, 5)) == 0
     assert memory.left == 2 and len(cache.blocks) == 1
+
+
+def test_t711_an_error_stays_what_it_was_and_is_nobody_else_s() -> None:
+    """Who told a device that is late from one that is broken still can; what is kept holds no buffer."""
+    cache, disk, _ = make(simulator(), 4)
+    late = DeviceTimeout(errno.ETIMEDOUT, "no answer", offset=4096, timeout_s=2.5)
+    try:
+        raise late
+    except DeviceTimeout:
+        pass
+
+    def fails(bio: Bio) -> None:
+        bio.error = late
+
+    disk.bad, disk.failed = lambda bio: bio.op.value != "flush", fails
+    run(store(cache, 1, 5))
+    for plan in (cache.read_plan(2), cache.write_dirty_plan()):
+        with pytest.raises(DeviceTimeout, match="no answer") as caught:
+            run(plan)
+        assert caught.value is not late and caught.value.__cause__ is None
+        assert (caught.value.timeout_s, caught.value.offset) == (2.5, 4096)
 
 
 def test_a_held_block_that_could_not_be_written_goes_with_its_last_holder() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 
 from headway.core.block import line, transfer
-from headway.core.block.bio import Bio, Withdrawn
+from headway.core.block.bio import Bio, Withdrawn, untraced
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.plan import Plan
@@ -68,7 +68,7 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
     if failure is None:
         return buffer
     cache.release(buffer)
-    raise transfer.again(failure)
+    raise untraced(failure)
 
 
 def _carry_on(cache: Blocks, buffer: Buffer, bio: Bio) -> Plan[Buffer | None]:
@@ -100,5 +100,5 @@ def ready(cache: Blocks, buffer: Buffer) -> Plan[bool]:
     error = buffer.error
     cache.release(buffer)
     if error is not None and not transfer.is_cancelled(error):
-        raise transfer.again(error)
+        raise untraced(error)
     return False

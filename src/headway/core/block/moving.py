@@ -17,8 +17,8 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from headway.core.block import transfer, writeback
-from headway.core.block.bio import WRITE, Bio, Withdrawn
+from headway.core.block import writeback
+from headway.core.block.bio import WRITE, Bio, Withdrawn, untraced
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out
@@ -50,7 +50,7 @@ def move(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
         if buffer.dirty or buffer.writing:
             yield from writeback.write(cache, buffer, who)
             if buffer.error is not None:
-                raise transfer.again(buffer.error)
+                raise untraced(buffer.error)
         if not _hand_over(cache, buffer, stand_in):
             yield from _write_copy(cache, buffer, block)
     finally:
@@ -130,7 +130,7 @@ def _write_copy(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
     try:
         yield from carry_out(cache, bio, home, cache.runtime.owner())
     except BlockError as error:
-        raise transfer.again(error) from None
+        raise untraced(error) from None
 
 
 def _leave(cache: Blocks, stand_in: Buffer) -> None:

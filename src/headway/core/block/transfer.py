@@ -19,16 +19,6 @@ from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out, send
 from headway.core.plan import Plan, Ticket, park
-from headway.errors import BlockError
-
-
-def again(error: BaseException) -> BaseException:
-    """The same error, to be raised by one more of those who wait: each has its own traceback."""
-    if isinstance(error, BlockError):
-        fresh = BlockError(error.errno or errno.EIO, str(error.args[-1]), offset=error.offset)
-        fresh.__cause__ = error
-        return fresh
-    return error
 
 
 def is_cancelled(error: BaseException | None) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from headway.core.block.bio import WRITE, Bio
+from headway.core.block.bio import WRITE, Bio, untraced
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.block.sending import send
@@ -163,7 +163,7 @@ def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
     with cache.guard:
         if error is not None and not anew:
             cache.errors += 1
-            cache.write_error = cache.write_error or error
+            cache.write_error = cache.write_error or untraced(error)
         for buffer, low, high in run.parts:
             buffer.writing = False
             buffer.error = error
