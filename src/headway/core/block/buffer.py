@@ -31,7 +31,6 @@ class Owner(Protocol):
 
     @property
     def supply(self) -> Wanting: ...
-    def release(self, buffer: Buffer, /) -> None: ...
     def released(self, buffer: Buffer, /) -> None: ...
     def mark_dirty(self, buffer: Buffer, start: int, end: int | None, /) -> None: ...
 
@@ -74,11 +73,6 @@ class Buffer:
     def held(self) -> int:
         """How many hold it."""
         return len(self.holds) - UNHELD
-
-    def let_go(self) -> None:
-        """Give up one hold, and no more. Raises: UsageError if nobody holds it."""
-        if self.holds.pop():
-            raise self.not_held()
 
     def not_held(self) -> UsageError:
         """What is raised by whoever popped an entry that stays; it is put back."""

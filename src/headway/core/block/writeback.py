@@ -47,7 +47,7 @@ def clean(cache: Blocks, claimed: Buffer, who: str) -> Plan[Any]:
         cache.release(claimed)
         raise
     with cache.guard:
-        claimed.let_go()
+        claimed.holds.pop()  # the claim
         frame = None
         if not claimed.held and not claimed.dirty and not claimed.busy:
             frame = cache.detach(claimed)
