@@ -189,12 +189,11 @@ class Blocks:
             clock.remove(buffer)
 
     def judge(self, buffer: Buffer) -> Verdict:
-        if buffer.writing or (buffer.reading and not buffer.queued):  # busy
+        # `busy` and `held`, written out: each miss of a full cache comes by here.
+        if buffer.writing or (buffer.reading and not buffer.queued):
             return KEEP
         ready, buffer.ready = buffer.ready, False
-        if (
-            len(buffer.holds) > UNHELD
-        ):  # held; both written out: each miss of a full cache comes by here
+        if len(buffer.holds) > UNHELD:
             buffer.ready = ready
             return KEEP
         return EVICT

@@ -62,9 +62,7 @@ class Buffer:
         self.writing = False
         self.dirty_start = self.dirty_end = 0  # what was changed since a write of it began
         self.error: BaseException | None = None
-        self.alert = (
-            False  # its last release has something to do: an error, or somebody waits for it
-        )
+        self.alert = False  # its last release has work: it failed, or somebody waits for it
         self.touched: float | None = None
         self.aged = aged
         self.waiters: list[Ticket] = []  # for the end of its I/O, or of its holds

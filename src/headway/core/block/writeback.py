@@ -62,10 +62,8 @@ def write(cache: Blocks, buffer: Buffer, who: str) -> Plan[None]:
     while True:
         yield from start(cache, buffer)
         yield from until(cache, buffer, lambda: not buffer.writing, who)
-        if not is_cancelled(
-            buffer.error
-        ):  # else whoever began to write it was cancelled: it is dirty
-            return
+        if not is_cancelled(buffer.error):
+            return  # else whoever began to write it was cancelled: it is dirty
 
 
 def start(cache: Blocks, buffer: Buffer) -> Plan[None]:

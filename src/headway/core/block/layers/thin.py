@@ -51,9 +51,8 @@ class Thin(Layer):
         with self._guard:
             found = self._map.find(extent)
             if found is None or (op is WRITE and extent in self._map.coming):
-                return (
-                    False  # a flush would not cover it before the table's change is in the journal
-                )
+                # A flush would not cover it before the table's change is in the journal.
+                return False
             self._map.enter(extent)
         try:
             bio.offset = found + rest
