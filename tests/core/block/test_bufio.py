@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import pytest
 
 from headway.core.block import attempts
-from headway.core.block.bio import Bio
 from headway.core.block.bufio import BufferCache
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Call, Offload, Plan, Ticket, park
-from headway.errors import BlockError, DeviceTimeout, PoolBusy, PoolClosed, UsageError
+from headway.errors import BlockError, PoolBusy, PoolClosed, UsageError
 from headway.runtimes.simulator import Option, Simulator
-from headway.runtimes.threads import THREADS
 from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make, store
 from tests.steps import step
 
@@ -41,13 +38,6 @@ def together(sim: Simulator, *plans: Plan[Any]) -> list[Any]:
     sim.go()
     assert all(task.done for task in tasks), [task for task in tasks if not task.done]
     return [task.failure or task.result for task in tasks]
-
-
-class Asked:
-    """What a shrinker is asked for."""
-
-    def __init__(self, scan_count: int) -> None:
-        self.scan_count = self.scanned = scan_count
 
 
 def hold(cache: Any, block: int, turns: int = 1) -> Plan[int]:
@@ -279,56 +269,6 @@ def test_a_block_dirtied_while_it_is_written_is_written_again() -> None:
     assert disk.value(0) == ord("b") and not buffer.dirty and buffer in cache.clean_clock
 
 
-# -- a hit, and whoever wants the memory ----------------------------------------------------------------------
-
-
-def _moved(cache: BufferCache) -> None:
-    run(cache.move_plan(run(cache.read_plan(1)), 5))
-
-
-@pytest.mark.parametrize(
-    "gone", [lambda cache: cache.take_clean(), lambda cache: cache.forget(1), _moved],
-    ids=["evicted", "forgotten", "moved"],
-)  # fmt: skip
-def test_a_hit_that_comes_too_late_steps_back(gone: Any) -> None:
-    cache, _, _ = make(THREADS, 4)
-    run(load(cache, 1))
-    late = cache.blocks[1]
-    gone(cache)
-    cache.quick = {1: late}  # as it was when the hit looked
-    assert cache.hit(1) is None and not late.held
-    assert cache.get(1) is None
-
-
-def test_who_wants_the_memory_steps_back_from_a_hit_that_came_first() -> None:
-    cache, _, _ = make(THREADS, 4, keeping={"retain_bytes": 0})
-    run(load(cache, 1))
-    buffer = cache.blocks[1]
-    buffer.holds.append(False)  # the first half of a hit
-    cache.forget(1)
-    assert cache.take_clean() is None and cache.keeper.scan_objects(Asked(4)) == 0
-    assert buffer.ready, "its second half finds all as it was"
-    buffer.release()
-    assert cache.take_clean() is not None
-
-
-def test_a_release_too_many_is_refused_and_changes_nothing() -> None:
-    cache, _, _ = make(THREADS, 4)
-    buffer = run(cache.read_plan(1))
-    cache.release(buffer)
-    for release in (
-        buffer.release,
-        lambda: cache.release(buffer),
-        lambda: buffer.__exit__(*[None] * 3),
-    ):
-        with pytest.raises(UsageError, match="more often than it was held"):
-            release()
-        assert buffer.held == 0
-    assert cache.hit(1) is buffer and buffer.held == 1
-    assert cache.take_clean() is None, "it is held like any other"
-    cache.release(buffer)
-
-
 # -- T7.11, T7.12: errors, progress --------------------------------------------------------------------------
 
 
@@ -364,27 +304,6 @@ def test_t711_a_read_error_goes_to_all_who_wait_and_to_nobody_after() -> None:
     assert any(isinstance(end, BlockError) for end in ends)
     assert run(load(cache, 5)) == 0
     assert memory.left == 2 and len(cache.blocks) == 1
-
-
-def test_t711_an_error_stays_what_it_was_and_is_nobody_else_s() -> None:
-    """Who told a device that is late from one that is broken still can; what is kept holds no buffer."""
-    cache, disk, _ = make(simulator(), 4)
-    late = DeviceTimeout(errno.ETIMEDOUT, "no answer", offset=4096, timeout_s=2.5)
-    try:
-        raise late
-    except DeviceTimeout:
-        pass
-
-    def fails(bio: Bio) -> None:
-        bio.error = late
-
-    disk.bad, disk.failed = lambda bio: bio.op.value != "flush", fails
-    run(store(cache, 1, 5))
-    for plan in (cache.read_plan(2), cache.write_dirty_plan()):
-        with pytest.raises(DeviceTimeout, match="no answer") as caught:
-            run(plan)
-        assert caught.value is not late and caught.value.__cause__ is None
-        assert (caught.value.timeout_s, caught.value.offset) == (2.5, 4096)
 
 
 def test_a_held_block_that_could_not_be_written_goes_with_its_last_holder() -> None:

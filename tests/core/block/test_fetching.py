@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from headway.errors import BlockError
+from headway.core.block.bio import Bio
+from headway.errors import BlockError, DeviceTimeout
 from headway.runtimes.simulator import Simulator
 from headway.runtimes.threads import THREADS
-from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make
+from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make, store
 
 
 def at_rest(cache: object, memory: Frames, frames: int, cached: int) -> None:
@@ -109,3 +112,30 @@ def test_a_layer_that_has_to_wait_gets_the_rest_as_a_plan(fails: bool) -> None:
 def test_where_every_step_is_a_choice_only_plans_are_run() -> None:
     cache, disk, _ = make(Simulator(lambda options: 0), 4)
     assert cache.fetch(3) is None and not disk.log
+
+
+def test_t711_an_error_stays_what_it_was_and_is_nobody_else_s() -> None:
+    """Who told a device that is late from one that is broken still can; what is kept holds no buffer."""
+    cache, disk, memory = make(THREADS, 4)
+    late = DeviceTimeout(errno.ETIMEDOUT, "no answer", offset=4096, timeout_s=2.5)
+    try:
+        raise late
+    except DeviceTimeout:
+        pass
+
+    def fails(bio: Bio) -> None:
+        bio.error = late
+
+    disk.bad, disk.failed = lambda bio: bio.op.value != "flush", fails
+    THREADS.run(store(cache, 1, 5))
+    asked = (
+        lambda: cache.fetch(2),
+        lambda: THREADS.run(cache.read_plan(2)),
+        lambda: THREADS.run(cache.write_dirty_plan()),
+    )
+    for ask in asked:
+        with pytest.raises(DeviceTimeout, match="no answer") as caught:
+            ask()
+        assert caught.value is not late and caught.value.__cause__ is None
+        assert (caught.value.timeout_s, caught.value.offset) == (2.5, 4096)
+    at_rest(cache, memory, 4, cached=0)
