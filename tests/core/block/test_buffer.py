@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from headway.core.block import writeback
+from headway.core.block.bio import Bio
+from headway.core.block.buffer import Buffer
 from headway.core.block.bufio import BufferCache
 from headway.core.plan import Plan
 from headway.errors import UsageError
 from headway.runtimes.threads import THREADS
-from tests.core.block.cache_rig import load, make
+from tests.core.block.cache_rig import load, make, store
 from tests.steps import step
 
 
@@ -70,3 +74,55 @@ def test_a_release_too_many_is_refused_and_changes_nothing() -> None:
     assert cache.hit(1) is buffer and buffer.held == 1
     assert cache.take_clean() is None, "it is held like any other"
     cache.release(buffer)
+
+
+class Between(list[bool]):
+    """The holds of a buffer that is released just after somebody has looked how many there are."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        super().__init__(buffer.holds)
+        self.thread = threading.Thread(target=buffer.release, daemon=True)
+        self.popped = threading.Event()
+        self.looked = False
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if not self.looked:
+            self.looked = True
+            self.thread.start()
+            assert self.popped.wait(30)
+        return count
+
+    def pop(self, *args: Any) -> bool:
+        value = super().pop(*args)
+        self.popped.set()
+        return value
+
+
+def test_a_release_just_after_a_mover_has_looked_wakes_it() -> None:
+    cache, _, _ = make(THREADS, 4)
+    buffer, there = run(cache.read_plan(1)), run(cache.read_plan(5))
+    there.holds = holds = Between(there)
+    moving = step(cache.move_plan(buffer, 5))
+    ticket = moving.to_park()
+    holds.thread.join(30)
+    assert ticket.woken, "a lost wake-up"
+    moving.answer(True)
+    moving.finish()
+    assert cache.supply.alerts == 0 and sorted(cache.blocks) == [5]
+
+
+def test_a_release_just_after_a_failed_write_has_looked_forgets_the_block() -> None:
+    cache, disk, _ = make(THREADS, 4)
+    run(store(cache, 1, 5))
+    buffer = run(cache.read_plan(1))
+    disk.bad = lambda bio: bio.op.value == "write"
+    holds = Between(buffer)
+
+    def failed(bio: Bio) -> None:
+        buffer.holds = holds
+
+    disk.failed = failed
+    run(writeback.start(cache, buffer))
+    holds.thread.join(30)
+    assert not cache.blocks and cache.supply.alerts == 0

@@ -128,7 +128,7 @@ class Blocks:
         """Give up one hold. Waits: never. Raises: UsageError if nobody holds it."""
         if buffer.holds.pop():
             raise buffer.not_held()
-        if self.supply.wanted or buffer.alert:
+        if self.supply.wanted:
             self.released(buffer)
 
     def released(self, buffer: Buffer) -> None:
@@ -139,7 +139,7 @@ class Blocks:
             if not buffer.held:
                 if buffer.alert:
                     waking, buffer.waiters = buffer.waiters, []
-                    buffer.alert = buffer.error is not None
+                    self.set_alert(buffer, buffer.error is not None and buffer.frame is not None)
                     if buffer.error is not None and not buffer.dirty and not buffer.busy:
                         frame = self.detach(buffer)
                 if frame is None:
@@ -177,6 +177,7 @@ class Blocks:
 
     def _strip(self, buffer: Buffer) -> Any:
         frame, buffer.frame = buffer.frame, None
+        self.set_alert(buffer, False)
         buffer.reading = buffer.queued = False  # whoever was to read it finds nothing to do
         self.evicted += 1
         return frame
@@ -231,11 +232,22 @@ class Blocks:
         frame = self.detach(buffer)
         return [] if frame is None else supply.give(frame)
 
+    def set_alert(self, buffer: Buffer, on: bool) -> None:
+        """Say whether its last release has something to do; while that is so of any, all releases look.
+
+        Whoever wants to be told of the last release says so first, and looks then whether anybody holds it.
+        """
+        if buffer.alert is not on:
+            buffer.alert = on
+            self.supply.alerts += 1 if on else -1
+            self.supply.look_around()
+
     def settle(self, buffer: Buffer) -> tuple[Any, list[Ticket]]:
         """A transfer of it has ended: what to free, and whom to wake."""
         waking, buffer.waiters = buffer.waiters, []
+        if buffer.error is not None and buffer.frame is not None:
+            self.set_alert(buffer, True)
         if buffer.held:
-            buffer.alert = buffer.alert or buffer.error is not None
             return None, waking
         if buffer.error is not None and not buffer.dirty and not buffer.busy:
             frame = self.detach(buffer)

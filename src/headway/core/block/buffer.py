@@ -3,7 +3,9 @@
 It decides nothing: `bufio` does, under its guard. What may change outside that guard is `holds` and
 `touched`, each by one atomic step. The protocol between a hit, which takes no guard, and whoever wants
 the memory: the hit *appends its hold, then looks* at `ready`; the other *clears `ready`, then looks* at
-`holds`. One of them sees the other, and steps back. A buffer is of one block as long as it lives, so
+`holds`. One of them sees the other, and steps back. A release likewise pops its hold, then looks whether
+it is wanted; who wants something of the last release says so (`Blocks.set_alert`), then looks at `holds`.
+A buffer is of one block as long as it lives, so
 `ready` need not say of which.
 
 Source: Linux ``drivers/md/dm-bufio.c`` (``struct dm_buffer``, 6.12).
@@ -62,7 +64,7 @@ class Buffer:
         self.writing = False
         self.dirty_start = self.dirty_end = 0  # what was changed since a write of it began
         self.error: BaseException | None = None
-        self.alert = False  # its last release has work: it failed, or somebody waits for it
+        self.alert = False  # its last release has work: it failed, or somebody waits for that
         self.touched: float | None = None
         self.aged = aged
         self.waiters: list[Ticket] = []  # for the end of its I/O, or of its holds
@@ -110,7 +112,7 @@ class Buffer:
         """Give up one hold. Waits: never. Raises: UsageError if nobody holds it."""
         if self.holds.pop():  # `cache.release`, written out: this is the other half of a hit
             raise self.not_held()
-        if self.supply.wanted or self.alert:
+        if self.supply.wanted:
             self.cache.released(self)
 
     def __enter__(self) -> Buffer:
@@ -119,7 +121,7 @@ class Buffer:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self.holds.pop():  # `release`, written out
             raise self.not_held()
-        if self.supply.wanted or self.alert:
+        if self.supply.wanted:
             self.cache.released(self)
 
     def __repr__(self) -> str:

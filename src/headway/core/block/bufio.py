@@ -231,11 +231,14 @@ class BufferCache(Blocks):
             waiting = list(self.supply.queue)
             for ticket in waiting:
                 self.supply.queue.leave(ticket)
+            for (
+                buffer
+            ) in self.blocks.values():  # if it is held, its memory goes with the last release
+                buffer.error = self.closed_error()
+                self.set_alert(buffer, True)
             frames = [
                 frame for buffer in list(self.blocks.values()) if (frame := self.detach(buffer))
             ]
-            for buffer in self.blocks.values():  # their memory goes with the last release
-                buffer.error, buffer.alert = self.closed_error(), True
             held = len(self.blocks)
         for ticket in waiting:
             if not ticket.claim():
@@ -274,7 +277,9 @@ class BufferCache(Blocks):
                 assert buffer.valid or not buffer.ready
                 assert not (buffer.reading and buffer.valid)
             assert len(self.clean_clock) + len(self.dirty_clock) <= len(self.blocks)
-            assert self.supply.wanted == (bool(self.supply.queue) or self.runtime.locked)
+            supply, alerts = self.supply, sum(buffer.alert for buffer in self.blocks.values())
+            assert supply.alerts >= alerts, "more are told of than counted"
+            assert supply.wanted == (bool(supply.queue or supply.alerts) or self.runtime.locked)
 
     def __repr__(self) -> str:
         stats = self.stats()

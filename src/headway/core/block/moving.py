@@ -68,10 +68,10 @@ def _reserve(cache: Blocks, block: int, who: str) -> Plan[Buffer]:
         with cache.guard:
             other = cache.blocks.get(block)
             if other is not None:
+                cache.set_alert(other, True)  # before we look: who releases it looks after
                 if other.held or other.busy:
                     ticket = Ticket(who)
                     other.waiters.append(ticket)
-                    other.alert = True
                 elif other.dirty:
                     other.holds.append(False)
                     claimed = other
@@ -140,6 +140,7 @@ def _leave(cache: Blocks, stand_in: Buffer) -> None:
             if cache.blocks.get(stand_in.block) is stand_in:
                 del cache.blocks[stand_in.block]
             stand_in.reading = False
+            cache.set_alert(stand_in, False)  # it has nothing that a release could give
             stand_in.error = Withdrawn(errno.ECANCELED, f"block {stand_in.block} was moved to")
         _, waking = cache.settle(stand_in)  # its memory may be waited for as well
     cache.dispose(None, waking)

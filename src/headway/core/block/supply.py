@@ -39,7 +39,7 @@ class Supply:
     """All but `frames` and the statistics changes under `guard`, which is the cache's."""
 
     __slots__ = (
-        "frames", "guard", "heavy_try", "lacking", "light_try", "locked", "memory", "queue", "reserve",
+        "alerts", "frames", "guard", "heavy_try", "lacking", "light_try", "locked", "memory", "queue", "reserve",
         "waits", "wanted",
     )  # fmt: skip
 
@@ -54,7 +54,10 @@ class Supply:
         self.frames = 0  # statistics: taken from the memory and not given back
         self.waits = 0  # statistics
         self.locked = runtime.locked
-        self.wanted = self.locked  # somebody may wait; whoever releases a buffer looks at it
+        self.alerts = 0  # buffers whose last release has something to do
+        self.wanted = (
+            self.locked
+        )  # that, or somebody may wait; whoever releases a buffer looks at it
         for _ in range(reserve_count):
             frame = memory.alloc(Gfp.KERNEL)
             if frame is None:
@@ -106,8 +109,8 @@ class Supply:
         return [] if ticket.claim() else [ticket]  # else it was kicked, and will see
 
     def look_around(self) -> None:
-        """After a change of the queue: what a release looks at."""
-        self.wanted = self.locked or bool(self.queue)
+        """After a change of the queue or the alerts: what a release looks at."""
+        self.wanted = self.locked or self.alerts > 0 or bool(self.queue)
 
     # -- outside the guard ---------------------------------------------------------------------------
 
