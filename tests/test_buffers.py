@@ -97,7 +97,7 @@ def test_threads_and_two_loops_share_a_cache(tmp_path: Path) -> None:
 
             all_of(thread, thread, lambda: asyncio.run(loop()), lambda: asyncio.run(loop()))
             cache.check_invariants()
-            assert not any(buffer.holds for buffer in cache.blocks.values())
+            assert not any(buffer.held for buffer in cache.blocks.values())
     device.close()
 
 

@@ -5,8 +5,7 @@ It decides nothing. A device that may take long is asked in worker threads; the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, final
 
 from headway import buffers
@@ -14,6 +13,28 @@ from headway.core.block.buffer import Buffer
 from headway.runtimes import tasks
 
 __all__ = ["BufferCache"]
+
+
+@final
+class _Held:
+    """A buffer for a block of code. (Made of a generator, it would cost as much as four hits.)"""
+
+    __slots__ = ("_block", "_buffer", "_cache", "_fresh")
+
+    def __init__(self, cache: buffers.BufferCache, block: int, fresh: bool) -> None:
+        self._cache, self._block, self._fresh = cache, block, fresh
+        self._buffer: Buffer
+
+    async def __aenter__(self) -> Buffer:
+        cache, block = self._cache, self._block
+        buffer = cache.hit(block)
+        if buffer is None:
+            buffer = await tasks.run(cache.read_plan(block, fresh=self._fresh))
+        self._buffer = buffer
+        return buffer
+
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        self._buffer.release()
 
 
 @final
@@ -51,14 +72,9 @@ class BufferCache:
             buffer = await tasks.run(self.cache.read_plan(block, fresh=True))
         return buffer
 
-    @asynccontextmanager
-    async def held(self, block: int, *, fresh: bool = False) -> AsyncIterator[Buffer]:
+    def held(self, block: int, *, fresh: bool = False) -> AbstractAsyncContextManager[Buffer]:
         """``async with cache.held(7) as buffer``: `read` (or `new`, if `fresh`), and release at the end."""
-        buffer = await (self.new(block) if fresh else self.read(block))
-        try:
-            yield buffer
-        finally:
-            buffer.release()
+        return _Held(self.cache, block, fresh)
 
     async def prefetch(self, block: int, count: int = 1) -> None:
         """Have blocks read in the background, as far as there is memory at once."""

@@ -142,8 +142,8 @@ class BufferCache(core.BufferCache):
         except KeyError:
             found = self.fetch(block)
             return self.runtime.run(self.read_plan(block)) if found is None else found
-        buffer.holds.append(None)
-        if buffer.ready == block:
+        buffer.holds.append(False)
+        if buffer.ready:
             buffer.touched = self.stamp
             self.hits += 1
             return buffer

@@ -148,6 +148,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.failing = 0
         self.run(self.cache.close_plan())
         assert self.memory.left == FRAMES, "memory did not come home"
+        assert self.cache.supply.alerts == 0, "releases would look for ever"
 
 
 TestCacheMachine = CacheMachine.TestCase

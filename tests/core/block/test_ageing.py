@@ -173,7 +173,7 @@ def test_t72_prefetched_blocks_are_read_by_the_keeper() -> None:
     lived(cache, sim, cache.prefetch_plan(4, 4), pause(1.0), cache.prefetch_plan(4, 4), pause(1.0))
     assert len(disk.requests("read")) == 4
     buffer = cache.get(5)
-    assert buffer is not None and len(buffer.holds) == 1
+    assert buffer is not None and buffer.held == 1
 
 
 def test_a_prefetch_that_fails_is_forgotten() -> None:

@@ -169,7 +169,7 @@ def test_t74_two_threads_miss_and_one_buffer_survives() -> None:
     first = one.finish()
     left = memory.left
     second = two.finish()
-    assert first is second and len(first.holds) == 2
+    assert first is second and first.held == 2
     assert memory.left == left, "the memory that came too late went back"
     assert disk.requests("read") == [("read", 7 * BLOCK, BLOCK)]
 
@@ -193,7 +193,7 @@ def test_t75_get_during_a_read_gives_none() -> None:
     disk.let_go()
     reader.finish()
     found = cache.get(3)
-    assert found is not None and len(found.holds) == 2
+    assert found is not None and found.held == 2
     assert cache.get(4) is None
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from headway.errors import BlockError
+from headway.core.block.bio import Bio
+from headway.errors import BlockError, DeviceTimeout
 from headway.runtimes.simulator import Simulator
 from headway.runtimes.threads import THREADS
-from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make
+from tests.core.block.cache_rig import BLOCK, Disk, Frames, load, make, store
 
 
 def at_rest(cache: object, memory: Frames, frames: int, cached: int) -> None:
     """Nothing is held or under way, and every frame is in the memory, the reserve or the cache."""
     cache.check_invariants()
-    assert not any(buffer.holds or buffer.reading for buffer in cache.blocks.values())
+    assert not any(buffer.held or buffer.reading for buffer in cache.blocks.values())
     assert len(cache.blocks) == cached
     assert memory.left == frames - cached - len(cache.supply.reserve)
     assert cache.bios.pool.outstanding == 0
@@ -25,7 +28,7 @@ def test_what_is_read_is_held_and_a_hit_afterwards() -> None:
     attempts: list[str] = []
     cache.attempt = attempts.append
     buffer = cache.fetch(3)
-    assert buffer is not None and set(buffer.view) == {33} and len(buffer.holds) == 1
+    assert buffer is not None and set(buffer.view) == {33} and buffer.held == 1
     assert attempts == ["nowait"] and cache.hit(3) is buffer
     assert (cache.misses, cache.hits, cache.read_requests) == (1, 1, 1)
     buffer.release()
@@ -109,3 +112,30 @@ def test_a_layer_that_has_to_wait_gets_the_rest_as_a_plan(fails: bool) -> None:
 def test_where_every_step_is_a_choice_only_plans_are_run() -> None:
     cache, disk, _ = make(Simulator(lambda options: 0), 4)
     assert cache.fetch(3) is None and not disk.log
+
+
+def test_t711_an_error_stays_what_it_was_and_is_nobody_else_s() -> None:
+    """Who told a device that is late from one that is broken still can; what is kept holds no buffer."""
+    cache, disk, memory = make(THREADS, 4)
+    late = DeviceTimeout(errno.ETIMEDOUT, "no answer", offset=4096, timeout_s=2.5)
+    try:
+        raise late
+    except DeviceTimeout:
+        pass
+
+    def fails(bio: Bio) -> None:
+        bio.error = late
+
+    disk.bad, disk.failed = lambda bio: bio.op.value != "flush", fails
+    THREADS.run(store(cache, 1, 5))
+    asked = (
+        lambda: cache.fetch(2),
+        lambda: THREADS.run(cache.read_plan(2)),
+        lambda: THREADS.run(cache.write_dirty_plan()),
+    )
+    for ask in asked:
+        with pytest.raises(DeviceTimeout, match="no answer") as caught:
+            ask()
+        assert caught.value is not late and caught.value.__cause__ is None
+        assert (caught.value.timeout_s, caught.value.offset) == (2.5, 4096)
+    at_rest(cache, memory, 4, cached=0)

@@ -100,14 +100,29 @@ def test_writing_back_one_for_its_memory_takes_its_neighbours_along() -> None:
 # -- move --------------------------------------------------------------------------------------------------
 
 
-def test_a_block_of_one_holder_is_renumbered() -> None:
+def test_the_memory_of_one_holder_s_block_moves() -> None:
     cache, disk, _ = gathering(8)
     disk.fill(1, 7)
     buffer = run(cache.read_plan(1))
+    frame = buffer.frame
     run(cache.move_plan(buffer, 5))
-    assert sorted(cache.blocks) == [5] and buffer.dirty and not buffer.holds
+    moved = cache.blocks[5]
+    assert sorted(cache.blocks) == [5] and moved.dirty and not moved.held and moved.frame is frame
+    assert not buffer.held and not buffer.ready, "a hit that still has it steps back"
+    cache.check_invariants()
     run(cache.write_dirty_plan())
     assert disk.value(5) == 7 and run(load(cache, 1)) == 7
+
+
+def test_who_waits_for_memory_is_given_what_was_moved() -> None:
+    cache, disk, _ = make(Simulator(lambda options: 0), 1)
+    disk.fill(1, 7)
+    buffer = run(cache.read_plan(1))
+    waiting = step(load(cache, 2))
+    waiting.to_park()
+    run(cache.move_plan(buffer, 5))
+    assert waiting.finish() == 0
+    assert disk.value(5) == 7, "it was written for its memory"
 
 
 def test_what_was_dirty_is_written_at_its_old_place_first() -> None:
@@ -125,7 +140,7 @@ def test_other_holders_keep_their_block() -> None:
     disk.fill(1, 7)
     buffer, other = run(cache.read_plan(1)), run(cache.read_plan(1))
     run(cache.move_plan(buffer, 5))
-    assert other is buffer and other.block == 1 and len(other.holds) == 1
+    assert other is buffer and other.block == 1 and other.held == 1
     assert disk.value(5) == 7 and sorted(cache.blocks) == [1]
 
 
@@ -157,7 +172,7 @@ def test_a_move_that_cannot_be_is_refused_and_releases() -> None:
     other = run(cache.read_plan(1))
     with pytest.raises(BlockError):
         run(cache.move_plan(buffer, 3))
-    assert len(other.holds) == 1 and sorted(cache.blocks) == [1]
+    assert other.held == 1 and sorted(cache.blocks) == [1]
     with pytest.raises(UsageError):
         cache.release(other), run(cache.move_plan(other, 3))
 

@@ -196,8 +196,11 @@ def test_what_failed_is_told_each_time_anew_and_keeps_no_memory() -> None:
     told = [bio.error for bio in bios]
     log = stack.top.log  # type: ignore[attr-defined]
     assert all(isinstance(error, BlockError) and "gone" in str(error) for error in told)
-    assert len({id(error) for error in (*told, log.error)}) == 7
-    assert log.error.__traceback__ is None and log.error.__cause__ is log.error.__context__ is None
+    assert len({id(error) for error in (*told, log.committer.error)}) == 7
+    assert (
+        log.committer.error.__traceback__ is None
+        and log.committer.error.__cause__ is log.committer.error.__context__ is None
+    )
     with pytest.raises(BlockError, match="gone"):
         rig.run(stack.close())
 

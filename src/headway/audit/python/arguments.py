@@ -10,7 +10,9 @@ import ast
 
 from headway.audit.python.shapes import FLAGS, TIMEOUTS
 
-_NOT_WAITING = frozenset({"NOWAIT", "ATOMIC"})  # headway's masks, wherever they stand among the arguments
+_NOT_WAITING = frozenset(
+    {"NOWAIT", "ATOMIC"}
+)  # headway's masks, wherever they stand among the arguments
 
 
 def may_wait(node: ast.Call, flag_at: int) -> bool:

@@ -173,8 +173,7 @@ class Keeper:
                 self._shrink_due = max(self._shrink_due, late)
         finally:
             guard.release()
-        for frame in frames:
-            cache.supply.put(frame)
+        cache.supply.put_all(frames)
         if late > 0:
             self.wake()
         return len(frames) or (CANNOT if late > 0 else 0)
@@ -224,9 +223,7 @@ class Keeper:
                     if self._prefetched or self._write_due or self._shrink_due:
                         continue
                     timed = len(cache.blocks) > self.retain and len(cache.clean_clock) > 0
-                    ticket.need = (
-                        0 if timed else 1
-                    )  # 1: it must be told when something can grow old
+                    ticket.need = 0 if timed else 1  # 1: to be told when something can grow old
                     self._ticket = ticket
                 yield from park(ticket, next_s - now_s if timed else None)
         finally:

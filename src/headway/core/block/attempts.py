@@ -58,9 +58,8 @@ def take(cache: Blocks, *, prefetch: bool = False) -> Plan[Any]:
             found = yield from _wait(cache, who)
         if not isinstance(found, Buffer):
             return found
-        frame = yield from writeback.clean(
-            cache, found, who
-        )  # written, unless somebody else did; then taken
+        # Written, unless somebody else did; then taken.
+        frame = yield from writeback.clean(cache, found, who)
         if frame is not None:
             return frame
 
@@ -107,9 +106,8 @@ def _wait(cache: Blocks, who: str) -> Plan[Any]:
                     ticket = fresh
             if gift is not None:
                 return gift[0]
-            frame = supply.took(
-                (yield supply.light_try)
-            )  # the memory has some again, for the first in line
+            # The memory has some again, for the first in line.
+            frame = supply.took((yield supply.light_try))
             if frame is not None:
                 _hand_on(cache, ticket)
                 return frame

@@ -247,6 +247,15 @@ def refused(bio: Bio, name: str, why: str, number: int = errno.EINVAL) -> BlockE
     )
 
 
+def corrupt(name: str, what: str, number: int, offset: int) -> BlockError:
+    """What is said of data that came whole, and is not what was written."""
+    return BlockError(
+        errno.EIO,
+        f"{what} {number} at offset {offset} of {name} is not what its digest says: it was changed",
+        offset=offset,
+    )
+
+
 def untraced(error: E) -> E:
     """The same error as a new object that does not know where it was raised, nor from what.
 

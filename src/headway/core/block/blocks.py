@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headway.core.block.bioset import BioSet
-from headway.core.block.buffer import NEVER, Buffer
+from headway.core.block.buffer import UNHELD, Buffer
 from headway.core.block.layer import Layer, combined
 from headway.core.block.lru import EVICT, KEEP, STOP, Clock, Verdict
 from headway.core.block.supply import Memory, Supply
@@ -104,8 +104,8 @@ class Blocks:
         buffer = self.quick.get(block)
         if buffer is None:
             return None
-        buffer.holds.append(None)
-        if buffer.ready == block:
+        buffer.holds.append(False)
+        if buffer.ready:
             buffer.touched = self.stamp
             self.hits += 1
             return buffer
@@ -126,13 +126,9 @@ class Blocks:
 
     def release(self, buffer: Buffer) -> None:
         """Give up one hold. Waits: never. Raises: UsageError if nobody holds it."""
-        try:
-            buffer.holds.pop()
-        except IndexError:
-            raise UsageError(
-                f"cache {self.name!r}: block {buffer.block} was released more often than it was held"
-            ) from None
-        if self.supply.wanted or buffer.alert:
+        if buffer.holds.pop():
+            raise buffer.not_held()
+        if self.supply.wanted:
             self.released(buffer)
 
     def released(self, buffer: Buffer) -> None:
@@ -140,10 +136,10 @@ class Blocks:
         waking: list[Ticket] = []
         frame = None
         with self.guard:
-            if not buffer.holds:
+            if not buffer.held:
                 if buffer.alert:
                     waking, buffer.waiters = buffer.waiters, []
-                    buffer.alert = buffer.error is not None
+                    self.set_alert(buffer, buffer.error is not None and buffer.frame is not None)
                     if buffer.error is not None and not buffer.dirty and not buffer.busy:
                         frame = self.detach(buffer)
                 if frame is None:
@@ -157,7 +153,7 @@ class Blocks:
     # -- steps under the guard ------------------------------------------------------------------------
 
     def _hold(self, buffer: Buffer) -> None:
-        buffer.holds.append(None)
+        buffer.holds.append(False)
         buffer.touched = self.stamp
 
     def insert(self, block: int, frame: Any, *, reading: bool) -> Buffer:
@@ -166,14 +162,14 @@ class Blocks:
         buffer = self.blocks[block] = Buffer(self, block, frame, self.stamp)
         buffer.reading = buffer.queued = reading
         if not reading:
-            buffer.valid, buffer.ready = True, block
+            buffer.valid = buffer.ready = True
         self.clean_clock.add(buffer)
         return buffer
 
     def detach(self, buffer: Buffer) -> Any:
         """Take a buffer's memory, if nobody holds it: the frame, or None."""
-        ready, buffer.ready = buffer.ready, NEVER
-        if buffer.holds or buffer.frame is None:
+        ready, buffer.ready = buffer.ready, False
+        if buffer.held or buffer.frame is None:
             buffer.ready = ready
             return None
         self.unlink(buffer)
@@ -181,6 +177,7 @@ class Blocks:
 
     def _strip(self, buffer: Buffer) -> Any:
         frame, buffer.frame = buffer.frame, None
+        self.set_alert(buffer, False)
         buffer.reading = buffer.queued = False  # whoever was to read it finds nothing to do
         self.evicted += 1
         return frame
@@ -193,10 +190,11 @@ class Blocks:
             clock.remove(buffer)
 
     def judge(self, buffer: Buffer) -> Verdict:
-        if buffer.holds or buffer.busy:
+        # `busy` and `held`, written out: each miss of a full cache comes by here.
+        if buffer.writing or (buffer.reading and not buffer.queued):
             return KEEP
-        ready, buffer.ready = buffer.ready, NEVER
-        if buffer.holds:
+        ready, buffer.ready = buffer.ready, False
+        if len(buffer.holds) > UNHELD:
             buffer.ready = ready
             return KEEP
         return EVICT
@@ -214,9 +212,9 @@ class Blocks:
         found: list[Buffer] = []
 
         def judge(buffer: Buffer) -> Verdict:
-            if buffer.holds:
+            if buffer.held:
                 return KEEP
-            buffer.holds.append(None)
+            buffer.holds.append(False)
             found.append(buffer)
             return STOP
 
@@ -226,19 +224,30 @@ class Blocks:
     def offer(self, buffer: Buffer) -> list[Ticket]:
         """A buffer that nobody holds, for the first who waits for memory: whom to wake."""
         supply = self.supply
-        if not supply.queue or buffer.holds or buffer.busy or buffer.frame is None:
+        if not supply.queue or buffer.held or buffer.busy or buffer.frame is None:
             return []
         if buffer.dirty:
-            buffer.holds.append(None)
+            buffer.holds.append(False)
             return supply.give(buffer)
         frame = self.detach(buffer)
         return [] if frame is None else supply.give(frame)
 
+    def set_alert(self, buffer: Buffer, on: bool) -> None:
+        """Say whether its last release has something to do; while that is so of any, all releases look.
+
+        Whoever wants to be told of the last release says so first, and looks then whether anybody holds it.
+        """
+        if buffer.alert is not on:
+            buffer.alert = on
+            self.supply.alerts += 1 if on else -1
+            self.supply.look_around()
+
     def settle(self, buffer: Buffer) -> tuple[Any, list[Ticket]]:
         """A transfer of it has ended: what to free, and whom to wake."""
         waking, buffer.waiters = buffer.waiters, []
-        if buffer.holds:
-            buffer.alert = buffer.alert or buffer.error is not None
+        if buffer.error is not None and buffer.frame is not None:
+            self.set_alert(buffer, True)
+        if buffer.held:
             return None, waking
         if buffer.error is not None and not buffer.dirty and not buffer.busy:
             frame = self.detach(buffer)

@@ -3,7 +3,10 @@
 It decides nothing: `bufio` does, under its guard. What may change outside that guard is `holds` and
 `touched`, each by one atomic step. The protocol between a hit, which takes no guard, and whoever wants
 the memory: the hit *appends its hold, then looks* at `ready`; the other *clears `ready`, then looks* at
-`holds`. One of them sees the other, and steps back.
+`holds`. One of them sees the other, and steps back. A release likewise pops its hold, then looks whether
+it is wanted; who wants something of the last release says so (`Blocks.set_alert`), then looks at `holds`.
+A buffer is of one block as long as it lives, so
+`ready` need not say of which.
 
 Source: Linux ``drivers/md/dm-bufio.c`` (``struct dm_buffer``, 6.12).
 """
@@ -13,12 +16,14 @@ from __future__ import annotations
 from typing import Any, Final, Protocol, final
 
 from headway.core.plan import Ticket
+from headway.errors import UsageError
 
-NEVER: Final = -1  # no block has this number
+#: Entries of `holds` that stay: a list that empties gives its memory back, and each hold takes it again.
+UNHELD: Final = 4
 
 
 class Wanting(Protocol):
-    """Where those wait who want memory."""
+    """Where those wait who want memory; `wanted`: a release has something to do."""
 
     wanted: bool
 
@@ -28,7 +33,6 @@ class Owner(Protocol):
 
     @property
     def supply(self) -> Wanting: ...
-    def release(self, buffer: Buffer, /) -> None: ...
     def released(self, buffer: Buffer, /) -> None: ...
     def mark_dirty(self, buffer: Buffer, start: int, end: int | None, /) -> None: ...
 
@@ -52,20 +56,31 @@ class Buffer:
         self.block = block
         self.frame = frame  # as the memory gave it; what is given back
         self.view: memoryview = frame
-        self.holds: list[None] = []
-        self.ready = NEVER  # the block, while a hit may use it
+        self.holds: list[bool] = [True] * UNHELD  # and one, False, for each who holds it
+        self.ready = False  # a hit may use it
         self.valid = False  # it has the block's data, or what the caller of `new` puts there
         self.reading = False
         self.queued = False  # reading is due, and whoever comes first does it
         self.writing = False
         self.dirty_start = self.dirty_end = 0  # what was changed since a write of it began
         self.error: BaseException | None = None
-        self.alert = (
-            False  # its last release has something to do: an error, or somebody waits for it
-        )
+        self.alert = False  # its last release has work: it failed, or somebody waits for that
         self.touched: float | None = None
         self.aged = aged
         self.waiters: list[Ticket] = []  # for the end of its I/O, or of its holds
+
+    @property
+    def held(self) -> int:
+        """How many hold it."""
+        return len(self.holds) - UNHELD
+
+    def not_held(self) -> UsageError:
+        """What is raised by whoever popped an entry that stays; it is put back."""
+        self.holds.insert(0, True)
+        return UsageError(
+            f"block {self.block} was released more often than it was held; release a buffer once for each "
+            "read, get or new"
+        )
 
     @property
     def dirty(self) -> bool:
@@ -95,20 +110,20 @@ class Buffer:
 
     def release(self) -> None:
         """Give up one hold. Waits: never. Raises: UsageError if nobody holds it."""
-        if not self.holds:
-            self.cache.release(self)  # says so
-        self.holds.pop()  # `cache.release`, written out: this is the other half of a hit
-        if self.supply.wanted or self.alert:
+        if self.holds.pop():  # `cache.release`, written out: this is the other half of a hit
+            raise self.not_held()
+        if self.supply.wanted:
             self.cache.released(self)
 
     def __enter__(self) -> Buffer:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self.holds.pop():  # `release`, written out
+            raise self.not_held()
+        if self.supply.wanted:
+            self.cache.released(self)
 
     def __repr__(self) -> str:
         bits = [bit for bit in ("reading", "writing", "dirty") if getattr(self, bit)]
-        return (
-            f"<Buffer {self.block}: {len(self.holds)} holds{''.join(', ' + bit for bit in bits)}>"
-        )
+        return f"<Buffer {self.block}: {self.held} holds{''.join(', ' + bit for bit in bits)}>"

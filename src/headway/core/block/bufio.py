@@ -104,11 +104,11 @@ class BufferCache(Blocks):
                         buffer = self.insert(block, frame, reading=not fresh)
                         frame = None
                     if buffer is not None:
-                        buffer.holds.append(None)
+                        buffer.holds.append(False)
                         buffer.touched = self.stamp
                         if fresh and buffer.queued:  # what would be read is not wanted
                             buffer.queued = buffer.reading = False
-                            buffer.valid, buffer.ready = True, block
+                            buffer.valid = buffer.ready = True
                 if buffer is None:
                     self.misses += 1
                     frame = yield from attempts.take(self)
@@ -174,7 +174,7 @@ class BufferCache(Blocks):
                 f"a block of {self.block_size} bytes"
             )
         with self.guard:
-            if not buffer.holds or not buffer.valid or buffer.cache is not self:
+            if not buffer.held or not buffer.valid or buffer.cache is not self:
                 raise UsageError(
                     f"cache {self.name!r}: block {buffer.block} was marked dirty by somebody who does "
                     "not hold it; mark it between read (or new) and release"
@@ -203,9 +203,7 @@ class BufferCache(Blocks):
                 buffer = self.blocks.get(number)
                 if buffer is not None and not buffer.dirty and not buffer.busy:
                     frames.append(self.detach(buffer))
-        for frame in frames:
-            if frame is not None:
-                self.supply.put(frame)
+        self.supply.put_all([frame for frame in frames if frame is not None])
 
     def move_plan(self, buffer: Buffer, block: int) -> Plan[None]:
         """See `moving.move`."""
@@ -233,17 +231,19 @@ class BufferCache(Blocks):
             waiting = list(self.supply.queue)
             for ticket in waiting:
                 self.supply.queue.leave(ticket)
+            for (
+                buffer
+            ) in self.blocks.values():  # if it is held, its memory goes with the last release
+                buffer.error = self.closed_error()
+                self.set_alert(buffer, True)
             frames = [
                 frame for buffer in list(self.blocks.values()) if (frame := self.detach(buffer))
             ]
-            for buffer in self.blocks.values():  # their memory goes with the last release
-                buffer.error, buffer.alert = self.closed_error(), True
             held = len(self.blocks)
         for ticket in waiting:
             if not ticket.claim():
                 ticket.wake()
-        for frame in frames:
-            self.supply.put(frame)
+        self.supply.put_all(frames)
         self.supply.close()
         if failure is not None:
             raise failure
@@ -274,10 +274,12 @@ class BufferCache(Blocks):
                 dirty = buffer.dirty or buffer.writing
                 assert (buffer in self.dirty_clock) == dirty, f"{buffer!r} is on the wrong clock"
                 assert (buffer in self.clean_clock) != dirty
-                assert buffer.ready in (-1, number) and (buffer.ready < 0 or buffer.valid)
+                assert buffer.valid or not buffer.ready
                 assert not (buffer.reading and buffer.valid)
             assert len(self.clean_clock) + len(self.dirty_clock) <= len(self.blocks)
-            assert self.supply.wanted == (bool(self.supply.queue) or self.runtime.locked)
+            supply, alerts = self.supply, sum(buffer.alert for buffer in self.blocks.values())
+            assert supply.alerts >= alerts, "more are told of than counted"
+            assert supply.wanted == (bool(supply.queue or supply.alerts) or self.runtime.locked)
 
     def __repr__(self) -> str:
         stats = self.stats()

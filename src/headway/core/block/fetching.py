@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 
 from headway.core.block import line, transfer
-from headway.core.block.bio import Bio, Withdrawn
+from headway.core.block.bio import Bio, Withdrawn, untraced
 from headway.core.block.blocks import Blocks
 from headway.core.block.buffer import Buffer
 from headway.core.plan import Plan
@@ -28,9 +28,9 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
 
     Waits: for the device; for more only if a layer does. Raises: BlockError if it cannot be read.
     """
-    if cache.runtime.locked or block in cache.blocks:
-        return None  # where each step is another's chance, only plans are run
     supply = cache.supply
+    if supply.locked or block in cache.blocks:
+        return None  # where each step is another's chance, only plans are run
     frame = supply.try_light()
     if frame is None:
         return None
@@ -42,7 +42,7 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
             if inside and block not in cache.blocks:
                 buffer = cache.insert(block, frame, reading=True)
                 buffer.queued = False  # it is being read, here
-                buffer.holds.append(None)
+                buffer.holds.append(False)
     if bio is None or buffer is None:
         if bio is not None:
             cache.bios.free(bio)
@@ -68,7 +68,7 @@ def fetch(cache: Blocks, block: int) -> Buffer | None:
     if failure is None:
         return buffer
     cache.release(buffer)
-    raise transfer.again(failure)
+    raise untraced(failure)
 
 
 def _carry_on(cache: Blocks, buffer: Buffer, bio: Bio) -> Plan[Buffer | None]:
@@ -100,5 +100,5 @@ def ready(cache: Blocks, buffer: Buffer) -> Plan[bool]:
     error = buffer.error
     cache.release(buffer)
     if error is not None and not transfer.is_cancelled(error):
-        raise transfer.again(error)
+        raise untraced(error)
     return False

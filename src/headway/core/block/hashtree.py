@@ -1,6 +1,6 @@
-"""The hash tree of a device, as veritysetup writes it: where each digest is, and how a tree is made.
+"""The hash tree of a device, as veritysetup writes it: where each digest is, and what it is of.
 
-It reads no data for users; the layer `verity` does. Level 0 has the digests of data blocks, each level
+It does no I/O: `treewalk` reads a tree, `treemaking` writes one. Level 0 has the digests of data blocks, each level
 above those of the blocks of the one below, until one block is left; its digest is the root, which is
 kept apart and vouches for all. Levels lie in the hash device behind the superblock, the highest first::
 
@@ -11,17 +11,12 @@ Source: Linux ``Documentation/admin-guide/device-mapper/verity.rst`` (6.12), for
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Final, final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, Bio, Op
-from headway.core.block.layer import Layer
-from headway.core.block.line import carry_out
-from headway.core.plan import Plan
-from headway.errors import BlockError, UsageError
+from headway.errors import UsageError
 
 MAGIC: Final = b"verity\0\0"
 ALGORITHMS: Final = ("sha256", "sha512", "sha1")
@@ -109,43 +104,6 @@ def first_block(offset: int, hash_size: int) -> int:
     return -(-(offset + _SUPERBLOCK.size) // hash_size)
 
 
-def build(tree: Tree, data: Layer, hashes: Layer, view: memoryview, offset: int) -> Plan[bytes]:
-    """Read all of `data`, write the tree and then the superblock at `offset`; the root.
-
-    `view` is memory to work in: a data block, or a hash block, and one more hash block. Raises:
-    BlockError. Waits: for the devices.
-    """
-    part, out = view[: -tree.hash_size], view[-tree.hash_size :]
-    source, size, count, base = data, tree.data_size, tree.data_blocks, 0
-    root = b""
-    for start, blocks in tree.levels() or [(0, 0)]:
-        for number in range(count):
-            block = part[:size]
-            yield from _do(source, READ, (base + number) * size, block)
-            root = tree.digest(block)
-            slot = number % tree.per_block
-            if slot == 0:
-                out[:] = bytes(len(out))
-            out[slot * tree.step : slot * tree.step + tree.width] = root
-            if blocks and (slot == tree.per_block - 1 or number == count - 1):
-                at = start + number // tree.per_block
-                yield from _do(hashes, WRITE, at * tree.hash_size, out)
-                root = tree.digest(out)
-        source, size, count, base = hashes, tree.hash_size, blocks, start
-    head = bytearray(tree.superblock())
-    yield from _do(hashes, FLUSH, 0, None)
-    yield from _do(hashes, WRITE, offset, memoryview(head))
-    yield from _do(hashes, FLUSH, 0, None)
-    return root
-
-
-def _do(layer: Layer, op: Op, offset: int, view: memoryview | None) -> Plan[None]:
-    bio = Bio(op, offset, view)
-    yield from carry_out(layer, bio)
-    if bio.error is not None:
-        raise bio.error
-
-
 def first_wrong(tree: Tree, view: memoryview, wanted: list[bytes]) -> int | None:
     """The first block of `view` that has not the digest wanted, if there is one."""
     size, digest = tree.data_size, tree.digest
@@ -153,11 +111,3 @@ def first_wrong(tree: Tree, view: memoryview, wanted: list[bytes]) -> int | None
         if digest(view[number * size : (number + 1) * size]) != one:
             return number
     return None
-
-
-def corrupt(name: str, what: str, number: int, offset: int) -> BlockError:
-    return BlockError(
-        errno.EIO,
-        f"{what} {number} at offset {offset} of {name} is not what its digest says: it was changed",
-        offset=offset,
-    )

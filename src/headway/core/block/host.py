@@ -105,9 +105,8 @@ class Host:
         self._deadlines = Deadlines()
         self._expiring: dict[int, bool] = {}  # due just now: whether the answer came meanwhile
         self._skipped = False
-        self._starting = (
-            0  # the tag that is being handed to the device: it is not expired meanwhile
-        )
+        #: The tag that is being handed to the device: it is not expired meanwhile.
+        self._starting = 0
         self._next_tag = 1
         self._pumping = False
         self._timer: Ticket | None = None  # where the timekeeper sleeps, until `_timer_s`
@@ -249,9 +248,8 @@ class Host:
                 parts, self._spare = self._spare, None
             if parts is not None:
                 self.spare_uses += 1
-                if isinstance(
-                    parts[0], bytearray
-                ):  # the command is cleared; what belongs to it stays
+                # The command is cleared; what belongs to it stays.
+                if isinstance(parts[0], bytearray):
                     parts[0][:] = bytes(len(parts[0]))
         return parts
 

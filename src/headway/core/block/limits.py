@@ -24,20 +24,16 @@ class Limits:
     """Bytes throughout. 0 means: no such limit.
 
     `alignment`: offsets and lengths are multiples of it. `max_length`: most bytes of one bio.
-    `boundary`: one bio does not cross a multiple of it. `memory_alignment`: what the address of the
-    memory should be a multiple of. Length and boundary are multiples of the alignment.
+    `boundary`: one bio does not cross a multiple of it. Length and boundary are multiples of the alignment.
     """
 
     alignment: int = 1
     max_length: int = 0
     boundary: int = 0
-    memory_alignment: int = 1
 
     def __post_init__(self) -> None:
-        if self.alignment < 1 or self.memory_alignment < 1:
-            raise UsageError(
-                f"alignment {self.alignment}, of memory {self.memory_alignment}: the least is 1"
-            )
+        if self.alignment < 1:
+            raise UsageError(f"alignment is {self.alignment}: the least is 1")
         for what, value in (("max_length", self.max_length), ("boundary", self.boundary)):
             if value < 0 or value % self.alignment:
                 raise UsageError(
@@ -64,9 +60,7 @@ class Limits:
                 f"in a request, none across a multiple of {boundary}; choose larger requests or a "
                 "larger boundary"
             )
-        return Limits(
-            alignment, max_length, boundary, lcm(self.memory_alignment, below.memory_alignment)
-        )
+        return Limits(alignment, max_length, boundary)
 
     def aligned(self, offset: int, length: int) -> bool:
         return not (offset % self.alignment or length % self.alignment)
@@ -82,16 +76,6 @@ class Limits:
     def fits(self, offset: int, length: int) -> bool:
         """True if one bio may ask for it; always for one without a range (a flush)."""
         return not length or (self.aligned(offset, length) and self.front(offset, length) == length)
-
-    def pieces(self, offset: int, length: int) -> int:
-        """How many bios a request becomes at most: for sizing a reserve."""
-        if not length:
-            return 1
-        count = 0
-        while length:
-            front = self.front(offset, length)
-            offset, length, count = offset + front, length - front, count + 1
-        return count
 
 
 NO_LIMITS: Final = Limits()

@@ -152,7 +152,8 @@ class Line:
             limits = layer.limits
             if limits is not NO_LIMITS and not limits.fits(bio.offset, bio.length):
                 if limits.aligned(bio.offset, bio.length):
-                    return self._cut(layer, bio), layer, bio
+                    front = limits.front(bio.offset, bio.length)
+                    return self.cut(bio, front, layer), layer, bio
                 why = f"it takes blocks of {limits.alignment} bytes"
                 bio.complete(refused(bio, layer.name, why))
                 continue
@@ -191,12 +192,14 @@ class Line:
             self._queue.extendleft(reversed(lower))
         self._fresh.clear()
 
-    def _cut(self, layer: Target, bio: Bio) -> Plan[None]:
-        """Queue the front of a bio that is too long, and the rest behind it."""
+    def cut(self, bio: Bio, length: int, layer: Target) -> Plan[None]:
+        """Queue the first `length` bytes of a bio for `layer`, and the rest behind them.
+
+        Waits: for a bio of the layer's `splits`.
+        """
         assert layer.splits is not None, f"{layer.name} has limits and no set to split with"
         front = yield from layer.splits.alloc(self)
-        bio.split_to(front, layer.limits.front(bio.offset, bio.length))
-        self.send(front, layer)
+        self.send(bio.split_to(front, length), layer)
         self.send(bio, layer)
 
     def _drop(self) -> None:

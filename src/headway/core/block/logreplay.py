@@ -39,9 +39,8 @@ class Found(NamedTuple):
         for header in headers:
             if header.sequence > sure:
                 came = yield from self._came(header)
-                if (
-                    came != header.entries
-                ):  # said on the device too: later headers vouch for this one
+                if came != header.entries:
+                    # Said on the device too: later headers vouch for this one.
                     header = header._replace(entries=came)
                     self.block[:] = self.form.header(header)
                     place = self.form.address(header.position)

@@ -38,10 +38,10 @@ STOP: Final = Verdict.STOP
 class Entry(Protocol):
     """What a clock keeps. Both in seconds of the runtime's clock."""
 
-    touched: (
-        float | None
-    )  # when it was last used, if that was since the hand passed; set by anybody
-    aged: float  # when it was last used before that; changed only by the hand
+    #: When it was last used, if that was since the hand passed; set by anybody.
+    touched: float | None
+    #: When it was last used before that; changed only by the hand.
+    aged: float
 
 
 E = TypeVar("E", bound=Entry)

@@ -1,9 +1,10 @@
-"""A held buffer becomes the buffer of another block: its number changes, not its memory.
+"""What a held buffer has becomes the content of another block: its memory moves, nothing is copied.
 
-It writes nothing but what must be on the device first. The new number is taken by a *stand-in* from the
-first step to the last, so that nobody reads the block while it changes hands; who asks for it waits, and
-looks again. What was cached there is written and dropped. If the caller is the only holder the buffer is
-renumbered and dirty; if others hold it, they keep their block, and the content is written to the new one.
+It writes nothing but what must be on the device first. The new block is taken by a *stand-in* from the
+first step to the last, so that nobody reads it while it changes hands; who asks for it waits, and looks
+again. What was cached there is written and dropped. If the caller is the only holder the stand-in takes
+the memory over, and is dirty; if others hold the buffer, they keep it, and its content is written to the new
+block. (The kernel's gives the buffer another number; here a buffer is of one block for ever, see `buffer`.)
 
 Bound: waits for the holders of the new block's buffer to release it, for at most two writes, and for
 nothing else.
@@ -16,10 +17,10 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from headway.core.block import transfer, writeback
-from headway.core.block.bio import WRITE, Bio, Withdrawn
+from headway.core.block import writeback
+from headway.core.block.bio import WRITE, Bio, Withdrawn, untraced
 from headway.core.block.blocks import Blocks
-from headway.core.block.buffer import NEVER, Buffer
+from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out
 from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError, UsageError
@@ -33,7 +34,7 @@ def move(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
     """
     who = cache.runtime.owner()
     size, total = cache.block_size, cache.size
-    if not buffer.holds or not buffer.valid:
+    if not buffer.held or not buffer.valid:
         raise UsageError(
             f"cache {cache.name!r}: {buffer!r} is moved by somebody who does not hold it"
         )
@@ -49,8 +50,8 @@ def move(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
         if buffer.dirty or buffer.writing:
             yield from writeback.write(cache, buffer, who)
             if buffer.error is not None:
-                raise transfer.again(buffer.error)
-        if not _renumber(cache, buffer, block):
+                raise untraced(buffer.error)
+        if not _hand_over(cache, buffer, stand_in):
             yield from _write_copy(cache, buffer, block)
     finally:
         if stand_in is not None:
@@ -67,12 +68,12 @@ def _reserve(cache: Blocks, block: int, who: str) -> Plan[Buffer]:
         with cache.guard:
             other = cache.blocks.get(block)
             if other is not None:
-                if other.holds or other.busy:
+                cache.set_alert(other, True)  # before we look: who releases it looks after
+                if other.held or other.busy:
                     ticket = Ticket(who)
                     other.waiters.append(ticket)
-                    other.alert = True
                 elif other.dirty:
-                    other.holds.append(None)
+                    other.holds.append(False)
                     claimed = other
                 else:
                     frame = cache.detach(other)
@@ -95,21 +96,21 @@ def _reserve(cache: Blocks, block: int, who: str) -> Plan[Buffer]:
             yield from park(ticket)
 
 
-def _renumber(cache: Blocks, buffer: Buffer, block: int) -> bool:
-    """Make it the buffer of `block`, all dirty, if the caller is the only one who holds it."""
+def _hand_over(cache: Blocks, buffer: Buffer, stand_in: Buffer) -> bool:
+    """Let the stand-in have its memory, all dirty, if the caller is the only one who holds it."""
     with cache.guard:
-        ready, buffer.ready = buffer.ready, NEVER
-        if len(buffer.holds) != 1 or buffer.busy or cache.blocks.get(buffer.block) is not buffer:
+        ready, buffer.ready = buffer.ready, False
+        if buffer.held != 1 or buffer.busy or cache.blocks.get(buffer.block) is not buffer:
             buffer.ready = ready
             return False
-        del cache.blocks[buffer.block]
-        if not buffer.dirty:
-            cache.clean_clock.remove(buffer)
-            cache.dirty_clock.add(buffer)
-        buffer.block = block
-        buffer.soil(0, cache.block_size)
-        cache.blocks[block] = buffer
-        buffer.ready = block
+        cache.unlink(buffer)
+        buffer.dirty_start = buffer.dirty_end = 0  # what was marked since it was written goes along
+        stand_in.frame, buffer.frame = buffer.frame, None
+        stand_in.view = stand_in.frame
+        stand_in.soil(0, cache.block_size)
+        cache.dirty_clock.add(stand_in)
+        stand_in.reading = False
+        stand_in.valid = stand_in.ready = True
         return True
 
 
@@ -117,7 +118,7 @@ def _write_copy(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
     """Others keep the buffer: write what it has to the new place."""
     bio = yield from cache.bios.alloc()
     with cache.guard:
-        buffer.holds.append(None)  # for as long as the device may look at its memory
+        buffer.holds.append(False)  # for as long as the device may look at its memory
 
     def home(bio: Bio) -> None:
         cache.bios.free(bio)
@@ -129,16 +130,17 @@ def _write_copy(cache: Blocks, buffer: Buffer, block: int) -> Plan[None]:
     try:
         yield from carry_out(cache, bio, home, cache.runtime.owner())
     except BlockError as error:
-        raise transfer.again(error) from None
+        raise untraced(error) from None
 
 
 def _leave(cache: Blocks, stand_in: Buffer) -> None:
-    """Let those who waited for the block look again."""
+    """Let those who waited for the block have it, or look again."""
     with cache.guard:
-        if cache.blocks.get(stand_in.block) is stand_in:
-            del cache.blocks[stand_in.block]
-        stand_in.reading = False
-        stand_in.error = Withdrawn(errno.ECANCELED, f"block {stand_in.block} was moved to")
-        waking, stand_in.waiters = stand_in.waiters, []
-    for ticket in waking:
-        ticket.wake()
+        if stand_in.frame is None:
+            if cache.blocks.get(stand_in.block) is stand_in:
+                del cache.blocks[stand_in.block]
+            stand_in.reading = False
+            cache.set_alert(stand_in, False)  # it has nothing that a release could give
+            stand_in.error = Withdrawn(errno.ECANCELED, f"block {stand_in.block} was moved to")
+        _, waking = cache.settle(stand_in)  # its memory may be waited for as well
+    cache.dispose(None, waking)

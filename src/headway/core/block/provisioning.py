@@ -18,9 +18,8 @@ import errno
 from functools import partial
 from typing import final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, refused
+from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, corrupt, refused
 from headway.core.block.device import Extent
-from headway.core.block.hashtree import corrupt
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line, submit
 from headway.core.block.sections import Sections

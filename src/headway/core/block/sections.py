@@ -1,9 +1,10 @@
 """A journal of two sections: one takes writes in memory, the other is being made durable.
 
-It does not check what is read; the layer `integrity` does. A write is copied into the open section, and
-is done; that is a disk's cache, which a flush empties. One worker commits: the journal slot is written,
-flushed (this also makes what was put in place before durable, so the other slot is free for the next
-section), and then tags and data go to their places. Whatever happens in between, a block and its tag
+It does not check what is read, nor know what the blocks are: `integrity` keeps a user's in it, `thin` its
+table. A write is copied into the open section, and
+is done; that is a disk's cache, which a flush empties. One worker commits (`committing`): the journal slot
+is written, flushed (this also makes what was put in place before durable, so the other slot is free for the
+next section), and then tags and data go to their places. Whatever happens in between, a block and its tag
 are both old, or both new, or in a whole section that is put in place again at the next start.
 
 A block is read from memory until it is in its place. `epoch` counts sections put in place: whoever reads
@@ -16,15 +17,16 @@ Source: Linux ``drivers/md/dm-integrity.c`` (6.12), in small: there sections are
 
 from __future__ import annotations
 
-from typing import Any, final
+from contextlib import suppress
+from typing import final
 
-from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Bio, Op, untraced
+from headway.core.block.bio import FLUSH, READ, WRITE, ZERO, Op
+from headway.core.block.committing import Committer, again
 from headway.core.block.layer import Layer
-from headway.core.block.line import Line, carry_out
+from headway.core.block.line import Line
 from headway.core.block.spec import Site
 from headway.core.block.tagformat import WIDTH, Format
 from headway.core.plan import Plan, Ticket, park
-from headway.errors import BlockError
 
 
 @final
@@ -38,18 +40,21 @@ class Sections:
     def __init__(self, below: Layer, form: Format, site: Site, *, ahead: bool = False) -> None:
         self._below, self._form, self._ahead = below, form, ahead
         self._guard = site.runtime.guard()
+        self._bios = site.bios("journal", 1)
         self._pool = site.pool("sections", site.buffers(form.section_size), 2)
         self._tags = memoryview(bytearray(form.block))  # the committer's own
-        self._worker = site.workers("journal", limit=1, rescuer=False)
+        journal = site.workers("journal", limit=1, rescuer=False)
+        self._committer = Committer(self._guard, journal, self._commit, self._settle)
+        self.flush = self._committer.flush
         self._buffers: list[memoryview] = []
         self._open: dict[int, int] = {}  # block number to its place in the open section's buffer
         self._closing: dict[int, int] = {}  # the same of the one that is being committed
+        self._entries: list[
+            tuple[int, bytes]
+        ] = []  # its numbers and tags, once it is in the journal
         self._waiting: list[Ticket] = []  # for room
-        self._flushes: list[Bio] = []
         self._sequence = 0
-        self._queued = False
         self.epoch = self.commits = self.replayed = 0
-        self.error: BaseException | None = None
 
     # -- in memory ---------------------------------------------------------------------------------
 
@@ -58,8 +63,8 @@ class Sections:
         size = self._form.block
         while True:
             with self._guard:
-                if self.error is not None:
-                    raise untraced(self.error)
+                if self._committer.error is not None:
+                    raise again(self._committer.error)
                 place = self._open.get(number)
                 if place is None and len(self._open) < self._form.section:
                     place = self._open[number] = len(self._open) + 1
@@ -69,7 +74,7 @@ class Sections:
                     return
                 ticket = Ticket("room in the journal")
                 self._waiting.append(ticket)
-            self._start()
+            self._committer.ask()
             yield from park(ticket)
 
     def newest(self, number: int, into: memoryview) -> bool:
@@ -90,46 +95,26 @@ class Sections:
                 number in self._open or number in self._closing for number in range(first, end)
             )
 
-    def flush(self, bio: Bio) -> None:
-        """Complete `bio` when all that was put before is durable. Waits: never."""
-        with self._guard:
-            self._flushes.append(bio)
-        self._start()
-
-    def _start(self) -> None:
-        with self._guard:
-            queued, self._queued = self._queued, True
-        if not queued:
-            self._worker.queue(self._commit)
-
     # -- to the device -------------------------------------------------------------------------------
 
     def _commit(self) -> Plan[None]:
         with self._guard:
-            self._queued = False
-            flushes, self._flushes = self._flushes, []
-            failed = self.error
-            if failed is None:
-                self._closing, self._open = self._open, {}
-                self._buffers.reverse()
+            self._closing, self._open = self._open, {}
+            self._buffers.reverse()
+        self._wake()  # there is room
+        if self._ahead:
+            yield from self._do(FLUSH, 0, None)
+        if self._closing:
+            yield from self._journal()
+
+    def _wake(self) -> None:
+        with self._guard:
             woken, self._waiting = self._waiting, []
-        entries: list[tuple[int, bytes]] = []
         for ticket in woken:
             ticket.wake()
-        try:
-            if failed is None and self._ahead:
-                yield from self._do(FLUSH, 0, None)
-            if failed is None and self._closing:
-                entries = yield from self._journal()
-        except Exception as error:
-            failed = self._fail(error)
-        for bio in flushes:
-            bio.complete(None if failed is None else untraced(failed))
-        if failed is None and entries:
-            yield from self._settle(entries)
 
-    def _journal(self) -> Plan[list[tuple[int, bytes]]]:
-        """Make the closing section durable in its slot; numbers and tags of its blocks."""
+    def _journal(self) -> Plan[None]:
+        """Make the closing section durable in its slot."""
         form, buffer = self._form, self._buffers[1]
         size = form.block
         entries = [
@@ -141,18 +126,22 @@ class Sections:
         yield from self._do(WRITE, form.slot(self._sequence), buffer[: (len(entries) + 1) * size])
         yield from self._do(FLUSH, 0, None)
         self.commits += 1
-        return entries
+        self._entries = entries
 
-    def _settle(self, entries: list[tuple[int, bytes]]) -> Plan[None]:
-        """Put a section in its place; it stays in memory if that fails."""
-        try:
-            yield from self._place(entries, self._buffers[1])
-        except Exception as error:
-            self._fail(error)
-            return
-        with self._guard:
-            self._closing = {}
-            self.epoch += 1
+    def _settle(self) -> Plan[None]:
+        """Put a section that was committed in its place; it stays in memory if that fails."""
+        entries, self._entries = self._entries, []
+        if entries:
+            try:
+                yield from self._place(entries, self._buffers[1])
+            except Exception as error:
+                self._committer.fail(error)
+            else:
+                with self._guard:
+                    self._closing = {}
+                    self.epoch += 1
+        if self._committer.error is not None:
+            self._wake()  # they are to hear of it
 
     def _place(self, entries: list[tuple[int, bytes]], buffer: memoryview) -> Plan[None]:
         form, tags = self._form, self._tags
@@ -171,20 +160,8 @@ class Sections:
         if held is not None:
             yield from self._do(WRITE, form.tags_start + held * size, tags)
 
-    def _do(
-        self, op: Op, offset: int, view: memoryview | None, length: int | None = None
-    ) -> Plan[Any]:
-        bio = Bio(op, offset, view, length=length)
-        yield from carry_out(self._below, bio)
-        error, bio.error = bio.error, None  # with it, the traceback would keep itself and the view
-        if error is not None:
-            raise untraced(error)
-
-    def _fail(self, error: BaseException) -> BaseException:
-        """Write nothing more; what is kept holds nothing of the buffers."""
-        with self._guard:
-            self.error = untraced(error)
-            return self.error
+    def _do(self, op: Op, offset: int, view: memoryview | None, length: int = 0) -> Plan[None]:
+        return self._bios.ask(self._below, op, offset, view, length)
 
     # -- its life --------------------------------------------------------------------------------------
 
@@ -222,21 +199,11 @@ class Sections:
 
     def close(self) -> Plan[None]:
         """Commit what is left, and give the buffers back. What failed, the last flush told."""
-        self.flush(Bio(FLUSH))
-        ticket = Ticket("the last section")
-        # After that commit, by the same worker: a flush is told before its section is placed.
-        self._worker.queue(self._end, ticket)
-        yield from park(ticket)
-        self.give_back()
-
-    def _end(self, ticket: Ticket) -> Plan[None]:
-        try:
-            if self.error is None and (self.commits or self.replayed):
+        yield from self._committer.last()
+        if self._committer.error is None and (self.commits or self.replayed):
+            with suppress(Exception):  # then it is put in place once more at the next start
                 yield from self._forget()
-        except BlockError as error:
-            self._fail(error)  # the journal is put in place once more at the next start
-        finally:
-            ticket.wake()
+        self.give_back()
 
     def _forget(self) -> Plan[None]:
         """Empty the journal, of which all is in place: the older section first, lest it be replayed

@@ -39,7 +39,7 @@ class Supply:
     """All but `frames` and the statistics changes under `guard`, which is the cache's."""
 
     __slots__ = (
-        "_locked", "frames", "guard", "heavy_try", "lacking", "light_try", "memory", "queue", "reserve",
+        "alerts", "frames", "guard", "heavy_try", "lacking", "light_try", "locked", "memory", "queue", "reserve",
         "waits", "wanted",
     )  # fmt: skip
 
@@ -53,8 +53,11 @@ class Supply:
         self.lacking = 0  # how many of the reserve are in use (Linux: need_reserved_buffers)
         self.frames = 0  # statistics: taken from the memory and not given back
         self.waits = 0  # statistics
-        self._locked = runtime.locked
-        self.wanted = self._locked  # somebody may wait; whoever releases a buffer looks at it
+        self.locked = runtime.locked
+        self.alerts = 0  # buffers whose last release has something to do
+        self.wanted = (
+            self.locked
+        )  # that, or somebody may wait; whoever releases a buffer looks at it
         for _ in range(reserve_count):
             frame = memory.alloc(Gfp.KERNEL)
             if frame is None:
@@ -106,8 +109,8 @@ class Supply:
         return [] if ticket.claim() else [ticket]  # else it was kicked, and will see
 
     def look_around(self) -> None:
-        """After a change of the queue: what a release looks at."""
-        self.wanted = self._locked or bool(self.queue)
+        """After a change of the queue or the alerts: what a release looks at."""
+        self.wanted = self.locked or self.alerts > 0 or bool(self.queue)
 
     # -- outside the guard ---------------------------------------------------------------------------
 
@@ -127,6 +130,18 @@ class Supply:
             return
         self.frames -= 1
         self.memory.free(frame)
+
+    def put_all(self, frames: list[Any]) -> None:
+        """`put` for each of them. Waits: never."""
+        with self.guard:
+            needed = self.lacking or self.queue
+        if needed:
+            for frame in frames:
+                self.put(frame)
+            return
+        self.frames -= len(frames)
+        for frame in frames:
+            self.memory.free(frame)
 
     def kick(self) -> None:
         """The memory has some again: let the first who waits ask. Waits: never."""

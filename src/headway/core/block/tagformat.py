@@ -1,9 +1,10 @@
-"""How `integrity` lies on a device: superblock, two journal slots, tags, data; all in blocks.
+"""Blocks with a tag each on a device: superblock, two journal slots, tags, data; all in blocks.
 
-It does no I/O. A tag is a hash of a block's number and its bytes, keyed if there is a key; a tag of zeros
-means: never written, and reads as zeros. A journal slot holds one section: a header that names blocks
-and their tags, with a checksum, then the blocks. A section is whole if its checksum and all its tags
-are right; else it was never finished, and nobody was told that it was::
+`integrity` keeps a user's blocks so, `thin` its table, with a `magic` of its own. It does no I/O. A tag is a
+hash of a block's number and its bytes, keyed if there is a key; a tag of zeros means: never written, and
+reads as zeros. A journal slot holds one section: a header that names blocks and their tags, with a checksum,
+then the blocks. A section is whole if its checksum and all its tags are right; else it was never finished,
+and nobody was told that it was::
 
     superblock | slot 0: header, n blocks | slot 1: header, n blocks | tags | data
 
@@ -38,9 +39,7 @@ def most_in_section(block: int) -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Bytes of a block, blocks of a section, blocks of data; `salt` goes into every tag, as does `key`.
-
-    Whoever keeps something else in the same shape has a `magic` of its own."""
+    """Bytes of a block, blocks of a section, blocks of data; `salt` goes into every tag, as does `key`."""
 
     block: int
     section: int
@@ -120,7 +119,7 @@ class Format:
 
 
 def fit(size: int, block: int, section: int, salt: bytes, key: bytes) -> Format:
-    """The largest format in `size` bytes. Raises: UsageError if there is no room for a block."""
+    """The largest one for `integrity` in `size` bytes. Raises: UsageError if there is no room for a block."""
     if block not in _SIZES or not 0 < section <= most_in_section(block):
         raise UsageError(
             f"layer integrity: sections of {section} blocks of {block} bytes: a header names at most "

@@ -20,16 +20,6 @@ from headway.core.block.buffer import Buffer
 from headway.core.block.sending import carry_out, send
 from headway.core.plan import Plan, Ticket, park
 from headway.core.zeros import clear
-from headway.errors import BlockError
-
-
-def again(error: BaseException) -> BaseException:
-    """The same error, to be raised by one more of those who wait: each has its own traceback."""
-    if isinstance(error, BlockError):
-        fresh = BlockError(error.errno or errno.EIO, str(error.args[-1]), offset=error.offset)
-        fresh.__cause__ = error
-        return fresh
-    return error
 
 
 def is_cancelled(error: BaseException | None) -> bool:
@@ -60,9 +50,10 @@ def fill(cache: Blocks, buffer: Buffer) -> Plan[None]:
 
 def aim(cache: Blocks, buffer: Buffer, bio: Bio) -> None:
     """Let `bio` read the block of a buffer: the device may end inside it."""
-    start = buffer.block * cache.block_size
-    length = min(cache.block_size, cache.size - start)
-    view = buffer.view if length == cache.block_size else buffer.view[:length]
+    start, length, view = buffer.block * cache.block_size, cache.block_size, buffer.view
+    if start + length > cache.size:
+        length = cache.size - start
+        view = view[:length]
     bio.aim(READ, start, view, length)
     cache.read_requests += 1
 
@@ -83,7 +74,9 @@ def read_ended(cache: Blocks, buffer: Buffer, error: BaseException | None) -> No
         buffer.reading = False
         buffer.error = error
         if error is None:
-            buffer.valid, buffer.ready = True, buffer.block
+            buffer.valid = buffer.ready = True
+            if buffer.held and not buffer.waiters:
+                return  # the usual one: its reader goes on with it
         else:
             cache.errors += 1
         frame, waking = cache.settle(buffer)

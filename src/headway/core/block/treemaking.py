@@ -2,7 +2,7 @@
 
 It checks nothing: what is read may have been written a moment ago, and is vouched for by nobody yet.
 Each flush reads all data again, and says the new root, which is the one thing to be kept safe.
-Reserves: two blocks to work in, and one worker of its own.
+Reserves: two blocks to work in (a data block, or a hash block; and one more hash block), 1 bio, one worker.
 
 Source: own; the format is veritysetup's.
 """
@@ -10,8 +10,8 @@ Source: own; the format is veritysetup's.
 from __future__ import annotations
 
 from headway.core.block.at_rest import AtRest
-from headway.core.block.bio import FLUSH, Bio
-from headway.core.block.hashtree import ALGORITHMS, SIZES, Tree, build, first_block, parse
+from headway.core.block.bio import FLUSH, READ, WRITE, Bio
+from headway.core.block.hashtree import ALGORITHMS, SIZES, Tree, first_block, parse
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line
@@ -31,6 +31,7 @@ class Making(Layer):
         self.limits = Limits(alignment=tree.data_size)
         self.root = b""
         self._runtime, self._workers = site.runtime, site.workers("tree", limit=1, rescuer=False)
+        self._bios = site.bios("tree", 1)
         self._memory = memoryview(bytearray(max(tree.data_size, tree.hash_size) + tree.hash_size))
 
     def submit_now(self, bio: Bio) -> bool:
@@ -49,15 +50,38 @@ class Making(Layer):
     def _make(self, bio: Bio) -> Plan[None]:
         error: BaseException | None = None
         try:
-            root = yield from build(
-                self.tree, self.below[0], self._hashes, self._memory, self._offset
-            )
+            root = yield from self._build()
             if root != self.root:
                 self.root = root
                 self._runtime.report(f"{self.name}: the root hash is {root.hex()}; keep it")
         except Exception as raised:
             error = raised
         bio.complete(error)
+
+    def _build(self) -> Plan[bytes]:
+        """Read all data, write the tree and then the superblock; the root. Raises: BlockError."""
+        tree, hashes, ask = self.tree, self._hashes, self._bios.ask
+        part, out = self._memory[: -tree.hash_size], self._memory[-tree.hash_size :]
+        source, size, count, base = self.below[0], tree.data_size, tree.data_blocks, 0
+        root = b""
+        for start, blocks in tree.levels() or [(0, 0)]:
+            for number in range(count):
+                block = part[:size]
+                yield from ask(source, READ, (base + number) * size, block)
+                root = tree.digest(block)
+                slot = number % tree.per_block
+                if slot == 0:
+                    out[:] = bytes(len(out))
+                out[slot * tree.step : slot * tree.step + tree.width] = root
+                if blocks and (slot == tree.per_block - 1 or number == count - 1):
+                    at = start + number // tree.per_block
+                    yield from ask(hashes, WRITE, at * tree.hash_size, out)
+                    root = tree.digest(out)
+            source, size, count, base = hashes, tree.hash_size, blocks, start
+        yield from ask(hashes, FLUSH)
+        yield from ask(hashes, WRITE, self._offset, memoryview(bytearray(tree.superblock())))
+        yield from ask(hashes, FLUSH)
+        return root
 
     def stats(self) -> dict[str, object]:
         return {"root": self.root.hex()}

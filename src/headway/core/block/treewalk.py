@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import final
 
-from headway.core.block.bio import READ
-from headway.core.block.hashtree import Tree, corrupt
+from headway.core.block.bio import READ, corrupt
+from headway.core.block.hashtree import Tree
 from headway.core.block.kept import Kept
 from headway.core.block.layer import Layer
 from headway.core.block.line import NOIO, Line

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from headway.core.block.bio import WRITE, Bio
+from headway.core.block.bio import WRITE, Bio, untraced
 from headway.core.block.blocks import Blocks
-from headway.core.block.buffer import NEVER, Buffer
+from headway.core.block.buffer import Buffer
 from headway.core.block.sending import send
 from headway.core.block.transfer import flush, is_cancelled, until
 from headway.core.plan import Plan
@@ -47,9 +47,9 @@ def clean(cache: Blocks, claimed: Buffer, who: str) -> Plan[Any]:
         cache.release(claimed)
         raise
     with cache.guard:
-        claimed.holds.pop()
+        claimed.holds.pop()  # the claim
         frame = None
-        if not claimed.holds and not claimed.dirty and not claimed.busy:
+        if not claimed.held and not claimed.dirty and not claimed.busy:
             frame = cache.detach(claimed)
     if frame is None:
         cache.released(claimed)
@@ -62,10 +62,8 @@ def write(cache: Blocks, buffer: Buffer, who: str) -> Plan[None]:
     while True:
         yield from start(cache, buffer)
         yield from until(cache, buffer, lambda: not buffer.writing, who)
-        if not is_cancelled(
-            buffer.error
-        ):  # else whoever began to write it was cancelled: it is dirty
-            return
+        if not is_cancelled(buffer.error):
+            return  # else whoever began to write it was cancelled: it is dirty
 
 
 def start(cache: Blocks, buffer: Buffer) -> Plan[None]:
@@ -163,14 +161,14 @@ def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
     with cache.guard:
         if error is not None and not anew:
             cache.errors += 1
-            cache.write_error = cache.write_error or error
+            cache.write_error = cache.write_error or untraced(error)
         for buffer, low, high in run.parts:
             buffer.writing = False
             buffer.error = error
             if anew:
                 buffer.soil(low, high)
             if error is None:
-                buffer.ready = buffer.block if buffer.frame is not None else NEVER
+                buffer.ready = buffer.frame is not None
             if not buffer.dirty and buffer in cache.dirty_clock:
                 cache.dirty_clock.remove(buffer)
                 cache.clean_clock.add(buffer)
@@ -178,8 +176,8 @@ def _written(cache: Blocks, run: Run, bio: Bio) -> bool:
             waking += woken
             if frame is not None:
                 frames.append(frame)
-    for frame in frames:
-        cache.supply.put(frame)
+    if frames:
+        cache.supply.put_all(frames)
     cache.dispose(None, waking)
     return True
 
@@ -189,7 +187,7 @@ def start_all(cache: Blocks) -> Plan[list[Buffer]]:
     with cache.guard:
         dirty = sorted(cache.dirty_clock, key=lambda buffer: buffer.block)
         for buffer in dirty:
-            buffer.holds.append(None)
+            buffer.holds.append(False)
     try:
         for buffer in dirty:
             if buffer.dirty and not buffer.writing:  # else it went with a neighbour

@@ -1,8 +1,8 @@
 """The log of a write cache, carried out: committed, written back, and found again after a power cut.
 
 What lies where is `ring`'s, how it looks on the device is `logformat`'s. Two workers, each one thing at
-a time. The committer seals the open segment, waits for the writes into it, writes headers, and flushes
-the fast device once for all of them; then the flushes that wait are complete. The cleaner starts when
+a time. The committer (`committing`) seals the open segment, waits for the writes into it, writes headers,
+and flushes the fast device once for all of them. The cleaner starts when
 more than `high` blocks are used, or somebody waits for room: it writes the newest copies of the oldest
 segments to the slow device, in order of their place there, flushes it, moves the tail in the superblock,
 flushes that, and only then is the room free. It stops when no more than `low` are used.
@@ -17,11 +17,11 @@ Source: Linux ``drivers/md/dm-writecache.c`` (``writecache_flush``, ``writecache
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from typing import Final, final
 
-from headway.core.block.bio import FLUSH, WRITE, ZERO, Bio, untraced
+from headway.core.block.bio import FLUSH, WRITE, ZERO
+from headway.core.block.committing import Committer, again
 from headway.core.block.device import Extent
 from headway.core.block.layer import Layer
 from headway.core.block.line import Line
@@ -30,7 +30,7 @@ from headway.core.block.logformat import Entry, Format, Header, State
 from headway.core.block.logreplay import Found
 from headway.core.block.ring import Place, Ring, Segment, Where
 from headway.core.block.spec import Site
-from headway.core.plan import Plan, Ticket, call, park
+from headway.core.plan import Plan, Ticket, park
 from headway.errors import BlockError
 
 _BATCH: Final = 32  # most segments that are written back before the tail moves
@@ -53,13 +53,13 @@ class WriteLog:
         self._cleans = site.bios("write-backs", 1)
         self._header = site.pool("header", site.buffers(form.block), 1)
         self._buffers = site.pool("write-back", site.buffers(buffer), 1)
-        self._committer = site.workers("commit", limit=1, rescuer=False)
+        committing = site.workers("commit", limit=1, rescuer=False)
+        self.committer = Committer(self.guard, committing, self._commit, self._after_commit)
+        self.flush = self.committer.flush
         self._cleaner = site.workers("write-back", limit=1, rescuer=False)
         self._waiting: deque[tuple[Ticket, int, int]] = deque()  # for room, with what they need
-        self._flushes: list[Bio] = []
-        self._queued = self._cleaning = self._draining = False
+        self._cleaning = self._draining = False
         self._idle: Ticket | None = None  # who waits until nothing is written back
-        self.error: BlockError | None = None  # of a commit: for good
         self.stuck: BlockError | None = None  # of the last write-back
         self.commits = self.written_back = self.replayed = self.waits = 0
 
@@ -68,15 +68,15 @@ class WriteLog:
     def place_now(self, count: int, covers: int) -> Place | None:
         """Room for `count` entries of `covers` blocks, if that needs no wait. Waits: never."""
         with self.guard:
-            if self.error is not None or self._waiting:
+            if self.committer.error is not None or self._waiting:
                 return None
             return self.ring.place(count, covers)
 
     def place(self, count: int, covers: int) -> Plan[Place]:
         """Room for `count` entries of `covers` blocks. Raises: what the devices failed with. Waits: for write-back."""
         with self.guard:
-            if self.error is not None:
-                raise again(self.error)
+            if self.committer.error is not None:
+                raise again(self.committer.error)
             place = None if self._waiting else self.ring.place(count, covers)
             if place is None:
                 ticket = Ticket("room in the write cache", count)
@@ -84,7 +84,7 @@ class WriteLog:
                 self.waits += 1
         if place is not None:
             return place
-        self.commit()
+        self.committer.ask()
         self.clean()
         try:
             yield from park(ticket)
@@ -139,7 +139,8 @@ class WriteLog:
     def is_durable(self) -> bool:
         """Whether a flush would find nothing to do."""
         with self.guard:
-            return self.error is None and not self.ring.dirty and not self._flushes
+            waits = self.committer.error is not None or self.committer.is_waited_for
+            return not waits and not self.ring.dirty
 
     def _give(self, error: BlockError | None = None) -> list[Ticket]:
         """Under the guard: give room, or an error, to those who wait; whom to wake."""
@@ -163,45 +164,15 @@ class WriteLog:
 
     # -- committing ------------------------------------------------------------------------------------
 
-    def flush(self, bio: Bio) -> None:
-        """Complete `bio` when all that was done before is durable. Waits: never."""
-        with self.guard:
-            self._flushes.append(bio)
-        self.commit()
-
-    def commit(self) -> None:
-        """Have what is in the log made durable. Waits: never."""
-        with self.guard:
-            queued, self._queued = self._queued, True
-        if not queued:
-            self._committer.queue(self._commit)
-
     def _commit(self) -> Plan[None]:
         with self.guard:
-            self._queued = False
-            flushes, self._flushes = self._flushes, []
             self.ring.seal()
-            sealed, failed = self.ring.sealed(), self.error
-        if failed is None and sealed:
-            try:
-                yield from self._make_durable(sealed)
-            except Exception as error:
-                failed = again(error)
-        with self.guard:
-            woken = []
-            if failed is not None:
-                self.error = failed
-                woken = self._give(failed)
-            elif sealed:
+            sealed = self.ring.sealed()
+        if sealed:
+            yield from self._make_durable(sealed)
+            with self.guard:
                 self.ring.committed(sealed)
                 self.commits += 1
-            wanted = bool(self._waiting) or self._draining or self.ring.filled > self._high
-        for bio in flushes:
-            bio.complete(None if failed is None else again(failed))
-        for ticket in woken:
-            ticket.wake()
-        if wanted and failed is None:
-            self.clean()
 
     def _make_durable(self, sealed: list[Segment]) -> Plan[None]:
         form = self.form
@@ -221,6 +192,16 @@ class WriteLog:
             yield from self._commits.ask(self.fast, FLUSH)
         finally:
             self._header.free(block)
+
+    def _after_commit(self) -> None:
+        with self.guard:
+            failed = self.committer.error
+            woken = [] if failed is None else self._give(failed)
+            wanted = bool(self._waiting) or self._draining or self.ring.filled > self._high
+        for ticket in woken:
+            ticket.wake()
+        if wanted and failed is None:
+            self.clean()
 
     # -- writing back ------------------------------------------------------------------------------------
 
@@ -252,7 +233,7 @@ class WriteLog:
         for ticket in woken:
             ticket.wake()
         if uncommitted:
-            self.commit()
+            self.committer.ask()
 
     def _batch(self) -> list[Segment]:
         """Under the guard: what is to be written back next."""
@@ -318,10 +299,7 @@ class WriteLog:
 
         Raises: BlockError, what a device failed with, if something is not where it should be by now.
         """
-        self.flush(Bio(FLUSH))
-        ticket = Ticket("the last commit")
-        self._committer.queue(call, ticket.wake)  # after its end: it may ask for room yet
-        yield from park(ticket)
+        yield from self.committer.last()  # after its end: it may ask for room yet
         idle = Ticket("the last write-back")
         with self.guard:
             self._draining = drain
@@ -331,21 +309,14 @@ class WriteLog:
             self.clean()
         if drain or self._idle is idle:
             yield from park(idle)
-        failure = self.error or (self.stuck if drain else None)
+        failure = self.committer.error or (self.stuck if drain else None)
         if failure is not None and self.ring.segments:
             raise again(failure)
 
     def stats(self) -> dict[str, object]:
-        failure = self.error or self.stuck
+        failure = self.committer.error or self.stuck
         return {
             "cached": self.ring.cached, "used": self.ring.used, "slots": self.form.slots,
             "commits": self.commits, "written_back": self.written_back, "replayed": self.replayed,
             "waits": self.waits, "failure": None if failure is None else str(failure),
         }  # fmt: skip
-
-
-def again(error: BaseException) -> BlockError:
-    """The same error for one more, or to be kept; what no device said is told as one."""
-    if isinstance(error, BlockError):
-        return untraced(error)
-    return BlockError(errno.EIO, f"{type(error).__name__}: {error}")

@@ -34,7 +34,7 @@ class Ebs(Layer):
         self.below = (below,)
         self.size, self.tells = below.size, below.extent
         self._block = block
-        self._splits, self._bios = site.bios("splits"), site.bios("parts", 1)
+        self.splits, self._bios = site.bios("splits"), site.bios("parts", 1)
         self._buffers = site.pool("blocks", site.buffers(block), reserve)
         self._workers = site.workers("parts")
         self._ranges = Ranges(site.runtime.guard())
@@ -72,7 +72,7 @@ class Ebs(Layer):
             return None
         front = min(bio.length, block - rest) if rest else whole or bio.length
         if front < bio.length:
-            return self._cut(bio, front, line)
+            return line.cut(bio, front, self)
         if not rest and whole:
             if bio.op is READ:
                 line.send(bio, self.below[0])
@@ -89,11 +89,6 @@ class Ebs(Layer):
         if number is not None:
             self._workers.queue(self._merge, number, bio)
         return None
-
-    def _cut(self, bio: Bio, length: int, line: Line) -> Plan[None]:
-        front = yield from self._splits.alloc(line)
-        line.send(bio.split_to(front, length), self)
-        line.send(bio, self)
 
     def _read(self, bio: Bio, line: Line) -> Plan[None]:
         [buffer] = yield from line.take(self._buffers)

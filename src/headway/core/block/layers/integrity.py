@@ -4,7 +4,8 @@ Writes go through a journal (`sections`): so no power cut leaves a block whose t
 takes the block, then its tag, then looks whether memory has a newer one; if they differ although nothing
 was put in place meanwhile, the block was changed, and that is EIO with its offset. With a key file the
 tags are keyed, and only who has the key can make a right one.
-Reserves: two sections (of up to 100 blocks), 2 blocks for tags, 2 bios; workers with a rescuer.
+Reserves: two sections (of up to 100 blocks), 2 blocks for tags, 2 bios for reads and 1 for the journal;
+workers with a rescuer.
 
 Source: Linux ``drivers/md/dm-integrity.c`` (6.12). Departure: a layout of its own (`tagformat`).
 """
@@ -12,11 +13,10 @@ Source: Linux ``drivers/md/dm-integrity.c`` (6.12). Departure: a layout of its o
 from __future__ import annotations
 
 from headway.core.block.at_rest import AtRest
-from headway.core.block.bio import DISCARD, FLUSH, READ, Bio
-from headway.core.block.hashtree import corrupt
+from headway.core.block.bio import DISCARD, FLUSH, READ, Bio, corrupt
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
-from headway.core.block.line import Line, carry_out
+from headway.core.block.line import Line
 from headway.core.block.sections import Sections
 from headway.core.block.spec import Options, Site
 from headway.core.block.tagformat import NEVER, WIDTH, Format, fit, most_in_section, parse
@@ -104,13 +104,7 @@ class Integrity(Layer):
         return None
 
     def _do(self, offset: int, view: memoryview | None) -> Plan[None]:
-        assert view is not None
-        bio = yield from self._bios.make(READ, offset, view, len(view))
-        yield from carry_out(self.below[0], bio)
-        error = bio.error
-        self._bios.free(bio)
-        if error is not None:
-            raise error
+        return self._bios.ask(self.below[0], READ, offset, view)
 
     def start(self) -> Plan[None]:
         return self.sections.start(self._create)

@@ -4,8 +4,8 @@ Extents that have a place are passed on; the others read as zeros, and a first w
 as does a whole extent that is discarded or zeroed. The table of extents (`thinmap`) is changed in
 transactions of a journal whose commit makes data durable before the entries that tell of it. When no place
 is free, first writes fail with ENOSPC, and all else goes on.
-Reserves: two sections of the journal, 2 blocks, 2 bios for first writes, 2 to split with; workers with a
-rescuer. It falls back to nothing: a first write waits for its transaction.
+Reserves: two sections of the journal, 2 blocks, 1 bio for the journal, 2 for first writes, 2 to split with;
+workers with a rescuer. It falls back to nothing: a first write waits for its transaction.
 
 Source: Linux ``drivers/md/dm-thin.c`` (6.12), of which this is one device in a pool of its own.
 """
@@ -52,9 +52,8 @@ class Thin(Layer):
         with self._guard:
             found = self._map.find(extent)
             if found is None or (op is WRITE and extent in self._map.coming):
-                return (
-                    False  # a flush would not cover it before the table's change is in the journal
-                )
+                # A flush would not cover it before the table's change is in the journal.
+                return False
             self._map.enter(extent)
         try:
             bio.offset = found + rest

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import errno
 
-from headway.core.block.bio import FLUSH, READ, Bio, refused
-from headway.core.block.hashtree import Tree, corrupt, first_wrong
+from headway.core.block.bio import FLUSH, READ, Bio, corrupt, refused
+from headway.core.block.hashtree import Tree, first_wrong
 from headway.core.block.layer import Layer
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line

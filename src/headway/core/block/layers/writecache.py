@@ -36,7 +36,7 @@ class WriteCache(Layer):
         self._size = size = log.form.block
         self.size = log.form.blocks * size
         self.limits = Limits(alignment=size, max_length=log.form.section * size)
-        self.splits = self._bios = splits
+        self.splits = splits
         self.keeps_zeros = create  # then there is nothing in the log
         self.log, self._create, self._drain, self.tells = log, create, drain, log.extent
 
@@ -94,7 +94,7 @@ class WriteCache(Layer):
         if found.count * self._size < bio.length:
             if found.segment is not None:
                 self.log.read(found.segment)
-            return self._split(bio, found.count * self._size, line)
+            return line.cut(bio, found.count * self._size, self)
         if found.zeros:
             assert bio.view is not None
             clear(bio.view)
@@ -106,11 +106,6 @@ class WriteCache(Layer):
             bio.offset = self.log.form.address(found.position)
             line.send(bio, self.below[1])
         return None
-
-    def _split(self, bio: Bio, length: int, line: Line) -> Plan[None]:
-        front = yield from self._bios.alloc(line)
-        line.send(bio.split_to(front, length), self)
-        line.send(bio, self)
 
     def _write(self, bio: Bio, line: Line) -> Plan[None]:
         entries = self.log.form.described(bio.offset, bio.length, bio.view)
