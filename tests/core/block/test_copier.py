@@ -145,14 +145,14 @@ def test_what_was_not_asked_for_is_least_where_nothing_waits_for_a_disk():
     assert size_frames(64 << 20, None, None).request_size == 1 << 20
     asked = size_frames(64 << 20, 3 << 20, 7, in_memory=True)
     assert (asked.in_flight, asked.request_size) == (7, 3 << 20)
-    with pytest.raises(UsageError, match="the least that works is 1048576"):
+    with pytest.raises(UsageError, match="the least that works is 1MiB"):
         size_frames(512 << 10, None, None, in_memory=True)  # what is said holds everywhere
 
 
 @pytest.mark.parametrize(
     ("memory", "request_size", "in_flight", "says"),
     [
-        (1 << 16, 1 << 20, None, "the least that works is 1048576"),
+        (1 << 16, 1 << 20, None, "the least that works is 1MiB"),
         (100, 1 << 20, None, "1048576, or 4096 with a request size of 4096"),
         (3 << 20, 3 << 20, None, "works is 4194304, or a request size of at most 2097152"),
         (1 << 20, 1000, None, "use 4096 instead"),
