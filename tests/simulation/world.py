@@ -148,7 +148,7 @@ class World:
         self.disks: list[Disk] = []
         self.cancellable: list[Task] = []
         self.make_memory(pages)
-        self.stack = self.make_stack(self.specs, layers=self.layers)
+        self.stack = self.make_stack(self.specs, layers=self.layers, steady_bytes=2 * BLOCK)
         self.main_disks = len(self.disks)
         self.image.open()
         self.cache = PageCache(self.stack, self.path)
@@ -185,18 +185,14 @@ class World:
         if share:
             pool.inject(FailAlloc(probability=share, chance=self.chance.random))
 
-    def make_stack(self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS) -> Stack:
+    def make_stack(
+        self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS, steady_bytes: int = 0
+    ) -> Stack:
         opener = opener or self.disk
         stack = Stack(
-            self.simulator,
-            opener("bottom"),
-            specs,
-            memory=self.backend,
-            opener=opener,
-            layers=layers,
-            starve=self.setting.starved == 1.0,
-            crypto=Salted(),
-        )
+            self.simulator, opener("bottom"), specs, memory=self.backend, opener=opener, layers=layers,
+            starve=self.setting.starved == 1.0, crypto=Salted(), steady_bytes=steady_bytes,
+        )  # fmt: skip
         if self.setting.starved == 0.3:
             for site in stack.sites:
                 for pool in [*site.pools, *(bios.pool for bios in site.sets)]:
@@ -262,7 +258,12 @@ class World:
             if kind == "buffered":
                 self.client(next(stores_of).use(blocks), who)
             else:
-                plan = {"direct": users.direct, "cached": users.cached, "copier": image.copier}
+                plan = {
+                    "direct": users.direct,
+                    "restless": users.restless,
+                    "cached": users.cached,
+                    "copier": image.copier,
+                }
                 self.client(plan[kind](self, who, blocks), who)
         for number in range(setting.hogs):
             self.client(users.hog(self, f"hog {number}"), f"user hog {number}")

@@ -59,6 +59,7 @@ class Bottom(Layer):
         endless = device.kind is Kind.NULL and device.capacity is None
         self.size = _ENDLESS if endless else device.size
         self.keeps_zeros = device.starts_zeroed
+        self.stable_writes = getattr(device, "stable_writes", False)
         self.inline = inline and quick is None
         self._quick_read = None if quick is None else quick.read_now
         self._quick_write = None if quick is None else quick.write_now

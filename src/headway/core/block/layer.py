@@ -40,6 +40,10 @@ class Layer:
     below: tuple[Layer, ...] = ()
     whole_blocks: bool = True  # what is aligned to below must be so here; False: it takes any bytes
     keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
+    stable_writes: bool = (
+        False  # a write's memory is looked at twice, and must be the same (BLK_FEAT_STABLE_WRITES)
+    )
+    copies_writes: bool = False  # it passes on memory of its own, never the caller's
 
     def submit_now(self, bio: Bio) -> bool:
         """Carry the bio out at once: True if done, False if nothing was done and the bio is as before."""
@@ -73,6 +77,14 @@ def combined(layer: Layer) -> Limits:
     for below in layer.below:
         limits = limits.over(combined(below))
     return limits
+
+
+def needs_stable(layer: Layer) -> bool:
+    """Whether memory must not change while it is written here, for this layer's sake or one's below: those
+    above may, if somebody between them copies it."""
+    if layer.stable_writes or layer.copies_writes:
+        return layer.stable_writes
+    return any(needs_stable(below) for below in layer.below)
 
 
 def each(layer: Layer) -> Iterator[Layer]:
