@@ -63,9 +63,7 @@ def open_stack(
     writable: bool = False,
     in_flight: int = 16,
     starve: bool = False, prompt: bool = False, create: bool = False, any_bytes: bool = False,
-    private: bool = False,
-    apart_from: Sequence[os.stat_result] = (),
-    runtime: Runtime | None = None,
+    private: bool = False, apart_from: Sequence[os.stat_result] = (), runtime: Runtime | None = None,
 ) -> StackedDevice:  # fmt: skip
     """A device with layers on it, the outermost last, ready for use; close it to end it.
 
