@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, final
 
 from headway.core.nbd import wire
 from headway.core.nbd.asking import Agreed, Answer, Into, Secure, Wish, answer, dial
-from headway.edge.nbd_tls import client_context, start_tls
+from headway.edge.nbd_tls import agree, client_context, with_tls
 from headway.edge.nbd_uri import Place
 
 T = TypeVar("T")
@@ -100,7 +100,10 @@ class Link:
                     self._fill(view, wish)
                 elif isinstance(wish, Secure):
                     assert self._tls is not None
-                    self._sock = start_tls(self._limited(), self._tls, self._hostname)
+                    # First to be found by `abort`: the plain socket is empty from now on.
+                    self._sock = secured = with_tls(self._limited(), self._tls, self._hostname)
+                    self._limited()  # given up in between, perhaps
+                    agree(secured)
                 else:
                     self._send(wish)
         except StopIteration as stop:

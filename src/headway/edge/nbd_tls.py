@@ -22,21 +22,26 @@ from headway.edge.nbd_uri import TlsWish
 from headway.errors import BlockError, UsageError
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
+    from ssl import SSLContext, SSLSocket
 
 _AUTHORITY, _CERTIFICATE, _KEY = "ca-cert.pem", "client-cert.pem", "client-key.pem"
 _CIPHERS: Final = "ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK+AES:DHE-PSK+AESGCM:DHE-PSK+AES:PSK+AESGCM"
 
 
-def start_tls(sock: socket.socket, context: SSLContext, hostname: str | None) -> socket.socket:
-    """The connected socket, from now on with TLS; the plain one is taken over.
+def with_tls(sock: socket.socket, context: SSLContext, hostname: str | None) -> SSLSocket:
+    """The connected socket, for TLS; the plain one is taken over. Nothing is said yet: `agree` does."""
+    return context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+
+
+def agree(sock: SSLSocket) -> None:
+    """Begin to speak TLS.
 
     Raises: OSError if the two cannot agree. Waits: as long as the socket's timeout allows.
     """
     import ssl
 
     try:
-        return context.wrap_socket(sock, server_hostname=hostname)
+        sock.do_handshake()
     except ssl.SSLCertVerificationError as error:
         why = f"its certificate is not to be trusted: {error.verify_message}"
         raise OSError(errno.EACCES, why) from error

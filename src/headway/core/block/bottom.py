@@ -107,7 +107,7 @@ class Bottom(Layer):
         ):  # beside the submitter, who may be cancelled when bytes are being moved
             return spawn(self._carry_out(bio), self.name)
         else:
-            self._move(bio)
+            self._move_late(bio)
             bio.complete()
         return None
 
@@ -121,7 +121,7 @@ class Bottom(Layer):
             bio.complete()
 
     def _move_late(self, bio: Bio) -> None:
-        """On a worker."""
+        """Where nobody is there to be told: it completes the bio if that is interrupted."""
         try:
             self._move(bio)
         except Exception as error:
