@@ -15,8 +15,8 @@ import headway as hw
 from headway.copying import copy
 from headway.edge.memory_devices import MemoryDevice
 from headway.edge.nbd_link import Link
-from headway.edge.nbd_tls import psk_of
 from headway.edge.nbd_uri import TlsWish, parse_uri
+from headway.edge.psk import psk_of
 from headway.errors import BlockError, UsageError
 from headway.server import serve
 from tests.edge.serving.served import DATA, SIZE, make
