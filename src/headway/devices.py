@@ -30,6 +30,7 @@ from headway.runtimes.threads import THREADS
 from headway.threaded import Mempool, Zone
 
 _STEADY = 256 << 10  # bytes of a buffer that writes are copied into, where they must not change
+_STEADY_PART = 16  # of the memory, where that is small: there are two such buffers
 
 
 def open_device(
@@ -99,7 +100,7 @@ def open_stack(
             starve=starve,
             create=create,
             any_bytes=any_bytes,
-            steady_bytes=0 if private else _STEADY,
+            steady_bytes=0 if private else _steady(memory, starve),
             ground=opened.site,
         )
         try:
@@ -114,6 +115,18 @@ def open_stack(
         ROSTER.enter(pool)
     kind, held = bottom.device.kind, opened.memory_bytes()
     return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
+
+
+def _steady(memory: Room | None, starve: bool) -> int:
+    """Bytes of the buffers that writes are copied into: a power of two, of whole pages."""
+    size = getattr(memory, "size", None)
+    if starve:
+        return 4096
+    return (
+        _STEADY
+        if size is None
+        else max(4096, min(_STEADY, 1 << (size // _STEADY_PART).bit_length() - 1))
+    )
 
 
 class Room(Protocol):

@@ -72,6 +72,7 @@ def test_the_seeds_meet_what_they_are_there_for() -> None:
             "vouched for": world.image.stack.top.stats().get("checked", 0),
             "journalled": sum("integrity" in spec for spec in world.specs),
             "encrypted": sum("crypt" in spec for spec in world.specs),
+            "with a header": sum("format=luks" in spec for spec in world.specs),
             "durable": sum(block.durable > 0 for block in world.blocks),
         }
         for what, count in found.items():

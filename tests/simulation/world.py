@@ -9,6 +9,7 @@ block that holds what it cannot, or lost what was flushed. The same seed is the 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Sequence
@@ -40,10 +41,11 @@ from tests.core.block.rig import Keys
 from tests.simulation import image, stores, users
 from tests.simulation.blocks import Block
 from tests.simulation.disks import BLOCK, Disk, Frames
-from tests.simulation.layers import may_stop, opened_again, some_layers, steady
+from tests.simulation.layers import begun, may_stop, opened_again, some_layers
 from tests.simulation.pagecache import PageCache
 
 DISK = 64 * BLOCK
+HEADERS = 512 * BLOCK
 BLOCKS = 32
 FRAME = 4 * BLOCK
 _HELPERS = re.compile(r"^kswapd| [2-9]$")  # the first worker of a queue is no help, but needed
@@ -91,7 +93,7 @@ class Salted(Keys):
     """Key files without files, and salts that are the same each time."""
 
     def random(self, length: int) -> bytes:
-        return bytes(length)
+        return hashlib.shake_256(b"salt").digest(length)
 
 
 class Machine(Simulator):  # type: ignore[misc]
@@ -118,10 +120,9 @@ class World:
         self.layers = layers
         self.cancels, self.cancelled = self.setting.cancels, 0
         self.blocks = [Block() for _ in range(BLOCKS)]
-        self.specs = self.setting.specs
-        if may_stop(self.specs):
-            self.specs = [steady(spec) for spec in self.specs]
-        self.disk_size = max(DISK, room(self.specs, BLOCKS * BLOCK, layers) + 4 * BLOCK)
+        self.specs, self.swap_specs = begun(self.setting.specs), begun(self.setting.swap_specs)
+        needed = room(self.specs, BLOCKS * BLOCK, layers), room(self.swap_specs, DISK)
+        self.disk_size = max(DISK, *needed) + 4 * BLOCK
         self.image = image.Image(self)
         pages = self.setting.pages
         while True:  # the reserves of some layers are larger than others'
@@ -201,8 +202,9 @@ class World:
 
     def disk(self, *who: Any) -> Layer:
         """A disk with workers of its own; perhaps a slow one, unless its header is read before the start."""
-        bottom = self.attach(Disk(self.disk_size, self.chance, 0.0))
-        return bottom if who and who[0] == "prompt disk" else self.slow(bottom)
+        headers = who and who[0] == "header disk"
+        bottom = self.attach(Disk(HEADERS if headers else self.disk_size, self.chance, 0.0))
+        return bottom if headers or (who and who[0] == "prompt disk") else self.slow(bottom)
 
     def slow(self, bottom: Layer) -> Layer:
         seconds = self.setting.slow_s[len(self.disks) % 8]

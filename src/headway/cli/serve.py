@@ -44,6 +44,14 @@ _Daemon = Annotated[
         help="Lock memory, be spared by the OOM killer, cause no I/O for memory; say what holds.",
     ),
 ]
+_Certificates = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
+]
+_Keys = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Keys instead of certificates: lines USER:HEX."),
+]
 _Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,14 +79,8 @@ def command(
         str,
         typer.Option(metavar="off|on|require", help="Whether clients may, or have to, use TLS."),
     ] = "off",
-    tls_certificates: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
-    ] = None,
-    tls_psk: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Keys instead of certificates: lines USER:HEX."),
-    ] = None,
+    tls_certificates: _Certificates = None,
+    tls_psk: _Keys = None,
     daemon_mode: _Daemon = False,
     json: Json = False,
     debug: Debug = False,

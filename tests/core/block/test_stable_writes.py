@@ -138,3 +138,20 @@ def test_stacks_are_steady_unless_told_that_memory_is_private() -> None:
         assert device.stable_writes
         with hw.Zone("1MiB") as zone, pytest.raises(UsageError, match="private=True"):
             hw.BufferCache(device, memory=zone)
+
+
+@pytest.mark.parametrize("starve", [False, True])
+def test_the_copies_fit_a_small_memory(starve: bool) -> None:
+    with (
+        hw.Zone("256KiB", min_free=0) as zone,
+        hw.open_stack(
+            "memory:1MiB", ["mirror,leg=memory:1MiB,window=4KiB"], writable=True, memory=zone,
+            starve=starve,
+        ) as device,
+    ):  # fmt: skip
+        assert device.memory_bytes <= 48 << 10
+        data = bytes(range(256)) * 4000
+        device.pwrite(memoryview(data), 512)
+        view = memoryview(bytearray(len(data)))
+        device.pread_into(view, 512)
+        assert view == data

@@ -82,7 +82,9 @@ class Stack:
             if any_bytes and combined(top).alignment > 1:
                 top = self._put_on(top, "ebs", layers)
             if steady_bytes and needs_stable(top):
-                top = self._put_on(top, f"bounce,reads=no,buffer={steady_bytes}", LAYERS)
+                reserve = 1 if starve else 2
+                spec = f"bounce,reads=no,buffer={steady_bytes},reserve={reserve}"
+                top = self._put_on(top, spec, LAYERS)
         except BaseException:
             self.give_back()
             raise
