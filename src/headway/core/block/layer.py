@@ -40,6 +40,7 @@ class Layer:
     below: tuple[Layer, ...] = ()
     whole_blocks: bool = True  # what is aligned to below must be so here; False: it takes any bytes
     keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
+    discard_granularity: int = 1  # bytes: a discard of fewer gives nothing back
     stable_writes: bool = (
         False  # a write's memory is looked at twice, and must be the same (BLK_FEAT_STABLE_WRITES)
     )
@@ -85,6 +86,11 @@ def needs_stable(layer: Layer) -> bool:
     if layer.stable_writes or layer.copies_writes:
         return layer.stable_writes
     return any(needs_stable(below) for below in layer.below)
+
+
+def granularity(layer: Layer) -> int:
+    """Bytes of which a discard should be a multiple, for this layer and all below: the largest."""
+    return max([layer.discard_granularity, *(granularity(below) for below in layer.below)])
 
 
 def each(layer: Layer) -> Iterator[Layer]:
