@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -222,6 +223,36 @@ def test_a_device_given_up_in_the_middle_of_tls_fails_at_once():
             opening.join(20)
             assert not opening.is_alive() and not isinstance(failures[0], TimeoutError)
     link.close(politely=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how a full queue is answered is Linux's")
+def test_a_device_given_up_while_it_connects_fails_at_once():
+    """The queue of the listener is full: nobody answers, and nobody refuses."""
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        link = Link(parse_uri(f"nbd://127.0.0.1:{listener.getsockname()[1]}/"), 60.0)
+        failures = []
+
+        def opens():
+            try:
+                link.open()
+            except OSError as error:
+                failures.append(error)
+
+        opening = threading.Thread(target=opens, daemon=True)
+        opening.start()
+        while link._sock is None and opening.is_alive():
+            opening.join(0.001)
+        link.abort()
+        opening.join(20)
+        assert not opening.is_alive() and not isinstance(failures[0], TimeoutError)
+        link.close(politely=False)
 
 
 def exactly(sock, count):

@@ -67,7 +67,10 @@ class NbdDevice:
         self._agreed = agreed
         self.size = agreed.size
         self.capacity: int | None = 0 if agreed.flags & wire.SEND_READ_ONLY else agreed.size
-        self.grain = self.alignment = self.discard_granularity = agreed.minimum
+        self.alignment = self.discard_granularity = agreed.minimum
+        self.grain = (
+            1 if agreed.size % agreed.minimum else agreed.minimum
+        )  # its end must be reached
         self._limit = _CONNECTIONS if agreed.flags & wire.SEND_MULTI_CONN else 1
         self._idle.append(first)
         self._count = 1

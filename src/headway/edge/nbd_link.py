@@ -44,9 +44,15 @@ class Link:
     def open(self) -> None:
         """Connect, and agree. Raises: OSError, Broken; the link is to be closed then. Once."""
         self._until_s = time.monotonic() + self._deadline_s
-        self._sock = self._place.connect(self._deadline_s)
+        self._sock = self._place.connect(self._deadline_s, self._made)
         wish = dial(self._place.export, secure=self._tls is not None)
         self.agreed = self._carry(wish, None)
+
+    def _made(self, sock: socket.socket) -> None:
+        """It begins to connect: to be found by `abort`."""
+        self._sock = sock
+        if self._aborted:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it was given up")
 
     def ask(
         self, command: int, offset: int, length: int, flags: int, view: memoryview | None
