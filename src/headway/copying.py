@@ -226,6 +226,7 @@ class _Job:
             in_flight=sizing.in_flight,
             starve=starve,
             create=True,
+            private=True,
             apart_from=self._apart,
         ) as stacked:
             if stacked.size < self._source.size:

@@ -29,6 +29,9 @@ from headway.runtimes.scopes import ambient
 from headway.runtimes.threads import THREADS
 from headway.threaded import Mempool, Zone
 
+_STEADY = 256 << 10  # bytes of a buffer that writes are copied into, where they must not change
+_STEADY_PART = 16  # of the memory, where that is small: there are two such buffers
+
 
 def open_device(
     spec: str, *, writable: bool = False, direct: bool | None = None, deadline_s: float = 30.0
@@ -60,13 +63,9 @@ def open_stack(
     memory: Room | None = None,
     writable: bool = False,
     in_flight: int = 16,
-    starve: bool = False,
-    prompt: bool = False,
-    create: bool = False,
-    any_bytes: bool = False,
-    apart_from: Sequence[os.stat_result] = (),
-    runtime: Runtime | None = None,
-) -> StackedDevice:
+    starve: bool = False, prompt: bool = False, create: bool = False, any_bytes: bool = False,
+    private: bool = False, apart_from: Sequence[os.stat_result] = (), runtime: Runtime | None = None,
+) -> StackedDevice:  # fmt: skip
     """A device with layers on it, the outermost last, ready for use; close it to end it.
 
     `device` is opened, and closed with the stack, if it is a name; so are the devices that `layers` name.
@@ -80,7 +79,9 @@ def open_stack(
     1044480
 
     With `create` layers that have a format of their own (crypt) write it anew, whatever was there. With
-    `any_bytes` requests need not be whole blocks. No device may be in it twice, or be one of `apart_from`.
+    `any_bytes` requests need not be whole blocks. Memory that is being written may be changed: what must
+    not see that (a mirror's legs, a log with checksums) has it copied first, unless it is `private`. No
+    device may be in it twice, or be one of `apart_from`.
 
     Raises: UsageError if something named is no device or no layer, or is in use; NoMemory; BlockError.
     """
@@ -99,6 +100,7 @@ def open_stack(
             starve=starve,
             create=create,
             any_bytes=any_bytes,
+            steady_bytes=0 if private else _steady(memory, starve),
             ground=opened.site,
         )
         try:
@@ -113,6 +115,18 @@ def open_stack(
         ROSTER.enter(pool)
     kind, held = bottom.device.kind, opened.memory_bytes()
     return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
+
+
+def _steady(memory: Room | None, starve: bool) -> int:
+    """Bytes of the buffers that writes are copied into: a power of two, of whole pages."""
+    size = getattr(memory, "size", None)
+    if starve:
+        return 4096
+    return (
+        _STEADY
+        if size is None
+        else max(4096, min(_STEADY, 1 << (size // _STEADY_PART).bit_length() - 1))
+    )
 
 
 class Room(Protocol):

@@ -91,6 +91,7 @@ class Exports(dict[str, Device]):
                 in_flight=_IN_FLIGHT,
                 prompt=True,
                 any_bytes=True,  # a client may not know, or not care, how large a block is
+                private=True,  # a request's frame is its own until it is answered
                 apart_from=self._files(),
             )
         except NoMemory as error:

@@ -28,7 +28,7 @@ from headway.core.nbd.window import Window
 from headway.core.units import format_size, parse_size
 from headway.edge.serving.export import make_export
 from headway.edge.serving.loop import Loop
-from headway.edge.serving.secure import server_context
+from headway.edge.serving.secure import psk_server_context, server_context
 from headway.edge.serving.workers import Workers
 from headway.edge.sockets import Listener
 from headway.errors import PoolBusy, UsageError
@@ -66,7 +66,7 @@ class Server:
     closed with the server. `memory` is the limit of all frames and socket buffers. A client that connects when as many
     are connected as the limit allows (`repr` shows how many) waits until another has gone.
     `tls` is ``"off"``, ``"on"`` (a client may) or ``"require"``, with the certificates in the
-    directory `tls_certificates`.
+    directory `tls_certificates`, or the keys in the file `tls_psk` (lines ``USER:HEX``; Python 3.13).
 
     >>> from headway import open_device
     >>> with serve(open_device("memory:1MiB"), listen="tcp::0") as uri:
@@ -84,8 +84,9 @@ class Server:
         read_only: bool = False,
         tls: str = "off",
         tls_certificates: str | None = None,
+        tls_psk: str | None = None,
     ) -> None:
-        self._tls, context = _secured(tls, tls_certificates)
+        self._tls, context = _secured(tls, tls_certificates, tls_psk)
         if not hasattr(select, "epoll"):
             raise UsageError("serving needs epoll, which this system has not: use Linux")
         if not exports:
@@ -235,6 +236,7 @@ def serve(
     read_only: bool = False,
     tls: str = "off",
     tls_certificates: str | None = None,
+    tls_psk: str | None = None,
 ) -> Server:
     """A server of one device, or of several by name, that listens on `unix:PATH` or `tcp:[HOST]:PORT`.
 
@@ -254,6 +256,7 @@ def serve(
             read_only=read_only,
             tls=tls,
             tls_certificates=tls_certificates,
+            tls_psk=tls_psk,
         )
     except BaseException:
         for listener in opened:
@@ -264,15 +267,22 @@ def serve(
     return server
 
 
-def _secured(tls: str, directory: str | None) -> tuple[Tls, SSLContext | None]:
+def _secured(tls: str, directory: str | None, psk: str | None) -> tuple[Tls, SSLContext | None]:
     """Whether TLS is spoken, and with what. Raises: UsageError, BlockError."""
     if tls not in [choice.value for choice in Tls]:
         raise UsageError(f"tls is {tls!r}: it must be off, on or require")
     chosen = Tls(tls)
     if chosen is Tls.OFF:
-        if directory is not None:
-            raise UsageError("certificates were given, and TLS is off: say --tls on or require")
+        if directory is not None or psk is not None:
+            what = "certificates" if psk is None else "keys"
+            raise UsageError(f"{what} were given, and TLS is off: say --tls on or require")
         return chosen, None
+    if psk is not None and directory is not None:
+        raise UsageError("--tls-certificates and --tls-psk: give one of them")
+    if psk is not None:
+        return chosen, psk_server_context(psk)
     if directory is None:
-        raise UsageError(f"--tls {tls} needs certificates: add --tls-certificates DIR")
+        raise UsageError(
+            f"--tls {tls} needs certificates, or keys: add --tls-certificates DIR, or --tls-psk FILE"
+        )
     return chosen, server_context(directory)

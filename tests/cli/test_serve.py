@@ -7,6 +7,7 @@ import random
 import select
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -127,6 +128,19 @@ def test_a_socket_that_another_took_over_is_left_alone(image, tmp_path):
         path.write_text("mine")
         assert ended(process)[0] == 0
     assert path.read_text() == "mine"
+
+
+def test_shared_keys_are_used_or_refused_in_one_line(image, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(f"alice:{random.randbytes(32).hex()}\n")
+    keys.chmod(0o644)
+    words = [image, "--listen", f"unix:{tmp_path}/s", "--tls", "require", "--tls-psk", keys]
+    if not hasattr(ssl.SSLContext, "set_psk_server_callback"):
+        refused(2, *words, says="needs Python 3.13 or newer")
+        return
+    with serving(*words, lines=2) as process:
+        assert process.said[0] == f"headway: warning: {keys} can be read by others: chmod 600 it\n"
+        assert process.said[1] == f"headway: serving nbds+unix:///?socket={tmp_path}/s\n"
 
 
 def test_tcp_without_a_host_is_loopback_and_elsewhere_it_warns(image):

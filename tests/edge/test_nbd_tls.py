@@ -5,15 +5,19 @@ import os
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
+import sys
+import threading
 
 import pytest
 
 import headway as hw
 from headway.copying import copy
 from headway.edge.memory_devices import MemoryDevice
-from headway.edge.nbd_tls import psk_of
+from headway.edge.nbd_link import Link
 from headway.edge.nbd_uri import TlsWish, parse_uri
+from headway.edge.psk import psk_of
 from headway.errors import BlockError, UsageError
 from headway.server import serve
 from tests.edge.serving.served import DATA, SIZE, make
@@ -193,3 +197,64 @@ def test_nbdkit_with_a_shared_key(tmp_path):
         assert copy(tmp_path / "new", bob, memory="4MiB").bytes == SIZE
         assert image.read_bytes() == DATA[::-1]
         keys.write_text(f"alice:{os.urandom(32).hex()}\n")
+
+
+def test_a_device_given_up_in_the_middle_of_tls_fails_at_once():
+    """`abort` reaches a connection whose server has taken the first bytes of TLS, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = parse_uri(f"nbds://127.0.0.1:{listener.getsockname()[1]}/")
+        link, failures = Link(place, 60.0), []
+
+        def opens():
+            try:
+                link.open()
+            except OSError as error:
+                failures.append(error)
+
+        opening = threading.Thread(target=opens, daemon=True)
+        opening.start()
+        server, _ = listener.accept()
+        with server:
+            server.sendall(b"NBDMAGICIHAVEOPT\0\3")
+            exactly(server, 4 + 16)  # flags, and the option
+            server.sendall(struct.pack(">QIII", 0x3E889045565A9, 5, 1, 0))
+            exactly(server, 5)  # TLS has begun
+            link.abort()
+            opening.join(20)
+            assert not opening.is_alive() and not isinstance(failures[0], TimeoutError)
+    link.close(politely=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how a full queue is answered is Linux's")
+def test_a_device_given_up_while_it_connects_fails_at_once():
+    """The queue of the listener is full: nobody answers, and nobody refuses."""
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        link = Link(parse_uri(f"nbd://127.0.0.1:{listener.getsockname()[1]}/"), 60.0)
+        failures = []
+
+        def opens():
+            try:
+                link.open()
+            except OSError as error:
+                failures.append(error)
+
+        opening = threading.Thread(target=opens, daemon=True)
+        opening.start()
+        while link._sock is None and opening.is_alive():
+            opening.join(0.001)
+        link.abort()
+        opening.join(20)
+        assert not opening.is_alive() and not isinstance(failures[0], TimeoutError)
+        link.close(politely=False)
+
+
+def exactly(sock, count):
+    while count:
+        count -= len(sock.recv(count))

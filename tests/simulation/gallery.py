@@ -9,10 +9,11 @@ from __future__ import annotations
 GALLERY = {
     17: "a filled leg was not flushed before it counted: data that was stable on the others was lost with it",
     41: "the same, two mirrors deep",
-    67: "the same, with a flush between the filling and the power cut, but of a block written before",
-    16: "a cancelled write-out loses its blocks",
+    42: "a stack closes while a tree is read ahead",
     51: "a journal is emptied while its last section is placed",
-    443: "a stack closes while a tree is read ahead",
+    67: "the same, with a flush between the filling and the power cut, but of a block written before",
+    102: "memory changes while a log has its checksum",
+    259: "a cancelled load gives its frame back",
+    314: "a cancelled write-out loses its blocks",
     858: "one block that was changed while it was written cost a write cache all that was flushed with it",
-    2058: "a cancelled load gives its frame back",
 }

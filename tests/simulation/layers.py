@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 BLOCK = 512
+LUKS = "key-file=k,key-bits=256,iterations=1000"  # quick: it keeps no secret
 
 
 class Pick:
@@ -67,7 +68,12 @@ KINDS = {
     "bounce": Kind(lambda p: f"bounce,buffer={p.size(1, 2, 8)},reserve={p(1, 2)}"),
     "crypt": Kind(
         lambda p: f"crypt,format=plain,key-file=k{p(1, 2)},sector=512,buffer={p.size(1, 2, 8)},reserve={p(1, 2)}",
-        at_rest=True,
+        without("create="), at_rest=True,
+    ),
+    "crypt of LUKS": Kind(
+        lambda p: f"crypt,create=yes,{LUKS},{p('format=luks1', 'format=luks2,sector=512')},"
+        f"{p('offset=2MiB', *3 * ['header=header disk'])},buffer={p.size(1, 8)}",
+        at_rest=True, header=True,
     ),
     "integrity": Kind(
         lambda p: f"integrity,create=yes,block=512,section={p(1, 3, 8)}" + p("", ",key-file=i"),
@@ -119,6 +125,10 @@ def may_stop(specs: list[str]) -> bool:
     return any(kind_of(spec).stops for spec in specs)
 
 
-def steady(spec: str) -> str:
-    """A flaky layer below one that stops at the first error must let it begin."""
-    return spec.replace("up=7", "up=400").replace("up=40,", "up=700,")
+def begun(specs: list[str]) -> list[str]:
+    """A flaky layer below one that stops at the first error, or writes a header, must let it begin."""
+    if any("format=luks" in spec for spec in specs):  # a header is written in many pieces
+        return [spec.replace("up=7", "up=4000").replace("up=40,", "up=4000,") for spec in specs]
+    if may_stop(specs):
+        return [spec.replace("up=7", "up=400").replace("up=40,", "up=700,") for spec in specs]
+    return specs

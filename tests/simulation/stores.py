@@ -133,7 +133,7 @@ class Spilled:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.stack = world.make_stack(world.setting.swap_specs)
+        self.stack = world.make_stack(world.swap_specs)
         backend = world.backend(BLOCK, "spill store")
         chance = world.chance
         self.swap = Swap(

@@ -15,7 +15,7 @@ from headway.core.block.legs import DROPPED
 from headway.core.block.line import carry_out
 from headway.core.mm.gfp import Gfp
 from headway.core.mm.pages import PageRun
-from headway.core.plan import Plan, Ticket, park
+from headway.core.plan import Plan, Ticket, now, park
 from headway.errors import NoMemory, UsageError
 from headway.runtimes.simulator import Cancelled
 from tests.simulation.blocks import ANY
@@ -24,7 +24,7 @@ from tests.simulation.disks import BLOCK
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-KINDS = ("direct", "cached", "buffered", "copier")
+KINDS = ("direct", "restless", "cached", "buffered", "copier")
 ROUNDS = 8
 MOST = 4  # blocks of one request: what a frame holds
 _MASKS = [Gfp.KERNEL, Gfp.KERNEL, Gfp.NOIO, Gfp.NOWAIT, Gfp.KERNEL | Gfp.NORETRY]
@@ -100,6 +100,41 @@ def sent(world: World, bio: Bio, held: Held) -> Plan[None]:
     except Cancelled:
         yield from held.gone()
         raise
+
+
+def restless(world: World, who: str, blocks: Sequence[int]) -> Plan[None]:
+    """Changes its memory while that is being written: any of the values may be written, and no other."""
+    chance = world.chance
+
+    def one() -> Plan[None]:
+        first = chance.choice(blocks)
+        count = min(chance.randrange(1, MOST + 1), blocks[-1] + 1 - first)
+        held = yield from lease(world, who, count)
+        if chance.random() < 0.7:
+            under_way = [held]
+            world.simulator.start(changer(world, first, under_way), f"user changer of {who}")
+            try:
+                yield from write(world, first, held)
+            finally:
+                under_way.clear()
+        else:
+            yield from read(world, first, held)
+        if chance.random() < 0.5:
+            yield from flush(world, blocks)
+
+    yield from rounds(world, ROUNDS, one)
+
+
+def changer(world: World, first: int, under_way: list[Held]) -> Plan[None]:
+    """Another value in memory that is being written, after a while."""
+    for _ in range(world.chance.randrange(1, 30)):
+        yield from now()
+    if not under_way or under_way[0].is_home:
+        return
+    view, value = under_way[0].view, world.chance.randrange(1, 256)
+    for number in range(first, first + len(view) // BLOCK):
+        world.blocks[number].write(value)
+    view[:] = bytes([value]) * len(view)
 
 
 def direct(world: World, who: str, blocks: Sequence[int]) -> Plan[None]:

@@ -9,6 +9,7 @@ block that holds what it cannot, or lost what was flushed. The same seed is the 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Sequence
@@ -40,10 +41,11 @@ from tests.core.block.rig import Keys
 from tests.simulation import image, stores, users
 from tests.simulation.blocks import Block
 from tests.simulation.disks import BLOCK, Disk, Frames
-from tests.simulation.layers import may_stop, opened_again, some_layers, steady
+from tests.simulation.layers import begun, may_stop, opened_again, some_layers
 from tests.simulation.pagecache import PageCache
 
 DISK = 64 * BLOCK
+HEADERS = 512 * BLOCK
 BLOCKS = 32
 FRAME = 4 * BLOCK
 _HELPERS = re.compile(r"^kswapd| [2-9]$")  # the first worker of a queue is no help, but needed
@@ -91,7 +93,7 @@ class Salted(Keys):
     """Key files without files, and salts that are the same each time."""
 
     def random(self, length: int) -> bytes:
-        return bytes(length)
+        return hashlib.shake_256(b"salt").digest(length)
 
 
 class Machine(Simulator):  # type: ignore[misc]
@@ -118,10 +120,9 @@ class World:
         self.layers = layers
         self.cancels, self.cancelled = self.setting.cancels, 0
         self.blocks = [Block() for _ in range(BLOCKS)]
-        self.specs = self.setting.specs
-        if may_stop(self.specs):
-            self.specs = [steady(spec) for spec in self.specs]
-        self.disk_size = max(DISK, room(self.specs, BLOCKS * BLOCK, layers) + 4 * BLOCK)
+        self.specs, self.swap_specs = begun(self.setting.specs), begun(self.setting.swap_specs)
+        needed = room(self.specs, BLOCKS * BLOCK, layers), room(self.swap_specs, DISK)
+        self.disk_size = max(DISK, *needed) + 4 * BLOCK
         self.image = image.Image(self)
         pages = self.setting.pages
         while True:  # the reserves of some layers are larger than others'
@@ -148,7 +149,7 @@ class World:
         self.disks: list[Disk] = []
         self.cancellable: list[Task] = []
         self.make_memory(pages)
-        self.stack = self.make_stack(self.specs, layers=self.layers)
+        self.stack = self.make_stack(self.specs, layers=self.layers, steady_bytes=2 * BLOCK)
         self.main_disks = len(self.disks)
         self.image.open()
         self.cache = PageCache(self.stack, self.path)
@@ -185,18 +186,14 @@ class World:
         if share:
             pool.inject(FailAlloc(probability=share, chance=self.chance.random))
 
-    def make_stack(self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS) -> Stack:
+    def make_stack(
+        self, specs: Sequence[str], opener: Any = None, layers: Any = LAYERS, steady_bytes: int = 0
+    ) -> Stack:
         opener = opener or self.disk
         stack = Stack(
-            self.simulator,
-            opener("bottom"),
-            specs,
-            memory=self.backend,
-            opener=opener,
-            layers=layers,
-            starve=self.setting.starved == 1.0,
-            crypto=Salted(),
-        )
+            self.simulator, opener("bottom"), specs, memory=self.backend, opener=opener, layers=layers,
+            starve=self.setting.starved == 1.0, crypto=Salted(), steady_bytes=steady_bytes,
+        )  # fmt: skip
         if self.setting.starved == 0.3:
             for site in stack.sites:
                 for pool in [*site.pools, *(bios.pool for bios in site.sets)]:
@@ -205,8 +202,9 @@ class World:
 
     def disk(self, *who: Any) -> Layer:
         """A disk with workers of its own; perhaps a slow one, unless its header is read before the start."""
-        bottom = self.attach(Disk(self.disk_size, self.chance, 0.0))
-        return bottom if who and who[0] == "prompt disk" else self.slow(bottom)
+        headers = who and who[0] == "header disk"
+        bottom = self.attach(Disk(HEADERS if headers else self.disk_size, self.chance, 0.0))
+        return bottom if headers or (who and who[0] == "prompt disk") else self.slow(bottom)
 
     def slow(self, bottom: Layer) -> Layer:
         seconds = self.setting.slow_s[len(self.disks) % 8]
@@ -262,7 +260,12 @@ class World:
             if kind == "buffered":
                 self.client(next(stores_of).use(blocks), who)
             else:
-                plan = {"direct": users.direct, "cached": users.cached, "copier": image.copier}
+                plan = {
+                    "direct": users.direct,
+                    "restless": users.restless,
+                    "cached": users.cached,
+                    "copier": image.copier,
+                }
                 self.client(plan[kind](self, who, blocks), who)
         for number in range(setting.hogs):
             self.client(users.hog(self, f"hog {number}"), f"user hog {number}")

@@ -46,6 +46,14 @@ _Daemon = Annotated[
         help="Lock memory, be spared by the OOM killer, cause no I/O for memory; say what holds.",
     ),
 ]
+_Certificates = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
+]
+_Keys = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Keys instead of certificates: lines USER:HEX."),
+]
 _Places = Annotated[
     list[str] | None,
     typer.Option(
@@ -73,10 +81,8 @@ def command(
         str,
         typer.Option(metavar="off|on|require", help="Whether clients may, or have to, use TLS."),
     ] = "off",
-    tls_certificates: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where server-cert.pem and server-key.pem are."),
-    ] = None,
+    tls_certificates: _Certificates = None,
+    tls_psk: _Keys = None,
     daemon_mode: _Daemon = False,
     json: Json = False,
     debug: Debug = False,
@@ -103,6 +109,7 @@ def command(
         "read_only": read_only,
         "tls": tls,
         "tls_certificates": tls_certificates,
+        "tls_psk": tls_psk,
     }
     with _protected(daemon_mode) as daemon:  # before there are threads, which inherit it
         server = _made(devices, places, listeners, options)
@@ -125,6 +132,7 @@ def _made(
     """A server that has everything it needs; if something cannot be had, nothing is left."""
     from headway.core.units import parse_size
     from headway.edge import sockets
+    from headway.edge.psk import exposed
     from headway.edge.serving.secure import exposed_key
     from headway.exports import open_exports
     from headway.server import Server
@@ -147,6 +155,8 @@ def _made(
             listener.close()
         raise
     if options["tls_certificates"] and (key := exposed_key(options["tls_certificates"])):
+        _say(f"warning: {key} can be read by others: chmod 600 it")
+    if options["tls_psk"] and (key := exposed(options["tls_psk"])):
         _say(f"warning: {key} can be read by others: chmod 600 it")
     for listener in listeners:
         server.add_listener(listener)

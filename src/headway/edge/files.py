@@ -21,7 +21,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from headway.core.block.device import Extent, Kind, check_range
+from headway.core.block.device import Extent, Kind, check_range, cleared, inside
 from headway.edge import pagecache
 from headway.errors import BlockError
 
@@ -50,6 +50,7 @@ class FileDevice:
         bounce: Bounce | None = None,
         starts_zeroed: bool = False,
         write_behind: bool = False,
+        discard_granularity: int = 1,
     ) -> None:
         self.fd = fd
         self.direct_fd = direct_fd
@@ -59,6 +60,7 @@ class FileDevice:
         self.capacity = capacity
         self.alignment = ALIGNMENT if direct_fd is not None else 1
         self.starts_zeroed = starts_zeroed
+        self.discard_granularity = discard_granularity
         self._bounce = bounce
         self._write_behind = write_behind
         self._lock = threading.Lock()
@@ -119,15 +121,24 @@ class FileDevice:
             self._start_write_back(offset, offset + len(view))
 
     def discard(self, offset: int, length: int) -> None:
-        """Advice: the range is not needed any more. Where it can be, it becomes a hole."""
-        pagecache.punch(self.fd, offset, length)
+        """Advice: the range is not needed any more. Where it can be, what of it is whole grains becomes a hole."""
+        offset, length = inside(offset, length, self.discard_granularity)
+        if length:
+            pagecache.punch(self.fd, offset, length)
 
     def zero(self, offset: int, length: int, *, keep: bool = False) -> bool:
-        """Make a range read as zeros without writing them; False if that cannot be.
+        """Make a range read as zeros without writing more than its edges; False if that cannot be.
 
-        `keep` leaves its room allocated.
+        `keep` leaves its room allocated. Raises: BlockError.
         """
-        return (pagecache.zero_range if keep else pagecache.punch)(self.fd, offset, length)
+        clear = pagecache.zero_range if keep else pagecache.punch
+        return cleared(
+            lambda start, count: clear(self.fd, start, count),
+            self.pwrite,
+            offset,
+            length,
+            self.discard_granularity,
+        )
 
     def flush(self) -> None:
         """Raises: BlockError if what was written could not be made durable."""

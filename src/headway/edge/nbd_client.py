@@ -22,7 +22,7 @@ import threading
 import time
 from typing import Final
 
-from headway.core.block.device import Extent, Kind, check_range
+from headway.core.block.device import Extent, Kind, check_range, inside
 from headway.core.nbd import wire
 from headway.core.nbd.asking import Answer, Broken
 from headway.edge.nbd_link import Link
@@ -67,7 +67,10 @@ class NbdDevice:
         self._agreed = agreed
         self.size = agreed.size
         self.capacity: int | None = 0 if agreed.flags & wire.SEND_READ_ONLY else agreed.size
-        self.alignment = agreed.minimum
+        self.alignment = self.discard_granularity = agreed.minimum
+        self.grain = (
+            1 if agreed.size % agreed.minimum else agreed.minimum
+        )  # its end must be reached
         self._limit = _CONNECTIONS if agreed.flags & wire.SEND_MULTI_CONN else 1
         self._idle.append(first)
         self._count = 1
@@ -113,8 +116,9 @@ class NbdDevice:
             self._ask("flush", wire.CMD_FLUSH, 0, 0)
 
     def discard(self, offset: int, length: int) -> None:
-        """Say that a range is not needed any more. Raises: BlockError."""
-        if self._agreed.flags & wire.SEND_TRIM:
+        """Say that a range is not needed any more, as far as it is whole blocks. Raises: BlockError."""
+        offset, length = inside(offset, length, self.discard_granularity)
+        if length and self._agreed.flags & wire.SEND_TRIM:
             self._ask_each("trim", wire.CMD_TRIM, offset, length)
 
     def zero(self, offset: int, length: int) -> bool:

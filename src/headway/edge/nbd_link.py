@@ -18,7 +18,7 @@ from typing import Any, TypeVar, final
 from headway.core.nbd import wire
 from headway.core.nbd.asking import Agreed, Answer, Into, Secure, Wish, answer, dial
 from headway.core.zeros import clear
-from headway.edge.nbd_tls import client_context, start_tls
+from headway.edge.nbd_tls import agree, client_context, with_tls
 from headway.edge.nbd_uri import Place
 
 T = TypeVar("T")
@@ -44,9 +44,15 @@ class Link:
     def open(self) -> None:
         """Connect, and agree. Raises: OSError, Broken; the link is to be closed then. Once."""
         self._until_s = time.monotonic() + self._deadline_s
-        self._sock = self._place.connect(self._deadline_s)
+        self._sock = self._place.connect(self._deadline_s, self._made)
         wish = dial(self._place.export, secure=self._tls is not None)
         self.agreed = self._carry(wish, None)
+
+    def _made(self, sock: socket.socket) -> None:
+        """It begins to connect: to be found by `abort`."""
+        self._sock = sock
+        if self._aborted:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it was given up")
 
     def ask(
         self, command: int, offset: int, length: int, flags: int, view: memoryview | None
@@ -100,7 +106,10 @@ class Link:
                     self._fill(view, wish)
                 elif isinstance(wish, Secure):
                     assert self._tls is not None
-                    self._sock = start_tls(self._limited(), self._tls, self._hostname)
+                    # First to be found by `abort`: the plain socket is empty from now on.
+                    self._sock = secured = with_tls(self._limited(), self._tls, self._hostname)
+                    self._limited()  # given up in between, perhaps
+                    agree(secured)
                 else:
                     self._send(wish)
         except StopIteration as stop:

@@ -15,10 +15,13 @@ Source: the NBD URI specification, doc/uri.md of the reference implementation; l
 
 from __future__ import annotations
 
+import errno
 import os
+import selectors
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from headway.core.nbd import wire
@@ -52,19 +55,47 @@ class Place:
     port: int = _PORT
     tls: TlsWish | None = None
 
-    def connect(self, timeout_s: float) -> socket.socket:
-        if self.path is None:
-            sock = socket.create_connection((self.host, self.port), timeout_s)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout_s)
-            sock.connect(self.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+    def connect(self, timeout_s: float, made: Callable[[socket.socket], object]) -> socket.socket:
+        """A connected socket; `made` is given each that begins to connect: to shut it down ends that. Raises: OSError.
+
+        Waits: at most `timeout_s` for each address of the host, and for its name.
+        """
+        failure = OSError(errno.EHOSTUNREACH, f"{self.host} has no address")
+        for family, address in self._addresses():
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setblocking(False)
+                number = sock.connect_ex(address)
+                made(sock)
+                _finish(sock, number, timeout_s)
+                if self.path is None:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+        raise failure
+
+    def _addresses(self) -> list[tuple[int, Any]]:
+        if self.path is not None:
+            return [(socket.AF_UNIX, self.path)]
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]
+
+
+def _finish(sock: socket.socket, number: int, timeout_s: float) -> None:
+    """Wait until a connection that has begun is there. `number` is what its beginning said."""
+    if number == errno.EINPROGRESS:
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_WRITE)
+            if not selector.select(timeout_s):
+                raise TimeoutError
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def parse_uri(uri: str) -> Place:

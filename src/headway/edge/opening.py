@@ -18,6 +18,7 @@ import stat
 from headway.core.block.device import Device, Kind
 from headway.edge import nbd_client, nbd_uri, pagecache
 from headway.edge.files import ALIGNMENT, Bounce, FileDevice
+from headway.edge.granularity import granularity_of
 from headway.edge.memory_devices import SCHEMES, open_made
 from headway.errors import BlockError, UsageError
 
@@ -148,6 +149,7 @@ def _on_descriptor(
         capacity=size if block else None,
         direct_fd=second_descriptor(fd, flags, size, direct),
         bounce=bounce,
+        discard_granularity=granularity_of(fd, found),
     )
 
 

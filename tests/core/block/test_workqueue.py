@@ -84,6 +84,41 @@ def test_the_rescuer_works_when_no_worker_can_be_started() -> None:
     assert done == ["rescued"] and queue.stats().refused == 1
 
 
+@pytest.mark.parametrize("asleep", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_queue_that_cannot_start_leaves_no_rescuer_behind(
+    error: BaseException, asleep: bool
+) -> None:
+    """Whether the rescuer has begun to wait, or has not begun at all, when the first worker is refused."""
+    rig = Rig()
+    queue = Workqueue(rig.simulator, "refused", rescuer=True)
+    starting = step(queue.start())
+    assert isinstance(starting.request, Spawn)
+    plan = starting.request.plan
+    rescuer = step(plan) if asleep else None
+    starting.answer()
+    assert isinstance(starting.request, Spawn)
+    starting.request.plan.close()
+    with pytest.raises(type(error)):
+        starting.throw(error)
+    if rescuer is None:
+        rescuer = step(plan)
+    assert rescuer.request is None or rescuer.request.ticket.woken
+    rescuer.finish()
+    assert rescuer.done
+    step(queue.close()).finish()  # it waits for nobody
+
+
+def test_a_queue_whose_rescuer_cannot_start_waits_for_none() -> None:
+    queue = Workqueue(Rig().simulator, "refused", rescuer=True)
+    starting = step(queue.start())
+    assert isinstance(starting.request, Spawn)
+    starting.request.plan.close()
+    with pytest.raises(RuntimeError):
+        starting.throw(RuntimeError("can't start new thread"))
+    step(queue.close()).finish()
+
+
 def test_what_an_item_raises_ends_only_that_item() -> None:
     rig = Rig()
     queue = rig.workers()

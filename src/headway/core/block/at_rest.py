@@ -12,7 +12,7 @@ from typing import final
 
 from headway.core.block.bio import READ, Bio
 from headway.core.block.bottom import Bottom
-from headway.core.block.layer import Layer, each
+from headway.core.block.layer import Layer, combined, each
 from headway.errors import UsageError
 
 
@@ -28,12 +28,16 @@ class AtRest:
         self.name, self.size = layer.name, layer.size
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes, fewer where the device ends. Raises: BlockError; UsageError if a layer below
-        answers only once it is started."""
-        view = memoryview(bytearray(max(0, min(length, self.size - offset))))
-        if len(view):
-            self._carry_out(Bio(READ, offset, view))
-        return bytes(view)
+        """`length` bytes, fewer where the device ends; whole blocks are read for them. Raises: BlockError;
+        UsageError if a layer below answers only once it is started."""
+        end = min(offset + length, self.size)
+        if end <= offset:
+            return b""
+        block = combined(self._layer).alignment
+        start = offset - offset % block
+        view = memoryview(bytearray(end + -end % block - start))
+        self._carry_out(Bio(READ, start, view))
+        return bytes(view[offset - start : end - start])
 
     def _carry_out(self, bio: Bio) -> None:
         bottoms = [layer for layer in each(self._layer) if isinstance(layer, Bottom)]

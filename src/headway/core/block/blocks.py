@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from headway.core.block.bioset import BioSet
 from headway.core.block.buffer import UNHELD, Buffer
-from headway.core.block.layer import Layer, combined
+from headway.core.block.layer import Layer, combined, needs_stable
 from headway.core.block.lru import EVICT, KEEP, STOP, Clock, Verdict
 from headway.core.block.supply import Memory, Supply
 from headway.core.plan import Runtime, Ticket
@@ -63,13 +63,19 @@ class Blocks:
         """Args: `staging`: page-aligned memory in which adjacent blocks are put together; `offloads`:
         moving bytes at once may take long, so a loop must not do it itself.
 
-        Raises: UsageError if the device has no such blocks; NoMemory if the reserve cannot be filled.
+        Raises: UsageError if the device has no such blocks, or needs `stable_writes`; NoMemory if the
+        reserve cannot be filled.
         """
         alignment = combined(layer).alignment
         if block_size < 512 or block_size % 512 or block_size % alignment:
             raise UsageError(
                 f"cache {name!r}: blocks of {block_size} bytes on {layer.name}: a block must be a "
                 f"multiple of 512 and of the device's {alignment}"
+            )
+        if needs_stable(layer):
+            raise UsageError(
+                f"cache {name!r}: {layer.name} needs memory that nobody changes while it is written, and whoever "
+                "holds a block may change it: open the stack without private=True, or put bounce,reads=no on top"
             )
         self.runtime = runtime
         self.layer = layer

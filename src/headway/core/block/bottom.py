@@ -39,7 +39,7 @@ class Quick(Protocol):
 
 
 class Bottom(Layer):
-    """A `Device` as a layer. `limits` are the device's; None: none, it takes whatever comes.
+    """A `Device` as a layer. `limits` are the device's; None: its `grain`, or none, if it takes whatever comes.
 
     With `quick`, `inline` is off for everything else.
     """
@@ -59,12 +59,15 @@ class Bottom(Layer):
         endless = device.kind is Kind.NULL and device.capacity is None
         self.size = _ENDLESS if endless else device.size
         self.keeps_zeros = device.starts_zeroed
+        self.discard_granularity = getattr(device, "discard_granularity", 1)
+        self.stable_writes = getattr(device, "stable_writes", False)
         self.inline = inline and quick is None
         self._quick_read = None if quick is None else quick.read_now
         self._quick_write = None if quick is None else quick.write_now
         self._workers = workers
-        if limits is not None:
-            self.limits = limits
+        grain = getattr(device, "grain", 1)  # what it refuses anything else than multiples of
+        if limits is not None or grain > 1:
+            self.limits = limits or Limits(alignment=grain)
         self.splits = splits
         self._checked = not self.limits.free
         self._read, self._write = device.pread_into, device.pwrite
@@ -106,7 +109,7 @@ class Bottom(Layer):
         ):  # beside the submitter, who may be cancelled when bytes are being moved
             return spawn(self._carry_out(bio), self.name)
         else:
-            self._move(bio)
+            self._move_late(bio)
             bio.complete()
         return None
 
@@ -120,7 +123,7 @@ class Bottom(Layer):
             bio.complete()
 
     def _move_late(self, bio: Bio) -> None:
-        """On a worker."""
+        """Where nobody is there to be told: it completes the bio if that is interrupted."""
         try:
             self._move(bio)
         except Exception as error:

@@ -13,11 +13,14 @@ Source: the block layer's queue limits; lseek(2) SEEK_DATA and SEEK_HOLE for ext
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from headway.errors import UsageError
+
+_ZEROS: Final = memoryview(bytes(64 << 10))
 
 
 class Kind(Enum):
@@ -79,6 +82,34 @@ class Device(Protocol):
         """Return when all that was written is on stable storage. Raises: BlockError."""
 
     def close(self) -> None: ...
+
+
+def inside(offset: int, length: int, grain: int) -> tuple[int, int]:
+    """What of a range is whole grains: its offset and length, which is 0 if there is none."""
+    start = offset + -offset % grain
+    return start, max(0, (offset + length) // grain * grain - start)
+
+
+def cleared(
+    clear: Callable[[int, int], bool],
+    write: Callable[[memoryview, int], object],
+    offset: int,
+    length: int,
+    grain: int,
+) -> bool:
+    """Make a range zeros by `clear(offset, length)`, which may take whole grains alone (a block device): the edges
+    are written then. False: nothing was done, since it takes none of it."""
+    if clear(offset, length):
+        return True
+    start, whole = inside(offset, length, grain)
+    if whole in (0, length) or not clear(start, whole):
+        return False
+    for at, end in ((offset, start), (start + whole, offset + length)):
+        while at < end:
+            part = min(end - at, len(_ZEROS))
+            write(_ZEROS[:part], at)
+            at += part
+    return True
 
 
 def check_range(device: Device, offset: int, length: int, limit: int | None) -> None:

@@ -43,6 +43,11 @@ class Layer:
     read_only: bool = False  # every write fails with EROFS
     tells: Callable[[int], Plan[Extent]] | None = None  # of holes; None: data throughout
     keeps_zeros: bool = False  # what reads as zeros below reads as zeros here
+    discard_granularity: int = 1  # bytes: a discard of fewer gives nothing back
+    stable_writes: bool = (
+        False  # a write's memory is looked at twice, and must be the same (BLK_FEAT_STABLE_WRITES)
+    )
+    copies_writes: bool = False  # it passes on memory of its own, never the caller's
 
     def submit_now(self, bio: Bio) -> bool:
         """Carry the bio out at once: True if done, False if nothing was done and the bio is as before."""
@@ -86,6 +91,19 @@ def combined(layer: Layer) -> Limits:
     for below in layer.below:
         limits = limits.over(combined(below))
     return limits
+
+
+def needs_stable(layer: Layer) -> bool:
+    """Whether memory must not change while it is written here, for this layer's sake or one's below: those
+    above may, if somebody between them copies it."""
+    if layer.stable_writes or layer.copies_writes:
+        return layer.stable_writes
+    return any(needs_stable(below) for below in layer.below)
+
+
+def granularity(layer: Layer) -> int:
+    """Bytes of which a discard should be a multiple, for this layer and all below: the largest."""
+    return max([layer.discard_granularity, *(granularity(below) for below in layer.below)])
 
 
 def each(layer: Layer) -> Iterator[Layer]:

@@ -122,7 +122,7 @@ class Line:
     def start(self) -> Plan[None] | None:
         """Pass on what is queued, here and now, as far as no layer has to wait: None if that was all,
         else the plan for the rest, which must be carried out. It is `run` without a driver."""
-        waiting = self._advance()
+        waiting = self._begin()
         return None if waiting is None else self._go_on(waiting)
 
     def run(self) -> Plan[None]:
@@ -130,9 +130,17 @@ class Line:
 
         A cancellation completes what is still queued with ECANCELED; what was passed on goes on.
         """
-        waiting = self._advance()
+        waiting = self._begin()
         if waiting is not None:
             yield from self._go_on(waiting)
+
+    def _begin(self) -> tuple[Plan[None], Target, Bio] | None:
+        """The first part, which a signal's exception may interrupt as a cancellation interrupts the rest."""
+        try:
+            return self._advance()
+        except BaseException:
+            self._drop()
+            raise
 
     def _advance(self) -> tuple[Plan[None], Target, Bio] | None:
         """Up to a layer that may have to wait: its plan, and what to complete if that fails."""

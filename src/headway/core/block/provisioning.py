@@ -158,18 +158,22 @@ class Provisioning:
         yield from self.sections.start(create)
         if create:
             return
-        tags, block = yield from Line().take(self._blocks, 2)
         try:
-            yield from self._load(tags[: self._form.block], block[: self._form.block])
-            self.map.loaded()
+            yield from self._load()
         except BaseException:
             self.sections.give_back()
             raise
+
+    def _load(self) -> Plan[None]:
+        tags, block = yield from Line().take(self._blocks, 2)
+        try:
+            yield from self._read_table(tags[: self._form.block], block[: self._form.block])
+            self.map.loaded()
         finally:
             self._blocks.free(tags)
             self._blocks.free(block)
 
-    def _load(self, tags: memoryview, block: memoryview) -> Plan[None]:
+    def _read_table(self, tags: memoryview, block: memoryview) -> Plan[None]:
         form, per = self._form, self._form.tags_per_block
         for number in range(form.blocks):
             if number % per == 0:

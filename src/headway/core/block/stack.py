@@ -20,7 +20,7 @@ from headway.core.block import line
 from headway.core.block.bio import Bio, Op, refused
 from headway.core.block.bioset import BioSet
 from headway.core.block.crypto import Crypto
-from headway.core.block.layer import Layer, combined, each
+from headway.core.block.layer import Layer, combined, each, needs_stable
 from headway.core.block.layers import LAYERS
 from headway.core.block.spec import Memory, Opener, Recipe, Site, parse
 from headway.core.block.workqueue import Workqueue
@@ -38,13 +38,15 @@ class Stack:
     `crypto` where they get keys and ciphers; with `create` those that have a format of their own write
     it anew; with `any_bytes` one that takes whole blocks alone gets `ebs` on
     top; with `starve` every reserve is at its minimum and every allocation beyond it fails. `ground` is
-    what `bottom` was made with, if it has workers.
+    what `bottom` was made with, if it has workers. With `steady_bytes` those who submit may change memory
+    while it is written: where a layer needs it stable, a `bounce` for writes goes on top, with buffers of
+    so many bytes.
 
     Raises: UsageError if a specification names no layer, or one cannot be made of it; NoMemory if a
     reserve cannot be filled.
     """
 
-    __slots__ = ("bios", "limits", "runtime", "sites", "top")
+    __slots__ = ("_number", "_offers", "bios", "limits", "runtime", "sites", "top")
 
     def __init__(
         self,
@@ -60,30 +62,28 @@ class Stack:
         crypto: Crypto | None = None,
         create: bool = False,
         any_bytes: bool = False,
+        steady_bytes: int = 0,
         ground: Site | None = None,
     ) -> None:
         self.runtime = runtime
         self.sites: list[Site] = [] if ground is None else [ground]
+        offers: dict[str, Any] = {
+            "memory": memory,
+            "opener": opener,
+            "crypto": crypto,
+            "starve": starve,
+        }
+        self._offers, self._number = {**offers, "create": create}, 0
         top = bottom
         try:
-            for number, spec in enumerate((*specs, "ebs") if any_bytes else specs, 1):
-                if number > len(specs) and combined(top).alignment == 1:
-                    break
-                name, options = parse(spec)
-                recipe = _recipe(name, layers)
-                site = Site(
-                    runtime,
-                    f"{name} {number}",
-                    memory=memory,
-                    opener=opener,
-                    crypto=crypto,
-                    starve=starve,
-                    create=create,
-                )
-                site.lowest = len(list(each(top)))
-                self.sites.append(site)
-                top = recipe.make(top, options, site)
-                options.finish()
+            for spec in specs:
+                top = self._put_on(top, spec, layers)
+            if any_bytes and combined(top).alignment > 1:
+                top = self._put_on(top, "ebs", layers)
+            if steady_bytes and needs_stable(top):
+                reserve = 1 if starve else 2
+                spec = f"bounce,reads=no,buffer={steady_bytes},reserve={reserve}"
+                top = self._put_on(top, spec, LAYERS)
         except BaseException:
             self.give_back()
             raise
@@ -91,6 +91,17 @@ class Stack:
         self.limits = combined(top)
         count = 1 if starve else in_flight
         self.bios = BioSet(runtime, f"bios of {top.name}", min_count=count)
+
+    def _put_on(self, top: Layer, spec: str, layers: Mapping[str, Recipe]) -> Layer:
+        name, options = parse(spec)
+        recipe = _recipe(name, layers)
+        self._number += 1
+        site = Site(self.runtime, f"{name} {self._number}", **self._offers)
+        site.lowest = len(list(each(top)))
+        self.sites.append(site)
+        layer = recipe.make(top, options, site)
+        options.finish()
+        return layer
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from typing import Final, final
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Op
 from headway.core.block.bottom import Bottom
 from headway.core.block.device import Extent, Kind, check_range
-from headway.core.block.layer import each
+from headway.core.block.layer import each, granularity, needs_stable
 from headway.core.block.stack import Stack
 
 _MADE: Final = (Kind.MEMORY, Kind.ZERO, Kind.NULL)
@@ -45,6 +45,8 @@ class StackedDevice:
         self.grain = self.alignment = stack.limits.alignment
         self.starts_zeroed = all(layer.keeps_zeros for layer in each(stack.top))
         self.read_only = any(layer.read_only for layer in each(stack.top))
+        self.discard_granularity = granularity(stack.top)
+        self.stable_writes = needs_stable(stack.top)  # memory must not change while it is written
         self.memory_bytes = memory_bytes
         self._ending = ending
         self._closed = False

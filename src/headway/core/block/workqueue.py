@@ -74,11 +74,20 @@ class Workqueue:
 
     def start(self) -> Plan[None]:
         """Start the rescuer and the first worker. Raises: whatever a worker that cannot start raises."""
-        if self._rescuer:
-            yield from spawn(self._rescue(), f"{self.name} rescuer")
-        with self._guard:
-            self._workers += 1
-        yield from self._spawn_worker()
+        began = False
+        try:
+            if self._rescuer:
+                yield from spawn(self._rescue(), f"{self.name} rescuer")
+            began = True
+            with self._guard:
+                self._workers += 1
+            yield from self._spawn_worker()
+        except BaseException:  # whoever was started ends again, and nobody waits for that
+            for ticket in self._dismiss():
+                ticket.wake()
+            if not began:
+                self._rescuer = False
+            raise
 
     def queue(self, work: Work, *args: Any) -> None:
         """Have ``work(*args)`` called by a worker, and the plan it may give carried out.
@@ -94,12 +103,8 @@ class Workqueue:
 
     def close(self) -> Plan[None]:
         """Let the workers end when the queue is empty; returns when they have."""
+        wake = self._dismiss()
         with self._guard:
-            self._closing = True
-            wake, self._idle = self._idle, []
-            if self._asleep is not None:
-                wake = [*wake, self._asleep]
-                self._asleep = None
             ticket = self._ended = Ticket(self.name)
             over = not self._workers and not self._rescuer
         for idle in wake:
@@ -114,6 +119,16 @@ class Workqueue:
         )  # fmt: skip
 
     # -- steps under the guard -----------------------------------------------------------------------
+
+    def _dismiss(self) -> list[Ticket]:
+        """No more items come: whom to wake, to end."""
+        with self._guard:
+            self._closing = True
+            wake, self._idle = self._idle, []
+            if self._asleep is not None:
+                wake.append(self._asleep)
+                self._asleep = None
+            return wake
 
     def _whom(self) -> Ticket | None:
         """Whom to wake for one more item: an idle worker, or the rescuer if there will be none."""

@@ -16,7 +16,6 @@ import os
 from typing import Any, final
 
 from headway.core.block.device import Device
-from headway.core.block.stacked import StackedDevice
 from headway.core.nbd.handshake import Offer
 from headway.core.nbd.transmission import flags_for
 from headway.core.nbd.wire import STATE_HOLE, STATE_ZERO
@@ -24,6 +23,7 @@ from headway.edge.files import FileDevice
 from headway.edge.quick import quick_of
 from headway.errors import BlockError
 
+_MOST_PREFERRED = 32 << 20  # what the protocol lets every client count on in one request
 _EXTENTS = 128  # most of one block status reply
 _ZEROS = memoryview(bytes(256 << 10))
 
@@ -34,8 +34,8 @@ class Export:
     def __init__(self, name: str, device: Device, *, read_only: bool = False) -> None:
         self.name = name
         self.device = device
-        never_written = isinstance(device, StackedDevice) and device.read_only
-        self.read_only = read_only or never_written or device.capacity == 0
+        never_written = device.capacity == 0 or getattr(device, "read_only", False)
+        self.read_only = read_only or never_written
         self.size = device.size
         self.grain = max(4096, device.alignment)  # where parts of a long write may end
         quick = quick_of(device)
@@ -46,14 +46,20 @@ class Export:
     @property
     def offer(self) -> Offer:
         """As a client sees it."""
-        flags = flags_for(read_only=self.read_only)
+        flags, device = flags_for(read_only=self.read_only), self.device
+        best = max(4096, device.alignment)
+        given_back = getattr(
+            device, "discard_granularity", 1
+        )  # the protocol has no other word for it
+        if best < given_back <= _MOST_PREFERRED and not given_back & (given_back - 1):
+            best = given_back
         return Offer(
             self.name,
             self.size,
             flags,
-            description=self.device.kind.value,
-            minimum=self.device.alignment if isinstance(self.device, StackedDevice) else 1,
-            preferred=max(4096, self.device.alignment),
+            description=device.kind.value,
+            minimum=getattr(device, "grain", 1),
+            preferred=best,
         )
 
     def read(self, view: memoryview, offset: int) -> None:

@@ -3,7 +3,8 @@
 It decides nothing. "It would have to wait" is BlockingIOError here, as elsewhere, whichever way TLS
 has to wait; a connection that ended without a goodbye is one that ended. The certificates lie in a
 directory under the names that nbdkit and qemu use: `server-cert.pem` and `server-key.pem`, and
-`ca-cert.pem` if clients have to show a certificate that it has signed.
+`ca-cert.pem` if clients have to show a certificate that it has signed. Instead of them there may be keys that both
+sides have, in a file (`psk`).
 
 What OpenSSL keeps per connection (about 50 KiB) is not in the server's memory limit.
 
@@ -15,9 +16,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import stat
 from typing import final
 
+from headway.edge.psk import exposed, keys_of, psk_context
 from headway.errors import BlockError, UsageError
 
 _CERTIFICATE, _KEY, _AUTHORITY = "server-cert.pem", "server-key.pem", "ca-cert.pem"
@@ -49,10 +50,18 @@ def server_context(directory: str) -> ssl.SSLContext:
     return context
 
 
+def psk_server_context(path: str) -> ssl.SSLContext:
+    """A context with the keys in a file, each its user's. Raises: UsageError, BlockError."""
+    context = psk_context(f"--tls-psk {path}", server=True)
+    keys = keys_of(path)
+    # Types of 3.11 do not know it. No key: the client is refused as one with a wrong key is.
+    context.set_psk_server_callback(lambda user: keys.get(user, b""))  # type: ignore[attr-defined,unused-ignore]
+    return context
+
+
 def exposed_key(directory: str) -> str | None:
     """The private key, if others than its owner can read it."""
-    path = os.path.join(directory, _KEY)
-    return path if stat.S_IMODE(os.stat(path).st_mode) & 0o077 else None
+    return exposed(os.path.join(directory, _KEY))
 
 
 @final

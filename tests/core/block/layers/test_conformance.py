@@ -48,7 +48,13 @@ STACK = [
 ]
 CRYPT_STACK = ["linear,offset=1KiB", SPECS["crypt"], "mirror,leg=y", SPECS["crypt"]]
 EBS_STACK = ["linear,offset=1KiB", SPECS["crypt"], "ebs"]
-EACH = [[spec] for spec in SPECS.values()] + [["delay,seconds=0"], STACK, CRYPT_STACK, EBS_STACK]
+EACH = [[spec] for spec in SPECS.values()] + [
+    ["delay,seconds=0"],
+    ["mirror,leg=x", "bounce,reads=no,buffer=1KiB"],
+    STACK,
+    CRYPT_STACK,
+    EBS_STACK,
+]
 SIZE = 32 * BLOCK  # what every stack here has at least, without the bad spot of `error`
 
 

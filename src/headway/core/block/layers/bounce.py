@@ -1,5 +1,8 @@
 """Moves data through buffers of its own, for devices that cannot use the caller's memory.
 
+With ``reads=no`` it does so for writes alone, and is what a stack puts on top where a layer must see a write's
+memory twice and the same, while those above may change it (`Stack`, ``steady_bytes``).
+
 A request has one buffer at a time: what is longer than a buffer is split first, and a piece is in
 flight before the next asks for its buffer (R3). So one buffer is enough to get on.
 Reserves: `reserve` buffers (2) of `buffer` bytes (256KiB), and 2 bios to split with.
@@ -24,9 +27,10 @@ class Bounce(Layer):
     """`buffers` are `size` bytes each, a multiple of what the layer below calls a block."""
 
     keeps_zeros = True
+    copies_writes = True
 
     def __init__(
-        self, below: Layer, buffers: Mempool[memoryview], size: int, splits: BioSet
+        self, below: Layer, buffers: Mempool[memoryview], size: int, splits: BioSet, reads: bool
     ) -> None:
         self.name = f"bounce on {below.name}"
         self.below = (below,)
@@ -35,9 +39,10 @@ class Bounce(Layer):
         self.splits = splits
         self._buffers = buffers
         self._longest = size
+        self._reads = reads
 
     def submit_now(self, bio: Bio) -> bool:
-        if bio.op is not READ and bio.op is not WRITE:
+        if bio.op is not WRITE and (bio.op is not READ or not self._reads):
             return self.below[0].submit_now(bio)
         user, length = bio.view, bio.length
         if length > self._longest or user is None:
@@ -56,7 +61,7 @@ class Bounce(Layer):
         return done
 
     def submit(self, bio: Bio, line: Line) -> Plan[None]:
-        if (bio.op is READ or bio.op is WRITE) and bio.length:
+        if (bio.op is WRITE or (bio.op is READ and self._reads)) and bio.length:
             [buffer] = yield from line.take(self._buffers)
             assert bio.view is not None
             part = buffer[: bio.length]
@@ -77,4 +82,4 @@ class Bounce(Layer):
 def make(below: Layer, options: Options, site: Site) -> Layer:
     size = options.size("buffer", 256 << 10)
     pool = site.pool("buffers", site.buffers(size), options.number("reserve", 2, least=1))
-    return Bounce(below, pool, size, site.bios("splits"))
+    return Bounce(below, pool, size, site.bios("splits"), options.flag("reads", True))

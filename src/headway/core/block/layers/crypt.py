@@ -47,6 +47,7 @@ class Crypt(Layer):
             )
         self.name = f"crypt on {below.name}"
         self.kind = volume.kind
+        self.copies_writes = True
         self.below = (below,)
         self.limits = Limits(alignment=sector, max_length=size)
         self.splits = splits

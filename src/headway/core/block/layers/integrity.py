@@ -31,7 +31,7 @@ class Integrity(Layer):
         self.below = (below,)
         self.size = form.blocks * form.block
         self.limits = Limits(alignment=form.block)
-        self.keeps_zeros = create  # then all tags say that nothing was written
+        self.keeps_zeros, self.copies_writes = create, True  # no tag is set; a journal has copies
         self._form, self._create = form, create
         self.sections = Sections(below, form, site)
         self._bios = site.bios("reads")

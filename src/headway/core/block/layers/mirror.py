@@ -33,6 +33,7 @@ class Mirror(Layer):
     """`bios` has at least one bio for each leg; `workers` has a rescuer."""
 
     keeps_zeros = True
+    stable_writes = True  # each leg reads the memory for itself
 
     def __init__(
         self, below: tuple[Layer, ...], bios: BioSet, workers: Workqueue, site: Site, window: int

@@ -38,7 +38,7 @@ class Thin(Layer):
         self.below = (below,)
         self._extent, self.size = geometry.extent, geometry.extents * geometry.extent
         self.limits = Limits(boundary=geometry.extent)
-        self.splits = site.bios("splits")
+        self.splits, self.discard_granularity = site.bios("splits"), geometry.extent
         self.keeps_zeros = self._create = create
         self.places = places = Provisioning(self, below, form, geometry, site)
         self._guard, self._map, self.tells = places.guard, places.map, places.extent

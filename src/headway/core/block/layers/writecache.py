@@ -37,7 +37,7 @@ class WriteCache(Layer):
         self.size = log.form.blocks * size
         self.limits = Limits(alignment=size, max_length=log.form.section * size)
         self.splits = splits
-        self.keeps_zeros = create  # then there is nothing in the log
+        self.keeps_zeros, self.stable_writes = create, True  # an empty log; one has checksums
         self.log, self._create, self._drain, self.tells = log, create, drain, log.extent
 
     def submit_now(self, bio: Bio) -> bool:

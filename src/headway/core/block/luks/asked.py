@@ -14,7 +14,7 @@ from typing import Final
 from headway.core.block.at_rest import AtRest
 from headway.core.block.bio import FLUSH, READ, WRITE, Bio
 from headway.core.block.crypto import Crypto, Secret
-from headway.core.block.layer import Layer
+from headway.core.block.layer import Layer, combined
 from headway.core.block.line import carry_out
 from headway.core.block.luks import luks1, luks2
 from headway.core.block.luks.volume import LEAST_ROUNDS, MAGIC, Created, Volume, Wish
@@ -109,8 +109,10 @@ def write_header(place: Layer, created: Created, anew: bool) -> Plan[None]:
                 f"layer crypt: {place.name} has a LUKS header already, and whoever overwrites it "
                 "loses all: leave create=yes out to open it, or wipe it first"
             )
+    block = combined(place).alignment
     for offset, data in created.writes:
-        for bio in (Bio(WRITE, offset, memoryview(data)), Bio(FLUSH)):
+        whole = data.ljust(len(data) + -len(data) % block, b"\0")  # what is after it is its own
+        for bio in (Bio(WRITE, offset, memoryview(whole)), Bio(FLUSH)):
             yield from carry_out(place, bio)
             if bio.error is not None:
                 raise bio.error
