@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 from headway.audit.csource.anchors import anchors
 
@@ -63,7 +64,8 @@ def search(
 class Search:
     """A search for words, under way: files may be added while others are looked through.
 
-    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits.
+    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits. Until there
+    are files, nothing is started.
     """
 
     def __init__(
@@ -75,11 +77,9 @@ class Search:
     ) -> None:
         self._names = sorted(set(names))
         self._whole = whole_words
-        self._grep = _gnu_grep() if with_grep is not False else None
-        self._list = tempfile.NamedTemporaryFile(prefix="headway-words-")
-        wanted = anchors(self._names) if whole_words else self._names
-        self._list.write("\n".join(wanted).encode() + b"\n")
-        self._list.flush()
+        self._with_grep = with_grep is not False
+        self._grep: tuple[str, str] | None = None  # its path, and the path of the list of words
+        self._open = ExitStack()
         self._workers = ThreadPoolExecutor(processors(jobs))
         self._asked: list[Future[tuple[int, Hits]]] = []
         self._batch: list[str] = []
@@ -94,7 +94,7 @@ class Search:
     def close(self) -> None:
         """Give up what is not begun. Waits for what is."""
         self._workers.shutdown(cancel_futures=True)
-        self._list.close()
+        self._open.close()
 
     def add(self, paths: Sequence[str]) -> None:
         """Look through these files as well. Waits for nothing."""
@@ -114,15 +114,28 @@ class Search:
 
     def _ask(self) -> None:
         if self._batch and self._names:
+            if not self._asked and self._with_grep:
+                self._grep = self._with_list()
             self._asked.append(self._workers.submit(self._one, self._batch))
         self._batch, self._size = [], 0
+
+    def _with_list(self) -> tuple[str, str] | None:
+        grep = _gnu_grep()
+        if grep is None:
+            return None
+        file = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="headway-words-"))
+        wanted = anchors(self._names) if self._whole else self._names
+        file.write("\n".join(wanted).encode() + b"\n")
+        file.flush()
+        return grep, file.name
 
     def _one(self, batch: list[str]) -> tuple[int, Hits]:
         if self._grep is None:
             return len(batch), _by_reading(batch, self._names, self._whole)
+        grep, words_file = self._grep
         if not self._whole:
-            return len(batch), _by_grep(self._grep, batch, self._list.name)
-        named = _named_by_grep(self._grep, batch, self._list.name)
+            return len(batch), _by_grep(grep, batch, words_file)
+        named = _named_by_grep(grep, batch, words_file)
         return len(batch), _by_reading(named, self._names, self._whole)
 
 
