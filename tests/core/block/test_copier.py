@@ -153,8 +153,8 @@ def test_what_was_not_asked_for_is_least_where_nothing_waits_for_a_disk():
     ("memory", "request_size", "in_flight", "says"),
     [
         (1 << 16, 1 << 20, None, "the least that works is 1MiB"),
-        (100, 1 << 20, None, "1048576, or 4096 with a request size of 4096"),
-        (3 << 20, 3 << 20, None, "works is 4194304, or a request size of at most 2097152"),
+        (100, 1 << 20, None, "1MiB, or 4KiB with a request size of 4KiB"),
+        (3 << 20, 3 << 20, None, "works is 4MiB, or a request size of at most 2MiB"),
         (1 << 20, 1000, None, "use 4096 instead"),
         (1 << 20, 5000, None, "use 8192 instead"),
         (1 << 20, 4096, 0, "at least 1"),

@@ -327,3 +327,34 @@ def test_a_cancelled_task_leaves_its_memory_to_the_worker_that_moves_bytes() -> 
         assert await asyncio.to_thread(home.wait, 10)
 
     asyncio.run(main())
+
+
+def test_who_closes_it_too_waits_until_it_is_closed() -> None:
+    """A server closes its devices in a thread of its own; what is below them may go when `close` returns."""
+    ending, may_end, order = threading.Event(), threading.Event(), []
+
+    def end() -> None:
+        ending.set()
+        may_end.wait()
+        order.append("ended")
+
+    stack = Stack(THREADS, Bottom(MemoryDevice(4096)), ["linear"])
+    THREADS.run(stack.start())
+    stacked = StackedDevice(stack, ending=end)
+
+    def close() -> None:
+        stacked.close()
+        order.append("returned")
+
+    closers = [threading.Thread(target=close) for _ in range(3)]
+    closers[0].start()
+    ending.wait()
+    for closer in closers[1:]:
+        closer.start()
+    while len(stacked._late) < 2:  # both have come, and wait
+        assert not order
+    may_end.set()
+    for closer in closers:
+        closer.join()
+    stacked.close()
+    assert order == ["ended", *["returned"] * 3]

@@ -16,6 +16,7 @@ from headway.core.block.bottom import Bottom
 from headway.core.block.device import Extent, Kind, check_range
 from headway.core.block.layer import each, granularity, needs_stable
 from headway.core.block.stack import Stack
+from headway.core.plan import Ticket, park
 
 _MADE: Final = (Kind.MEMORY, Kind.ZERO, Kind.NULL)
 
@@ -49,7 +50,9 @@ class StackedDevice:
         self.stable_writes = needs_stable(stack.top)  # memory must not change while it is written
         self.memory_bytes = memory_bytes
         self._ending = ending
-        self._closed = False
+        self._guard = stack.runtime.guard()
+        self._closing = self._closed = False  # and who came later, to close it too
+        self._late: list[Ticket] = []
 
     @property
     def prompt(self) -> bool:
@@ -131,18 +134,29 @@ class StackedDevice:
                 abort()
 
     def close(self) -> None:
-        """Close the stack, and what was opened for it. Closing twice is once.
+        """Close the stack, and what was opened for it. Closing twice is once: the second waits for the first.
 
         Raises: what a layer could not finish; PoolBusy if something of the stack did not come home.
         """
-        if self._closed:
+        ticket = Ticket(f"the end of {self.name}")
+        with self._guard:
+            first, self._closing = not self._closing, True
+            if not first and not self._closed:
+                self._late.append(ticket)
+            else:
+                ticket.wake()
+        if not first:
+            self.stack.runtime.run(park(ticket))
             return
-        self._closed = True
         try:
             self.stack.runtime.run(self.stack.close())
         finally:
             if self._ending is not None:
                 self._ending()
+            with self._guard:
+                self._closed = True
+            for late in self._late:
+                late.wake()
 
     def __enter__(self) -> StackedDevice:
         return self
