@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import headway as hw
+from headway.core.mm.shrinker import ScanControl
 
 
 def test_pickled_values_of_four_times_the_zone(tmp_path: Path) -> None:
@@ -84,22 +85,20 @@ def test_nothing_is_swapped_out_for_others_while_there_is_clean_cache() -> None:
         cache: hw.ShrinkableCache[int, bytes] = hw.ShrinkableCache(zone, cost=len)
         buffers = zone.buffers("4KiB")
         with hw.SpillStore(swap, memory=zone) as store:
-            for number in range(30):
+            for number in range(150):
                 store[number] = bytes(4096)
             for number in range(300):
                 cache[number] = bytes(4096)
-            held: list[memoryview] = []
+            for number in cache:
+                cache.get(number)  # all in use: it gives little at first
+            asked = ScanControl(hw.Gfp.KERNEL, 0, "somebody")
+            assert store._registered.shrinker.count_objects(asked) == 0
             while not zone.stats().swap_due:
-                assert store.stats().written == 0, "there was clean cache to be had"
-                view = buffers.alloc()
-                assert view is not None
-                held.append(view)
-            assert len(held) > 150
-            for _ in range(30):
-                view = buffers.alloc()
-                assert view is not None, "then its pages are had"
-                held.append(view)
-            assert store.stats().written > 0
+                assert zone.reclaim("40KiB") > 0 and store.stats().written == 0
+            assert store._registered.shrinker.count_objects(asked) == 150
+            held = [buffers.alloc() for _ in range(150)]
+            assert None not in held and store.stats().written > 0, "then its pages are had"
             for view in held:
+                assert view is not None
                 buffers.free(view)
-            assert all(store[number] == bytes(4096) for number in range(30))
+            assert all(store[number] == bytes(4096) for number in range(150))

@@ -15,6 +15,7 @@ from headway.core.block.spill import Spill
 from headway.core.block.spilled import SpillStats, Swapping
 from headway.core.block.stacked import StackedDevice
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.shrinker import SEEKS
 from headway.core.plan import Runtime
 from headway.core.units import parse_size
 from headway.errors import UsageError
@@ -134,6 +135,7 @@ class SpillStore(MutableMapping[Hashable, V]):
             name=name,
             object_size=swap.slot_size,
             needs=Gfp.IO,
+            seeks=2 * SEEKS,  # a write now, and a read to have it again
         )
 
     def __setitem__(self, key: Hashable, value: V) -> None:

@@ -134,7 +134,7 @@ class ReclaimMachine(RuleBasedStateMachine):
         assert stats.clean_pages == sum(cache.charge.clean for cache in self.caches)
         assert stats.dirty_pages == sum(cache.charge.dirty for cache in self.caches)
         assert stats.free_pages >= 0 and self.path.reclaim.deepest <= 1
-        assert stats.swap_due == (stats.clean_pages < stats.page_count // 20)
+        assert stats.swap_due == (stats.clean_pages * 20 < stats.page_count)
         assert not self.zone._waiting
         pages = [
             page for _, run in self.held for page in range(run.first, run.first + run.page_count)

@@ -105,7 +105,10 @@ class Slab(Generic[E]):
         taken = self.light(gfp)
         if taken is None:
             runtime = self._runtime
-            return runtime.run(self._grow(gfp, runtime.scope(), runtime.owner()))
+            who = runtime.owner()
+            if self.cache.must_wait(int(gfp)):
+                return runtime.run(self._grow(gfp, runtime.scope(), who))
+            return self._grown(gfp, self.cache.grow_now(gfp, who), who)
         return self._cleared(taken, gfp)
 
     def alloc_plan(self, gfp: Gfp, scope: int, who: str) -> Plan[E | None]:
@@ -116,7 +119,9 @@ class Slab(Generic[E]):
         return self._cleared(element, gfp)
 
     def _grow(self, gfp: Gfp, scope: int, who: str) -> Plan[E | None]:
-        slot = yield from self.cache.grow(gfp, scope, who)
+        return self._grown(gfp, (yield from self.cache.grow(gfp, scope, who)), who)
+
+    def _grown(self, gfp: Gfp, slot: int | None, who: str) -> E | None:
         if self._gate & CLOSED:
             if slot is not None:
                 self.cache.give(slot)

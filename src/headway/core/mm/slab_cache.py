@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from headway.core.mm.gfp import Gfp
+from headway.core.mm.oom import Oom
 from headway.core.mm.pages import PageRun
 from headway.core.mm.slab_merge import Entitlement, SlabSpec
 from headway.core.mm.slab_page import Memory, SlabPage, Taker, choose_order
@@ -36,6 +37,8 @@ from headway.core.mm.watermarks import lowest_mark
 from headway.core.mm.zone import Share
 from headway.core.plan import Plan, Runtime
 from headway.core.units import format_size
+
+_NOFAIL = int(Gfp.NOFAIL)
 
 
 class User(Protocol):
@@ -188,6 +191,22 @@ class SlabCache:
         """
         taker = Taker(self.share)
         run = yield from self.path.alloc(taker, gfp, scope, who)
+        return self._add_or_count(run, taker, who)
+
+    def grow_now(self, gfp: Gfp, who: str) -> int | None:
+        """`grow` where nothing gives way: there is nothing to wait for, and no plan to be run, so it may be
+        called from inside one (as a driver's completion does, `headway.incidents.e_000`)."""
+        taker = Taker(self.share)
+        marks = self.path.zone.marks
+        run = taker.take(marks.low) or taker.take(lowest_mark(int(gfp), marks.min))
+        return self._add_or_count(run, taker, who)
+
+    def must_wait(self, gfp: int) -> bool:
+        """Whether the slow path could do more than look."""
+        path = self.path
+        return bool(len(path.reclaim.shrinkers) or path.oom is not Oom.FAIL or gfp & _NOFAIL)
+
+    def _add_or_count(self, run: PageRun | None, taker: Taker, who: str) -> int | None:
         if run is not None:
             return self._add(run, taker, who)
         if self._emergency:

@@ -24,7 +24,6 @@ from headway.core.block.spec import Options, Site
 from headway.core.block.tagformat import Format, parse
 from headway.core.block.thinmap import MAGIC, Geometry, geometry_of, laid_out
 from headway.core.plan import Plan
-from headway.core.zeros import clear
 from headway.errors import UsageError
 
 
@@ -91,7 +90,7 @@ class Thin(Layer):
             self.places.first_write(bio, extent)
         else:
             if bio.view is not None:
-                clear(bio.view)
+                bio.view[:] = bytes(length)
             self.places.end(bio)
 
     def _ended(self, extent: int, fua: bool, bio: Bio) -> bool:

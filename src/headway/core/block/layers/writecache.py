@@ -24,7 +24,6 @@ from headway.core.block.ring import Place
 from headway.core.block.spec import Options, Site
 from headway.core.block.writelog import WriteLog
 from headway.core.plan import Plan
-from headway.core.zeros import clear
 
 
 class WriteCache(Layer):
@@ -97,7 +96,7 @@ class WriteCache(Layer):
             return line.cut(bio, found.count * self._size, self)
         if found.zeros:
             assert bio.view is not None
-            clear(bio.view)
+            bio.view[:] = bytes(bio.length)
             bio.complete()
         elif (segment := found.segment) is None:
             line.send(bio, self.below[0])
