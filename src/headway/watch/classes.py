@@ -66,7 +66,8 @@ class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
     __slots__ = (
-        "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "waiters",
+        "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "timed",
+        "waiters",
     )  # fmt: skip
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
@@ -77,6 +78,7 @@ class Pool:
         self.of: weakref.ref[Any] | None = None  # the watched object
         self.away = 2  # frames from the ledger to the program, when it last took one,
         self.here: Place = (None, 0, None, 0)  # and where that was
+        self.timed = False  # whether nobody waits there without a time limit
         self.listed = False  # whether the ledger knows it
         self.taking: list[None] = []  # one for each that is about to have one, or has to wait
         self.waiters: list[Wait] = []

@@ -25,7 +25,7 @@ from typing import Any, final
 from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
 from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
-from headway.watch.places import Place, far, first, is_final, near
+from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
 
 _running_loop = asyncio._get_running_loop
@@ -166,7 +166,7 @@ class Ledger:
 
     # -- having --------------------------------------------------------------------------------------
 
-    def enter(self, pool: Pool, element: Any = None) -> None:
+    def enter(self, pool: Pool, element: Any = None) -> Holding:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
         owner = self._carried()
         if (
@@ -178,25 +178,17 @@ class Ledger:
             owner = self.current()
         place = pool.here
         try:  # mostly it is the same line as last time, as many frames away
-            frame = sys._getframe(pool.away)
-            caller: Any = frame.f_back
-            known = (
-                frame.f_lasti == place[1]
-                and frame.f_code is place[0]
-                and caller.f_lasti == place[3]
-                and caller.f_code is place[2]
-            )
+            if site(sys._getframe(pool.away)) != place:
+                place = self._look(pool, sys._getframe(1))
         except (ValueError, AttributeError):
-            known = False
-        if not known:
             place = self._look(pool, sys._getframe(1))
         held = owner.held
         if held or owner.parent is not None:
-            self._hold_and_ask(owner, pool, False, place, sys._getframe(1))
+            self._hold_and_ask(owner, pool, pool.timed, place, sys._getframe(1))
         if pool not in owner.wants and len(owner.wants) < _WISHES:
             owner.wants[pool] = 0
-        if self.collecting or (not known and is_final(place)):
-            self._final(pool, False, sys._getframe(1))
+        if self.collecting:
+            self._final(pool, pool.timed, sys._getframe(1))
         holding = Holding((pool, owner, place, monotonic(), element))
         if not pool.listed:
             self._list(pool)
@@ -206,14 +198,32 @@ class Ledger:
             self._forget_oldest(owner, pool.cls)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
+        return holding
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
         at, away = first(frame)
         place = near(at)
-        if len(place) == 4 and not is_final(place):
+        if is_final(place):
+            self._final(pool, pool.timed, frame)
+        elif len(place) == 4:
             pool.here, pool.away = place, away
         return place
+
+    def give(self, holding: Holding) -> None:
+        """What `enter` or `grant` gave comes back, whoever brings it."""
+        pool, owner, _, _, _ = holding
+        held, who = owner.held, owner if owner.key == get_ident() else self.current()
+        if who is owner and held and held[-1] is holding and self.steps is None:
+            held.pop()
+            out = pool.out
+            if out and out[-1] is holding:
+                out.pop()
+            else:
+                _remove(out, holding)
+        else:
+            self._mark_release_path(holding, who)
+            self.drop(holding)
 
     def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
         """Somebody has an element now."""
@@ -283,6 +293,19 @@ class Ledger:
         self._mark_release_path(chosen, owner)
         self.drop(chosen)
 
+    def withdraw(self, holding: Holding) -> None:
+        """What was entered beforehand is not there yet: its taker waits for it."""
+        _remove(holding.owner.held, holding)
+        _remove(holding.pool.out, holding)
+
+    def renew(self, early: Holding) -> Holding:
+        """What was withdrawn is there now."""
+        pool, owner, place, _, element = early
+        holding = Holding((pool, owner, place, monotonic(), element))
+        pool.out.append(holding)
+        owner.held.append(holding)
+        return holding
+
     def _mark_release_path(self, chosen: Holding, owner: Owner) -> None:
         """What was taken after `chosen` is still held: so it was needed to give `chosen` back."""
         held = chosen.owner.held
@@ -296,8 +319,7 @@ class Ledger:
 
     def drop(self, holding: Holding) -> None:
         """The holding is over."""
-        _remove(holding.owner.held, holding)
-        _remove(holding.pool.out, holding)
+        self.withdraw(holding)
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
 

@@ -68,11 +68,11 @@ class Patcher:
             (lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name))
         )
 
-    def mark(self, *kinds: Any) -> None:
+    def mark(self, *kinds: Any, name: str = POOL) -> None:
         """Let objects of these classes that were made before have no pool, for the price of an attribute."""
         for kind in kinds:
-            setattr(kind, POOL, None)
-            self._undo.append(partial(delattr, kind, POOL))
+            setattr(kind, name, None)
+            self._undo.append(partial(delattr, kind, name))
 
     def on_undo(self, act: Callable[[], object]) -> None:
         self._undo.append(act)
