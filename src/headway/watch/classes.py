@@ -177,6 +177,7 @@ class Owner:
         "origin",
         "parent",
         "place",
+        "simple",
         "task",
         "thread",
         "wait",
@@ -202,6 +203,7 @@ class Owner:
         self.origin = self  # whoever started the chain of work this belongs to
         self.held: list[Holding] = []
         self.wants: dict[Pool, int] = {}
+        self.simple: set[Pool] = set()  # of which it took while it held nothing: nothing new there
         self.edges: dict[Any, int] = {}
         self.wait: Wait | None = None
         self.place: Place = ()  # of its latest request

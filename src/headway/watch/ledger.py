@@ -17,6 +17,7 @@ import asyncio
 import sys
 import weakref
 from _thread import get_ident
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import FrameType
@@ -27,7 +28,9 @@ from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
 from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
+from headway.watch.sightings import Sightings
 
+_getframe = sys._getframe
 _running_loop = asyncio._get_running_loop
 _WISHES = 64  # pools that one owner is remembered to have asked
 _LOST = 256  # pools that are kept for the report
@@ -35,23 +38,27 @@ _UNRETURNED = 8  # elements of a queue that may not be a pool at all
 
 
 @final
-class Ledger:
+class Ledger(Sightings):
     """What is known of one process. `sightings` are single events that need no graph to be bad."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.owners = Owners()
         self.current = self.owners.current
-        self._carried = self.owners.flow.get
+        self._carried: Callable[[], Owner | None] = self.owners.flow.get
         self.graph = Graph()
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
         self.maps: dict[tuple[str, str], Pool] = {}
-        self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
-        self.collecting = 0  # the thread in which the garbage collector runs
         self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
         self.breaks = False  # whether waits are made so that they can be ended
+
+    def other_tasks(self, find: Callable[[], Any] | None) -> None:
+        """From now on `find` gives the running task of a loop that is not asyncio's; None: there is no such loop."""
+        self.owners.foreign = find
+        self._carried = self.owners.flow.get if find is None else _nobody
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -66,7 +73,7 @@ class Ledger:
         of: Any = None,
     ) -> Pool:
         """A new pool, of the class of all that are made there; when `of` is collected, nobody holds it."""
-        made = made or near(sys._getframe(1))
+        made = made or near(_getframe(1))
         key = (kind, label, *(id(part) for part in made[:1]), *made[1:2])
         cls = self.classes.get(key)
         if cls is None:
@@ -82,14 +89,14 @@ class Ledger:
     def ask(self, pool: Pool, timed: bool = False) -> Owner:
         """Somebody is about to take an element, and waits if there is none."""
         owner = self.current()
-        owner.place = place = near(sys._getframe(1))
+        owner.place = place = near(_getframe(1))
         if pool.size is not None:  # else nobody ever waits there
             if owner.held or owner.parent is not None:
-                self._hold_and_ask(owner, pool, timed, place, sys._getframe(1))
+                self._hold_and_ask(owner, pool, timed, place, _getframe(1))
             if pool not in owner.wants and len(owner.wants) < _WISHES:
                 owner.wants[pool] = 0
             if self.collecting or is_final(place):
-                self._final(pool, timed, sys._getframe(1))
+                self._final(pool, timed, _getframe(1))
         return owner
 
     def _hold_and_ask(
@@ -169,36 +176,42 @@ class Ledger:
     def enter(self, pool: Pool, element: Any = None) -> Holding:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
         owner = self._carried()
-        if (
-            owner is None
-            or owner.key != get_ident()
-            or _running_loop() is not None
-            or self.owners.foreign
-        ):
+        if owner is None or owner.key != get_ident() or _running_loop() is not None:
             owner = self.current()
         place = pool.here
         try:  # mostly it is the same line as last time, as many frames away
-            if site(sys._getframe(pool.away)) != place:
-                place = self._look(pool, sys._getframe(1))
+            if site(_getframe(pool.away)) != place:
+                place = self._look(pool, _getframe(1))
         except (ValueError, AttributeError):
-            place = self._look(pool, sys._getframe(1))
+            place = self._look(pool, _getframe(1))
         held = owner.held
-        if held or owner.parent is not None:
-            self._hold_and_ask(owner, pool, pool.timed, place, sys._getframe(1))
+        if held or self.collecting or pool not in owner.simple:
+            self._first(owner, pool, place, _getframe(1))
+        holding = Holding((pool, owner, place, monotonic(), element))
+        pool.out.append(holding)
+        held.append(holding)
+        return holding
+
+    def _first(self, owner: Owner, pool: Pool, place: Place, frame: FrameType) -> None:
+        """All that `enter` has to do but once where an owner who holds nothing takes of a pool again and again."""
+        if owner.held or owner.parent is not None:
+            self._hold_and_ask(owner, pool, pool.timed, place, frame)
+        elif self.steps is None and len(owner.simple) < _WISHES:
+            owner.simple.add(pool)
         if pool not in owner.wants and len(owner.wants) < _WISHES:
             owner.wants[pool] = 0
         if self.collecting:
-            self._final(pool, pool.timed, sys._getframe(1))
-        holding = Holding((pool, owner, place, monotonic(), element))
+            self._final(pool, pool.timed, frame)
+        self._about_to_have(owner, pool)
+
+    def _about_to_have(self, owner: Owner, pool: Pool) -> None:
         if not pool.listed:
-            self._list(pool)
-        pool.out.append(holding)
-        held.append(holding)
-        if len(held) > _UNRETURNED and not pool.cls.reused:
-            self._forget_oldest(owner, pool.cls)
+            pool.listed = True
+            self.pools.add(pool)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
-        return holding
+        if not pool.cls.reused and len(owner.held) >= _UNRETURNED:
+            self._forget_oldest(owner, pool.cls)
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
@@ -212,8 +225,9 @@ class Ledger:
 
     def give(self, holding: Holding) -> None:
         """What `enter` or `grant` gave comes back, whoever brings it."""
-        pool, owner, _, _, _ = holding
-        held, who = owner.held, owner if owner.key == get_ident() else self.current()
+        pool, owner = holding[0], holding[1]
+        who = owner if owner.key == get_ident() else self.current()
+        held = owner.held
         if who is owner and held and held[-1] is holding and self.steps is None:
             held.pop()
             out = pool.out
@@ -229,23 +243,15 @@ class Ledger:
         """Somebody has an element now."""
         if owner is None:
             owner = self.current()
-            place = near(sys._getframe(1))
+            place = near(_getframe(1))
         else:
             place = owner.place
+        if owner.held or self.steps is not None or not pool.listed:
+            self._about_to_have(owner, pool)
         holding = Holding((pool, owner, place, monotonic(), element))
-        if not pool.listed:
-            self._list(pool)
         pool.out.append(holding)
         owner.held.append(holding)
-        if self.steps is not None:
-            self.steps.took(owner, pool.cls)
-        if not pool.cls.reused and len(owner.held) > _UNRETURNED:
-            self._forget_oldest(owner, pool.cls)
         return holding
-
-    def _list(self, pool: Pool) -> None:
-        pool.listed = True
-        self.pools.add(pool)
 
     @property
     def out(self) -> list[Pool]:
@@ -325,7 +331,7 @@ class Ledger:
 
     def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
         mine = [holding for holding in owner.held if holding.pool.cls is cls]
-        if len(mine) > _UNRETURNED:
+        if len(mine) >= _UNRETURNED:
             self.drop(mine[0])
 
     # -- waiting -------------------------------------------------------------------------------------
@@ -341,7 +347,7 @@ class Ledger:
         """The current owner has to wait from now on, until `waited`."""
         if owner is None:
             owner = self.current()
-        wait = Wait(owner, pool, what, near(sys._getframe(1)), monotonic(), timeout_s, target)
+        wait = Wait(owner, pool, what, near(_getframe(1)), monotonic(), timeout_s, target)
         owner.wait = wait
         self.waits[owner] = wait
         if pool is not None:
@@ -356,33 +362,6 @@ class Ledger:
         if wait.pool is not None:
             _remove(wait.pool.waiters, wait)
 
-    # -- single events -------------------------------------------------------------------------------
-
-    def sight(
-        self, kind: str, cls: PoolClass | None, what: str, place: Place, other: Place = ()
-    ) -> None:
-        """Something that is bad by itself, or may be, was seen."""
-        key = (kind, cls, what, *(id(part) for part in place[:1]), *place[1:2])
-        if key not in self.sightings:
-            self.sightings[key] = (kind, cls, what, place, other)
-            self.graph.version += 1
-
-    def _final(self, pool: Pool, timed: bool, frame: FrameType) -> None:
-        place = far(frame)
-        if self.collecting != get_ident() and not is_final(place):
-            return  # the collector runs in another thread
-        if not timed and not pool.cls.reentrant and pool.size is not None:
-            self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
-
-    def note_wait(self, what: str, timed: bool, frame: Any, but: Pool | None = None) -> None:
-        """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
-        owner = self.current()
-        if not timed:
-            for holding in owner.held:
-                cls = holding.pool.cls
-                if holding.pool is not but and cls.kind not in (MAP, "workers"):
-                    self.sight("wait-while-holding", cls, what, far(frame), holding.place)
-
 
 def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
     """The watched object is gone: what was out of it is held by nobody, and never came back."""
@@ -392,6 +371,10 @@ def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
             _remove(holding.owner.held, holding)
         if len(ledger.lost) < _LOST:
             ledger.lost.append(pool)
+
+
+def _nobody() -> None:
+    """Whom a context names: so that `current` is always asked."""
 
 
 def _remove(holdings: list[Any], item: Any) -> None:

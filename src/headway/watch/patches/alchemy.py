@@ -57,7 +57,17 @@ def install(patcher: Patcher) -> None:
 
         return connect
 
-    def back(dbapi_connection: Any, record: Any) -> None:
+    def comes_back(original: Any) -> Any:
+        def _return_conn(self: Any, record: Any) -> None:
+            holding = record._headway_out
+            if holding is not None:  # before anybody else can have it
+                record._headway_out = None
+                ledger.give(holding)
+            original(self, record)
+
+        return _return_conn
+
+    def detached(dbapi_connection: Any, record: Any) -> None:
         holding = record._headway_out
         if holding is not None:
             record._headway_out = None
@@ -67,9 +77,9 @@ def install(patcher: Patcher) -> None:
     patcher.mark(_ConnectionRecord, name=_OUT)
     patcher.replace(Pool, "__init__", init)
     patcher.replace(Pool, "connect", connect)
-    for name in ("checkin", "detach"):
-        event.listen(Pool, name, back)
-        patcher.on_undo(partial(event.remove, Pool, name, back))
+    patcher.replace(Pool, "_return_conn", comes_back)
+    event.listen(Pool, "detach", detached)
+    patcher.on_undo(partial(event.remove, Pool, "detach", detached))
 
 
 def _in_line(ledger: Ledger, self: Any, pool: Any, early: Holding, original: Any) -> Any:
