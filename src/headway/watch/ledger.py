@@ -23,7 +23,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, final
 
-from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
+from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait
 from headway.watch.graph import Graph
 from headway.watch.owners import Owners, waits_for
 from headway.watch.places import Place, far, first, is_final, near, site
@@ -175,9 +175,10 @@ class Ledger(Sightings):
 
     def enter(self, pool: Pool, element: Any = None) -> Holding:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
-        owner = self._carried()
+        carried = self._carried  # not called as a method: Python 3.11 looks those up twice
+        owner = carried()
         if owner is None or owner.key != get_ident() or _running_loop() is not None:
-            owner = self.current()
+            owner = self.owners.current()
         place = pool.here
         try:  # mostly it is the same line as last time, as many frames away
             if site(_getframe(pool.away)) != place:
@@ -226,7 +227,7 @@ class Ledger(Sightings):
     def give(self, holding: Holding) -> None:
         """What `enter` or `grant` gave comes back, whoever brings it."""
         pool, owner = holding[0], holding[1]
-        who = owner if owner.key == get_ident() else self.current()
+        who = owner if owner.key == get_ident() else self.owners.current()
         held = owner.held
         if who is owner and held and held[-1] is holding and self.steps is None:
             held.pop()
@@ -265,7 +266,7 @@ class Ledger(Sightings):
         if len(out) == 1 and out[0][1].key == get_ident():
             owner = out[0][1]  # taken on this thread: no need to ask who we are
         else:
-            owner = self.current()
+            owner = self.owners.current()
         held = owner.held
         if held:
             holding = held[-1]

@@ -46,7 +46,8 @@ class Owners:
 
     def current(self) -> Owner:
         """Whoever runs this."""
-        owner = self._carried()
+        carried = self._carried
+        owner = carried()
         if owner is not None and (ref := owner.task) is not None and owner.thread == get_ident():
             task = ref()
             if task is not None and _current_task(task.get_loop()) is task:

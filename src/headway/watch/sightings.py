@@ -21,7 +21,9 @@ class Sightings:
     current: Callable[[], Owner]
 
     def __init__(self) -> None:
-        self.sightings: dict[tuple[object, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
+        self.sightings: dict[
+            tuple[object, ...], tuple[str, PoolClass | None, str, Place, Place]
+        ] = {}
         self.collecting = 0
 
     def sight(
@@ -40,7 +42,7 @@ class Sightings:
         if not timed and not pool.cls.reentrant and pool.size is not None:
             self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
 
-    def note_wait(self, what: str, timed: bool, frame: Any, but: Pool | None = None) -> None:
+    def note_wait(self, what: str, timed: bool, frame: FrameType, but: Pool | None = None) -> None:
         """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
         owner = self.current()
         if not timed:
