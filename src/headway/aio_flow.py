@@ -240,6 +240,7 @@ class BudgetExecutor:
     ) -> asyncio.Future[Any]:
         """`submit` of work that weighs `units`."""
         await self.budget.alloc(units)
+        self.budget.hand_over(units)  # they come back with the work, not with whoever submits it
         loop = asyncio.get_running_loop()
         work: asyncio.Future[Any]
         try:

@@ -1,4 +1,4 @@
-"""SQLAlchemy's checkouts are entered before they are made: what fails, waits or comes back late is seen all the same."""
+"""SQLAlchemy's checkouts are entered before they are made: what fails, waits or is late is seen all the same."""
 
 import threading
 

@@ -34,6 +34,9 @@ PATCHES: Final = {
     "multiprocessing.pool": "process_pools",
     "headway.threaded": "mempools",
     "headway.budgets": "budgets",
+    "headway.flow": "weighed_work",
+    "headway.aio_flow": "weighed_tasks",
+    "headway.integrations.executor": "kept_threads",
     "headway.core.mm.shrinker": "reclaiming",
 }
 
