@@ -53,11 +53,36 @@ def test_aiohttp(session, site, nested):
         assert "aiohttp connector of 2 made at" in session.findings()[0].pool
 
 
-def test_aiohttp_frozen(session, site):
+@pytest.mark.parametrize("limit", [0, 2, 100])
+@pytest.mark.parametrize("other", [False, True])
+def test_aiohttp_with_a_limit_for_each_host(session, site, limit, other):
+    """Nested to one host it hangs by the host's limit; to another, only if two from the first host may fill the whole."""
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def main():
+        connector = aiohttp.TCPConnector(limit=limit, limit_per_host=2)
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=1024) as http:
+            async with http.get(site) as response:
+                async with http.get(
+                    site.replace("127.0.0.1", "localhost") if other else site
+                ) as more:
+                    await more.read()
+                await response.read()
+        assert connector._headway_hosts == {}
+
+    asyncio.run(main())
+    of_host, of_all = ("nested", "warning", 2), ("nested", "risk", 2)
+    expected = ([] if other else [of_host]) + ([of_all] if limit == 2 else [])
+    assert sorted(found(session), reverse=True) == expected
+    assert session.ledger.current().held == []
+
+
+@pytest.mark.parametrize("per_host", [False, True])
+def test_aiohttp_frozen(session, site, per_host):
     aiohttp = pytest.importorskip("aiohttp")
 
     async def tasks():
-        connector = aiohttp.TCPConnector(limit=2)
+        connector = aiohttp.TCPConnector(limit=100 if per_host else 2, limit_per_host=2 * per_host)
         timeout = aiohttp.ClientTimeout(total=None)
         http = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1024)
         meet = asyncio.Barrier(2)
@@ -74,7 +99,9 @@ def test_aiohttp_frozen(session, site):
         return [run(number) for number in range(2)]
 
     hang = freezing.hung_tasks(session, tasks)
-    assert freezing.names(hang) == ({"aiohttp connector of 2"},) * 2
+    name = "aiohttp connections to one host of 2" if per_host else "aiohttp connector of 2"
+    held = {name} | ({"aiohttp connector of 100"} if per_host else set())
+    assert freezing.names(hang) == ({name}, held)
     assert hang["release"]["frees"] == 2
 
 

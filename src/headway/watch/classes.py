@@ -67,7 +67,7 @@ class Pool:
 
     __slots__ = (
         "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "timed",
-        "waiters",
+        "waiters", "within",
     )  # fmt: skip
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
@@ -78,6 +78,9 @@ class Pool:
         self.of: weakref.ref[Any] | None = None  # the watched object
         self.away = 2  # frames from the ledger to the program, when it last took one,
         self.here: Place = (None, 0, None, 0)  # and where that was
+        self.within: Pool | None = (
+            None  # one that is taken together with it, in one event: they have no order
+        )
         self.timed = False  # whether nobody waits there without a time limit
         self.listed = False  # whether the ledger knows it
         self.taking: list[None] = []  # one for each that is about to have one, or has to wait

@@ -106,8 +106,10 @@ class Ledger(Sightings):
         if not held or (pool.cls.reentrant and owner.holds(pool)):
             return
         own, edges, wanted = len(owner.held), self.graph.edges, pool.cls.number
-        pools = list({holding.pool: None for holding in held})
+        pools = list({holding.pool: None for holding in held if holding.pool is not pool.within})
         for number, holding in enumerate(held):
+            if holding.pool is pool.within or holding.pool.within is pool:
+                continue
             if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
                 place = far(frame)
             self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
