@@ -90,6 +90,80 @@ def test_T10_2_no_report_for_reclaim_itself(session):
     assert kinds(session) == []
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("kind", ["mempool", "buffers", "slab", "budget"])
+def test_T10_2_no_report_of_what_is_marked_NOLOCKDEP(session, kind, hidden):
+    """Whoever knows better hides the allocation from the maps; the pool itself is watched all the same."""
+    mask = hw.Gfp.KERNEL | hw.Gfp.NOLOCKDEP if hidden else hw.Gfp.KERNEL
+    lock, maps = threading.Lock(), Maps(session.ledger)
+    with hw.Zone("1MiB") as zone:
+        makes = {
+            "mempool": lambda: hw.Mempool(zone.buffers("4KiB"), name="frames"),
+            "buffers": lambda: zone.buffers("4KiB"),
+            "slab": lambda: hw.Slab(zone, 200),
+            "budget": lambda: hw.Budget(4, name="bytes"),
+        }
+        pool = makes[kind]()
+        with lock:
+            if kind == "budget":
+                pool.alloc(1, mask)
+                pool.free(1)
+            else:
+                pool.free(pool.alloc(mask))
+        shrink(maps, lock)
+        if kind != "buffers":
+            pool.close()
+    assert {kind for kind, _ in kinds(session)} == (set() if hidden else {"reclaim-recursion"})
+
+
+def test_T10_2_NOLOCKDEP_hides_no_nesting(session):
+    pool = hw.Mempool.of(range(2), name="bio")
+    taken = [pool.alloc(hw.Gfp.KERNEL | hw.Gfp.NOLOCKDEP) for _ in range(2)]
+    for element in taken:
+        pool.free(element)
+    assert kinds(session) == [("nested", "warning")]
+
+
+@pytest.mark.parametrize("tries", [True, False])
+def test_T10_1_a_lock_of_a_shrinker_held_over_an_object_of_a_slab(session, tries):
+    with hw.Zone("1MiB") as zone:
+        lock = threading.Lock()
+        registered = zone.register_shrinker(Shrinker(lock, tries=tries), name="mine")
+        slab = hw.Slab(zone, 200, name="headers")
+        with lock:
+            header = slab.alloc()
+        zone.reclaim("4KiB")
+        slab.free(header)
+        registered.unregister()
+        slab.close()
+    assert {kind for kind, _ in kinds(session)} == (set() if tries else {"reclaim-recursion"})
+
+
+@pytest.mark.parametrize("what", ["slab", "buffers", "pool"])
+def test_what_a_shrinker_allocates_does_not_reclaim(session, what):
+    """It runs under noreclaim(): its own allocations may fail, and cannot come back to it."""
+    with hw.Zone("1MiB") as zone:
+        buffers = zone.buffers("4KiB")
+        source = hw.Slab(zone, 200) if what == "slab" else buffers
+        if what == "pool":
+            source = hw.Mempool(buffers, name="frames")
+
+        class Allocating:
+            def count_objects(self, control):
+                return 1
+
+            def scan_objects(self, control):
+                source.free(source.alloc())
+                return 1
+
+        registered = zone.register_shrinker(Allocating(), name="mine")
+        zone.reclaim("4KiB")
+        registered.unregister()
+        if what != "buffers":
+            source.close()
+    assert kinds(session) == []
+
+
 def test_T10_3_two_of_one_pool_and_the_cure(session):
     """E-003: two mappers take two each, of two; what is in flight comes back by itself."""
     pool = hw.Mempool.of(range(2), name="bio")
