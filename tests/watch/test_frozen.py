@@ -190,7 +190,7 @@ def test_connections_of_sqlalchemy(session):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(
         "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=2, max_overflow=0,
-        pool_timeout=600, connect_args={"check_same_thread": False},
+        pool_timeout=None, connect_args={"check_same_thread": False},
     )  # fmt: skip
     run = freezing.nest(threading.Barrier(2), engine.connect, lambda one: one.close())
     hang = freezing.hung(session, run, run)
