@@ -1,5 +1,6 @@
 """T10: the maps of reclaim and completion, on headway's own pools: found before memory is ever short."""
 
+import queue
 import threading
 
 import pytest
@@ -137,6 +138,43 @@ def test_T10_1_a_lock_of_a_shrinker_held_over_an_object_of_a_slab(session, tries
         registered.unregister()
         slab.close()
     assert {kind for kind, _ in kinds(session)} == (set() if tries else {"reclaim-recursion"})
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+@pytest.mark.parametrize("what", ["event", "queue"])
+def test_a_wait_inside_a_shrinker(session, what, limit):
+    """Whoever is to end it may be waiting for memory; with a time limit it ends all the same."""
+    event, line = threading.Event(), queue.Queue()
+
+    class Waiting:
+        def count_objects(self, control):
+            return 1
+
+        def scan_objects(self, control):
+            if what == "event":
+                event.wait(limit)
+            else:
+                line.get(timeout=limit)
+            return 1
+
+    def end():
+        while not session.ledger.waits:
+            pass
+        event.set()
+        line.put(None)
+
+    with hw.Zone("1MiB") as zone:
+        registered = zone.register_shrinker(Waiting(), name="mine")
+        thread = threading.Thread(target=end)
+        thread.start()
+        zone.reclaim("4KiB")
+        thread.join()
+        registered.unregister()
+    expected = [] if limit else [("wait-in-shrinker", "warning")]
+    assert kinds(session) == expected
+    if not limit:
+        frames = [line for lines in session.findings()[0].stacks.values() for line in lines]
+        assert any("in scan_objects" in line for line in frames)
 
 
 @pytest.mark.parametrize("what", ["slab", "buffers", "pool"])
