@@ -159,7 +159,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            self._patch(name, module)
+            if module.__name__ == name:  # one loader may serve many: pytest's does, and that of a zip file
+                self._patch(name, module)
 
         try:
             inner.exec_module = exec_module  # type: ignore[method-assign]
