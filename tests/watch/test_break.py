@@ -1,11 +1,11 @@
 """--break: the youngest of a hang gets an exception, and the others go on; of what cannot be ended it is said why."""
 
 import asyncio
+import contextlib
 import json
 import queue
 import subprocess
 import sys
-import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

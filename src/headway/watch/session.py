@@ -159,7 +159,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            if module.__name__ == name:  # one loader may serve many: pytest's does, and that of a zip file
+            if (
+                module.__name__ == name
+            ):  # one loader may serve many: pytest's does, and that of a zip file
                 self._patch(name, module)
 
         try:
