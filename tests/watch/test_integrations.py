@@ -99,18 +99,28 @@ class Finder:
             spec.loader = cls.loader
         return spec
 
-sys.meta_path.insert(0, Finder)
+late = len(sys.argv) > 1
+if not late:
+    sys.meta_path.insert(0, Finder)
 from headway import watch
 with watch.watching() as session:
     import headway
+    if late:
+        sys.meta_path.insert(0, Finder)
+        import colorsys  # anything that Finder does not know
     budget = headway.Budget(2, name="slots")  # which loads the shrinkers too, that have a patch of their own
     budget.alloc(1), budget.alloc(1)
 print([finding.kind for finding in session.findings()])
 """
 
 
-def test_modules_that_share_a_loader_are_patched_when_they_are_there():
+@pytest.mark.parametrize("late", [False, True])
+def test_modules_that_share_a_loader_are_patched_when_they_are_there(late):
+    """Also where that loader's finder was put in front of ours afterwards, as pytest does."""
     done = subprocess.run(
-        [sys.executable, "-c", ONE_LOADER], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", ONE_LOADER, *["late"] * late],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("['nested']\n", "")

@@ -19,6 +19,7 @@ from headway.errors import Deadlock
 from headway.watch import places
 from headway.watch.places import Place
 
+_CHANCES = 64
 _numbers = itertools.count(1)
 
 # Kinds whose elements may be given back by anyone: a connection stays a connection.
@@ -33,7 +34,7 @@ class PoolClass:
     """All pools of one kind made at one place."""
 
     __slots__ = (
-        "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
+        "chances", "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
@@ -44,6 +45,9 @@ class PoolClass:
         self.number = next(_numbers)
         self.size: int | None = None  # of its smallest pool; None: no limit
         self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
+        self.chances = (
+            _CHANCES  # for a queue to show that it is a pool; with none left it is a road for good
+        )
         self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
 
     @property
