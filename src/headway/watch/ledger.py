@@ -24,7 +24,8 @@ from types import FrameType
 from typing import Any, final
 
 from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait
-from headway.watch.graph import Graph
+from headway.watch.doubts import Doubts
+from headway.watch.graph import Edge, Graph
 from headway.watch.owners import Owners, waits_for
 from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
@@ -47,6 +48,7 @@ class Ledger(Sightings):
         self.current = self.owners.current
         self._carried: Callable[[], Owner | None] = self.owners.flow.get
         self.graph = Graph()
+        self.doubts = Doubts(self.graph)
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
@@ -112,7 +114,13 @@ class Ledger(Sightings):
                 continue
             if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
                 place = far(frame)
-            self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
+            if number < own:
+                self.connect(owner, held, holding, pool, 1, pools, timed, place)
+                continue
+            graph = self.doubts.graph_of(holding, wanted, holding.pool is pool)
+            edge = self.connect(owner, held, holding, pool, 1, pools, timed, place, True, graph)
+            if graph is not self.graph:
+                self.doubts.note(holding, owner, edge)
 
     def connect(
         self,
@@ -125,10 +133,11 @@ class Ledger(Sightings):
         timed: bool,
         place: Place,
         inherited: bool = False,
-    ) -> None:
+        graph: Graph | None = None,
+    ) -> Edge:
         """One edge: a holding, and `more` units of `pool` wanted in all by the one who asks."""
         same = holding.pool is pool
-        edge = self.graph.edge(holding.pool.cls, pool.cls, same)
+        edge = (graph or self.graph).edge(holding.pool.cls, pool.cls, same)
         if not edge.count:
             edge.where_held, edge.where_wanted = holding.place, place
         units = 1
@@ -145,6 +154,7 @@ class Ledger(Sightings):
             self.graph.version += 1
         if same:
             owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+        return edge
 
     def all_held(self, owner: Owner) -> list[Holding]:
         """What an owner holds, and those who wait for it."""
@@ -231,7 +241,13 @@ class Ledger(Sightings):
         pool, owner = holding[0], holding[1]
         who = owner if owner.key == get_ident() else self.owners.current()
         held = owner.held
-        if who is owner and held and held[-1] is holding and self.steps is None:
+        if (
+            who is owner
+            and held
+            and held[-1] is holding
+            and self.steps is None
+            and not self.doubts.open
+        ):
             held.pop()
             out = pool.out
             if out and out[-1] is holding:
@@ -239,6 +255,7 @@ class Ledger(Sightings):
             else:
                 _remove(out, holding)
         else:
+            self.doubts.settle(holding, who)
             self._mark_release_path(holding, who)
             self.drop(holding)
 
@@ -280,6 +297,8 @@ class Ledger(Sightings):
                     _remove(out, holding)
                 if self.steps is not None:
                     self.steps.gave(owner, pool.cls)
+                if self.doubts.open:
+                    self.doubts.settle(holding, owner)
                 return
         self._release_slow(owner, pool, element)
 
@@ -299,6 +318,7 @@ class Ledger(Sightings):
         if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
             if not _related(chosen.owner, owner):
                 pool.cls.passed_on = True
+        self.doubts.settle(chosen, owner)
         self._mark_release_path(chosen, owner)
         self.drop(chosen)
 
@@ -328,6 +348,8 @@ class Ledger(Sightings):
 
     def drop(self, holding: Holding) -> None:
         """The holding is over."""
+        if self.doubts.open:
+            self.doubts.settle(holding, holding.owner)
         self.withdraw(holding)
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
