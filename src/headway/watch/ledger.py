@@ -23,10 +23,10 @@ from time import monotonic
 from types import FrameType
 from typing import Any, final
 
-from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait
+from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait, remove
 from headway.watch.doubts import Doubts
 from headway.watch.graph import Edge, Graph
-from headway.watch.owners import Owners, waits_for
+from headway.watch.owners import Owners, related, waits_for
 from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
 from headway.watch.sightings import Sightings
@@ -60,7 +60,7 @@ class Ledger(Sightings):
     def other_tasks(self, find: Callable[[], Any] | None) -> None:
         """From now on `find` gives the running task of a loop that is not asyncio's; None: there is no such loop."""
         self.owners.foreign = find
-        self._carried = self.owners.flow.get if find is None else _nobody
+        self._carried = self.owners.flow.get if find is None else lambda: None
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Ledger(Sightings):
             if out and out[-1] is holding:
                 out.pop()
             else:
-                _remove(out, holding)
+                remove(out, holding)
         else:
             self.doubts.settle(holding, who)
             self._mark_release_path(holding, who)
@@ -294,7 +294,7 @@ class Ledger(Sightings):
                 if out and out[-1] is holding:
                     out.pop()
                 else:
-                    _remove(out, holding)
+                    remove(out, holding)
                 if self.steps is not None:
                     self.steps.gave(owner, pool.cls)
                 if self.doubts.open:
@@ -316,7 +316,7 @@ class Ledger(Sightings):
             pool.cls.passed_on = pool.cls.passed_on or pool.cls.kind == "semaphore"
             return
         if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
-            if not _related(chosen.owner, owner):
+            if not related(chosen.owner, owner):
                 pool.cls.passed_on = True
         self.doubts.settle(chosen, owner)
         self._mark_release_path(chosen, owner)
@@ -324,8 +324,8 @@ class Ledger(Sightings):
 
     def withdraw(self, holding: Holding) -> None:
         """What was entered beforehand is not there yet: its taker waits for it."""
-        _remove(holding.owner.held, holding)
-        _remove(holding.pool.out, holding)
+        remove(holding.owner.held, holding)
+        remove(holding.pool.out, holding)
 
     def renew(self, early: Holding) -> Holding:
         """What was withdrawn is there now."""
@@ -385,7 +385,7 @@ class Ledger(Sightings):
         if wait.owner.wait is wait:
             wait.owner.wait = None
         if wait.pool is not None:
-            _remove(wait.pool.waiters, wait)
+            remove(wait.pool.waiters, wait)
 
 
 def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
@@ -393,26 +393,6 @@ def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
     pool = ref()
     if pool is not None and pool.out:
         for holding in list(pool.out):
-            _remove(holding.owner.held, holding)
+            remove(holding.owner.held, holding)
         if len(ledger.lost) < _LOST:
             ledger.lost.append(pool)
-
-
-def _nobody() -> None:
-    """Whom a context names: so that `current` is always asked."""
-
-
-def _remove(holdings: list[Any], item: Any) -> None:
-    try:
-        holdings.remove(item)
-    except ValueError:
-        pass  # two threads gave it back at once, or it was forgotten
-
-
-def _related(one: Owner, two: Owner) -> bool:
-    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
-    return (
-        one.parent is two
-        or two.parent is one
-        or (one.parent is not None and one.parent is two.parent)
-    )
