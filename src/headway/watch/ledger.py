@@ -49,6 +49,7 @@ class Ledger(Sightings):
         self._carried: Callable[[], Owner | None] = self.owners.flow.get
         self.graph = Graph()
         self.doubts = Doubts(self.graph)
+        self._in_doubt = self.doubts.open
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
@@ -246,7 +247,7 @@ class Ledger(Sightings):
             and held
             and held[-1] is holding
             and self.steps is None
-            and not self.doubts.open
+            and not self._in_doubt
         ):
             held.pop()
             out = pool.out
@@ -297,7 +298,7 @@ class Ledger(Sightings):
                     remove(out, holding)
                 if self.steps is not None:
                     self.steps.gave(owner, pool.cls)
-                if self.doubts.open:
+                if self._in_doubt:
                     self.doubts.settle(holding, owner)
                 return
         self._release_slow(owner, pool, element)
@@ -348,7 +349,7 @@ class Ledger(Sightings):
 
     def drop(self, holding: Holding) -> None:
         """The holding is over."""
-        if self.doubts.open:
+        if self._in_doubt:
             self.doubts.settle(holding, holding.owner)
         self.withdraw(holding)
         if self.steps is not None:
