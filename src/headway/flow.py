@@ -208,6 +208,7 @@ class BudgetExecutor(Executor):
             self.budget.alloc(units)
         except PoolClosed as error:
             raise RuntimeError(str(error)) from error
+        self.budget.hand_over(units)  # they come back with the work, not with whoever submits it
         try:
             future = self._executor.submit(fn, *args, **kwargs)
         except BaseException:

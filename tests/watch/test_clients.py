@@ -53,11 +53,36 @@ def test_aiohttp(session, site, nested):
         assert "aiohttp connector of 2 made at" in session.findings()[0].pool
 
 
-def test_aiohttp_frozen(session, site):
+@pytest.mark.parametrize("limit", [0, 2, 100])
+@pytest.mark.parametrize("other", [False, True])
+def test_aiohttp_with_a_limit_for_each_host(session, site, limit, other):
+    """Nested to one host it hangs by the host's limit; to another, only if those of the first may fill the whole."""
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def main():
+        connector = aiohttp.TCPConnector(limit=limit, limit_per_host=2)
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=1024) as http:
+            async with http.get(site) as response:
+                async with http.get(
+                    site.replace("127.0.0.1", "localhost") if other else site
+                ) as more:
+                    await more.read()
+                await response.read()
+        assert connector._headway_hosts == {}
+
+    asyncio.run(main())
+    of_host, of_all = ("nested", "warning", 2), ("nested", "risk", 2)
+    expected = ([] if other else [of_host]) + ([of_all] if limit == 2 else [])
+    assert sorted(found(session), reverse=True) == expected
+    assert session.ledger.current().held == []
+
+
+@pytest.mark.parametrize("per_host", [False, True])
+def test_aiohttp_frozen(session, site, per_host):
     aiohttp = pytest.importorskip("aiohttp")
 
     async def tasks():
-        connector = aiohttp.TCPConnector(limit=2)
+        connector = aiohttp.TCPConnector(limit=100 if per_host else 2, limit_per_host=2 * per_host)
         timeout = aiohttp.ClientTimeout(total=None)
         http = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1024)
         meet = asyncio.Barrier(2)
@@ -74,7 +99,9 @@ def test_aiohttp_frozen(session, site):
         return [run(number) for number in range(2)]
 
     hang = freezing.hung_tasks(session, tasks)
-    assert freezing.names(hang) == ({"aiohttp connector of 2"},) * 2
+    name = "aiohttp connections to one host of 2" if per_host else "aiohttp connector of 2"
+    held = {name} | ({"aiohttp connector of 100"} if per_host else set())
+    assert freezing.names(hang) == ({name}, held)
     assert hang["release"]["frees"] == 2
 
 
@@ -306,13 +333,17 @@ def test_trio_frozen(session, kind):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("how", ["apply", "map"])
+@pytest.mark.parametrize("how", ["apply", "map", "imap", "imap_unordered", "imap in chunks"])
 def test_a_thread_pool(session, shared, how):
     pool = multiprocessing.pool.ThreadPool(4)
     other = pool if shared else multiprocessing.pool.ThreadPool(4)
 
     def parent(_):
-        return other.apply(int) if how == "apply" else other.map(abs, [-1])[0]
+        if how == "apply":
+            return other.apply(int)
+        if how == "imap in chunks":
+            return max(other.imap(abs, [-1, 0, 1], 2))
+        return max(getattr(other, how)(abs, [-1]))
 
     with pool, other:
         assert pool.apply(parent, (0,)) in (0, 1)
@@ -320,13 +351,14 @@ def test_a_thread_pool(session, shared, how):
     assert {kind for kind, _, _ in found(session)} == ({"own-executor"} if shared else set())
 
 
-def test_a_thread_pool_frozen(session):
+@pytest.mark.parametrize("chunks", [None, 1, 2])
+def test_a_thread_pool_frozen(session, chunks):
     with multiprocessing.pool.ThreadPool(2) as pool:
         meet = threading.Barrier(2)
 
         def parent(_):
             meet.wait()
-            return pool.apply(int)
+            return pool.apply(int) if chunks is None else list(pool.imap(abs, [0, 0, 0], chunks))
 
         def ask():
             pool.map(parent, [0, 1], chunksize=1)
@@ -335,13 +367,17 @@ def test_a_thread_pool_frozen(session):
     assert waits == {"a result"} and held == {"thread pool of 2"}
 
 
-def test_a_callback_that_waits_for_a_result_of_its_own_pool(session):
+@pytest.mark.parametrize("how", ["apply_async", "imap"])
+def test_a_callback_that_waits_for_a_result_of_its_own_pool(session, how):
     """Results come by the hand of the thread that runs the callbacks; without a time limit, for ever."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
 
         def callback(_):
             with contextlib.suppress(multiprocessing.TimeoutError):
-                pool.apply_async(int).get(1)
+                if how == "imap":
+                    pool.imap(abs, [-1]).next(1)
+                else:
+                    pool.apply_async(int).get(1)
 
         waiting = threading.Thread(target=pool.apply_async(int, callback=callback).wait)
         waiting.start()
@@ -356,4 +392,9 @@ def test_a_process_pool_used_well_is_not_accused(session):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.map(abs, [-1, -2]) == [1, 2]
         assert pool.apply(abs, (-3,)) == 3
+        assert list(pool.imap(abs, [-1, -2, -3])) == [1, 2, 3]
+        assert sorted(pool.imap_unordered(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+        with pytest.raises(TypeError):
+            next(pool.imap(abs, ["one"]))
+    assert session.ledger.waits == {}
     assert found(session) == []

@@ -19,12 +19,14 @@ from headway.errors import Deadlock
 from headway.watch import places
 from headway.watch.places import Place
 
+_CHANCES = 64
 _numbers = itertools.count(1)
 
 # Kinds whose elements may be given back by anyone: a connection stays a connection.
 CONNECTIONS = ("connections", "mempool", "workers", "tokens")
 # Kinds that say who waits for whom, without elements: reclaim and completions.
 MAP = "map"
+RECLAIM = ("fs_reclaim", "io_reclaim")  # the maps that are held while memory is reclaimed
 
 
 @final
@@ -32,7 +34,7 @@ class PoolClass:
     """All pools of one kind made at one place."""
 
     __slots__ = (
-        "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
+        "chances", "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
@@ -43,6 +45,9 @@ class PoolClass:
         self.number = next(_numbers)
         self.size: int | None = None  # of its smallest pool; None: no limit
         self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
+        self.chances = (
+            _CHANCES  # for a queue to show that it is a pool; with none left it is a road for good
+        )
         self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
 
     @property
@@ -66,7 +71,8 @@ class Pool:
     """One pool: its size (None: no limit), and what is out."""
 
     __slots__ = (
-        "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "waiters",
+        "__weakref__", "away", "cls", "here", "listed", "number", "of", "out", "size", "taking", "timed",
+        "waiters", "within",
     )  # fmt: skip
 
     def __init__(self, cls: PoolClass, size: int | None) -> None:
@@ -77,6 +83,10 @@ class Pool:
         self.of: weakref.ref[Any] | None = None  # the watched object
         self.away = 2  # frames from the ledger to the program, when it last took one,
         self.here: Place = (None, 0, None, 0)  # and where that was
+        self.within: Pool | None = (
+            None  # one that is taken together with it, in one event: they have no order
+        )
+        self.timed = False  # whether nobody waits there without a time limit
         self.listed = False  # whether the ledger knows it
         self.taking: list[None] = []  # one for each that is about to have one, or has to wait
         self.waiters: list[Wait] = []
@@ -175,6 +185,7 @@ class Owner:
         "origin",
         "parent",
         "place",
+        "simple",
         "task",
         "thread",
         "wait",
@@ -200,6 +211,7 @@ class Owner:
         self.origin = self  # whoever started the chain of work this belongs to
         self.held: list[Holding] = []
         self.wants: dict[Pool, int] = {}
+        self.simple: set[Pool] = set()  # of which it took while it held nothing: nothing new there
         self.edges: dict[Any, int] = {}
         self.wait: Wait | None = None
         self.place: Place = ()  # of its latest request
@@ -213,3 +225,11 @@ class Owner:
 
     def __repr__(self) -> str:
         return f"<Owner {self.name!r}: {len(self.held)} held>"
+
+
+def remove(holdings: list[Any], item: Any) -> None:
+    """Take an item out of a list, if it is there."""
+    try:
+        holdings.remove(item)
+    except ValueError:
+        pass  # two threads gave it back at once, or it was forgotten

@@ -17,17 +17,21 @@ import asyncio
 import sys
 import weakref
 from _thread import get_ident
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import FrameType
 from typing import Any, final
 
-from headway.watch.classes import CONNECTIONS, MAP, Holding, Owner, Pool, PoolClass, Wait
-from headway.watch.graph import Graph
-from headway.watch.owners import Owners, waits_for
-from headway.watch.places import Place, far, first, is_final, near
+from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait, remove
+from headway.watch.doubts import Doubts
+from headway.watch.graph import Edge, Graph
+from headway.watch.owners import Owners, related, waits_for
+from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
+from headway.watch.sightings import Sightings
 
+_getframe = sys._getframe
 _running_loop = asyncio._get_running_loop
 _WISHES = 64  # pools that one owner is remembered to have asked
 _LOST = 256  # pools that are kept for the report
@@ -35,23 +39,29 @@ _UNRETURNED = 8  # elements of a queue that may not be a pool at all
 
 
 @final
-class Ledger:
+class Ledger(Sightings):
     """What is known of one process. `sightings` are single events that need no graph to be bad."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.owners = Owners()
         self.current = self.owners.current
-        self._carried = self.owners.flow.get
+        self._carried: Callable[[], Owner | None] = self.owners.flow.get
         self.graph = Graph()
+        self.doubts = Doubts(self.graph)
+        self._in_doubt = self.doubts.open
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
         self.maps: dict[tuple[str, str], Pool] = {}
-        self.sightings: dict[tuple[Any, ...], tuple[str, PoolClass | None, str, Place, Place]] = {}
-        self.collecting = 0  # the thread in which the garbage collector runs
         self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
         self.breaks = False  # whether waits are made so that they can be ended
+
+    def other_tasks(self, find: Callable[[], Any] | None) -> None:
+        """From now on `find` gives the running task of a loop that is not asyncio's; None: there is no such loop."""
+        self.owners.foreign = find
+        self._carried = self.owners.flow.get if find is None else lambda: None
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -66,7 +76,7 @@ class Ledger:
         of: Any = None,
     ) -> Pool:
         """A new pool, of the class of all that are made there; when `of` is collected, nobody holds it."""
-        made = made or near(sys._getframe(1))
+        made = made or near(_getframe(1))
         key = (kind, label, *(id(part) for part in made[:1]), *made[1:2])
         cls = self.classes.get(key)
         if cls is None:
@@ -82,14 +92,14 @@ class Ledger:
     def ask(self, pool: Pool, timed: bool = False) -> Owner:
         """Somebody is about to take an element, and waits if there is none."""
         owner = self.current()
-        owner.place = place = near(sys._getframe(1))
+        owner.place = place = near(_getframe(1))
         if pool.size is not None:  # else nobody ever waits there
             if owner.held or owner.parent is not None:
-                self._hold_and_ask(owner, pool, timed, place, sys._getframe(1))
+                self._hold_and_ask(owner, pool, timed, place, _getframe(1))
             if pool not in owner.wants and len(owner.wants) < _WISHES:
                 owner.wants[pool] = 0
             if self.collecting or is_final(place):
-                self._final(pool, timed, sys._getframe(1))
+                self._final(pool, timed, _getframe(1))
         return owner
 
     def _hold_and_ask(
@@ -99,11 +109,19 @@ class Ledger:
         if not held or (pool.cls.reentrant and owner.holds(pool)):
             return
         own, edges, wanted = len(owner.held), self.graph.edges, pool.cls.number
-        pools = list({holding.pool: None for holding in held})
+        pools = list({holding.pool: None for holding in held if holding.pool is not pool.within})
         for number, holding in enumerate(held):
+            if holding.pool is pool.within or holding.pool.within is pool:
+                continue
             if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
                 place = far(frame)
-            self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
+            if number < own:
+                self.connect(owner, held, holding, pool, 1, pools, timed, place)
+                continue
+            graph = self.doubts.graph_of(holding, wanted, holding.pool is pool)
+            edge = self.connect(owner, held, holding, pool, 1, pools, timed, place, True, graph)
+            if graph is not self.graph:
+                self.doubts.note(holding, owner, edge)
 
     def connect(
         self,
@@ -116,10 +134,11 @@ class Ledger:
         timed: bool,
         place: Place,
         inherited: bool = False,
-    ) -> None:
+        graph: Graph | None = None,
+    ) -> Edge:
         """One edge: a holding, and `more` units of `pool` wanted in all by the one who asks."""
         same = holding.pool is pool
-        edge = self.graph.edge(holding.pool.cls, pool.cls, same)
+        edge = (graph or self.graph).edge(holding.pool.cls, pool.cls, same)
         if not edge.count:
             edge.where_held, edge.where_wanted = holding.place, place
         units = 1
@@ -136,6 +155,7 @@ class Ledger:
             self.graph.version += 1
         if same:
             owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+        return edge
 
     def all_held(self, owner: Owner) -> list[Holding]:
         """What an owner holds, and those who wait for it."""
@@ -166,76 +186,93 @@ class Ledger:
 
     # -- having --------------------------------------------------------------------------------------
 
-    def enter(self, pool: Pool, element: Any = None) -> None:
+    def enter(self, pool: Pool, element: Any = None) -> Holding:
         """An element was there and was taken by one who would have waited: `ask` and `grant` in one."""
-        owner = self._carried()
-        if (
-            owner is None
-            or owner.key != get_ident()
-            or _running_loop() is not None
-            or self.owners.foreign
-        ):
-            owner = self.current()
+        carried = self._carried  # not called as a method: Python 3.11 looks those up twice
+        owner = carried()
+        if owner is None or owner.key != get_ident() or _running_loop() is not None:
+            owner = self.owners.current()
         place = pool.here
         try:  # mostly it is the same line as last time, as many frames away
-            frame = sys._getframe(pool.away)
-            caller: Any = frame.f_back
-            known = (
-                frame.f_lasti == place[1]
-                and frame.f_code is place[0]
-                and caller.f_lasti == place[3]
-                and caller.f_code is place[2]
-            )
+            if site(_getframe(pool.away)) != place:
+                place = self._look(pool, _getframe(1))
         except (ValueError, AttributeError):
-            known = False
-        if not known:
-            place = self._look(pool, sys._getframe(1))
+            place = self._look(pool, _getframe(1))
         held = owner.held
-        if held or owner.parent is not None:
-            self._hold_and_ask(owner, pool, False, place, sys._getframe(1))
-        if pool not in owner.wants and len(owner.wants) < _WISHES:
-            owner.wants[pool] = 0
-        if self.collecting or (not known and is_final(place)):
-            self._final(pool, False, sys._getframe(1))
+        if held or self.collecting or pool not in owner.simple:
+            self._first(owner, pool, place, _getframe(1))
         holding = Holding((pool, owner, place, monotonic(), element))
-        if not pool.listed:
-            self._list(pool)
         pool.out.append(holding)
         held.append(holding)
-        if len(held) > _UNRETURNED and not pool.cls.reused:
-            self._forget_oldest(owner, pool.cls)
+        return holding
+
+    def _first(self, owner: Owner, pool: Pool, place: Place, frame: FrameType) -> None:
+        """All that `enter` has to do but once where an owner who holds nothing takes of a pool again and again."""
+        if owner.held or owner.parent is not None:
+            self._hold_and_ask(owner, pool, pool.timed, place, frame)
+        elif self.steps is None and len(owner.simple) < _WISHES:
+            owner.simple.add(pool)
+        if pool not in owner.wants and len(owner.wants) < _WISHES:
+            owner.wants[pool] = 0
+        if self.collecting:
+            self._final(pool, pool.timed, frame)
+        self._about_to_have(owner, pool)
+
+    def _about_to_have(self, owner: Owner, pool: Pool) -> None:
+        if not pool.listed:
+            pool.listed = True
+            self.pools.add(pool)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
+        if not pool.cls.reused and len(owner.held) >= _UNRETURNED:
+            self._forget_oldest(owner, pool.cls)
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
         at, away = first(frame)
         place = near(at)
-        if len(place) == 4 and not is_final(place):
+        if is_final(place):
+            self._final(pool, pool.timed, frame)
+        elif len(place) == 4:
             pool.here, pool.away = place, away
         return place
+
+    def give(self, holding: Holding) -> None:
+        """What `enter` or `grant` gave comes back, whoever brings it."""
+        pool, owner = holding[0], holding[1]
+        who = owner if owner.key == get_ident() else self.owners.current()
+        held = owner.held
+        if (
+            who is owner
+            and held
+            and held[-1] is holding
+            and self.steps is None
+            and not self._in_doubt
+        ):
+            held.pop()
+            out = pool.out
+            if out and out[-1] is holding:
+                out.pop()
+            else:
+                remove(out, holding)
+        else:
+            self.doubts.settle(holding, who)
+            self._mark_release_path(holding, who)
+            self.drop(holding)
 
     def grant(self, pool: Pool, element: Any = None, owner: Owner | None = None) -> Holding:
         """Somebody has an element now."""
         if owner is None:
             owner = self.current()
-            place = near(sys._getframe(1))
+            place = near(_getframe(1))
         else:
             place = owner.place
+        if owner.held or self.steps is not None or not pool.listed:
+            self._about_to_have(owner, pool)
         holding = Holding((pool, owner, place, monotonic(), element))
-        if not pool.listed:
-            self._list(pool)
         pool.out.append(holding)
         owner.held.append(holding)
-        if self.steps is not None:
-            self.steps.took(owner, pool.cls)
-        if not pool.cls.reused and len(owner.held) > _UNRETURNED:
-            self._forget_oldest(owner, pool.cls)
         return holding
-
-    def _list(self, pool: Pool) -> None:
-        pool.listed = True
-        self.pools.add(pool)
 
     @property
     def out(self) -> list[Pool]:
@@ -249,7 +286,7 @@ class Ledger:
         if len(out) == 1 and out[0][1].key == get_ident():
             owner = out[0][1]  # taken on this thread: no need to ask who we are
         else:
-            owner = self.current()
+            owner = self.owners.current()
         held = owner.held
         if held:
             holding = held[-1]
@@ -258,9 +295,11 @@ class Ledger:
                 if out and out[-1] is holding:
                     out.pop()
                 else:
-                    _remove(out, holding)
+                    remove(out, holding)
                 if self.steps is not None:
                     self.steps.gave(owner, pool.cls)
+                if self._in_doubt:
+                    self.doubts.settle(holding, owner)
                 return
         self._release_slow(owner, pool, element)
 
@@ -278,10 +317,24 @@ class Ledger:
             pool.cls.passed_on = pool.cls.passed_on or pool.cls.kind == "semaphore"
             return
         if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
-            if not _related(chosen.owner, owner):
+            if not related(chosen.owner, owner):
                 pool.cls.passed_on = True
+        self.doubts.settle(chosen, owner)
         self._mark_release_path(chosen, owner)
         self.drop(chosen)
+
+    def withdraw(self, holding: Holding) -> None:
+        """What was entered beforehand is not there yet: its taker waits for it."""
+        remove(holding.owner.held, holding)
+        remove(holding.pool.out, holding)
+
+    def renew(self, early: Holding) -> Holding:
+        """What was withdrawn is there now."""
+        pool, owner, place, _, element = early
+        holding = Holding((pool, owner, place, monotonic(), element))
+        pool.out.append(holding)
+        owner.held.append(holding)
+        return holding
 
     def _mark_release_path(self, chosen: Holding, owner: Owner) -> None:
         """What was taken after `chosen` is still held: so it was needed to give `chosen` back."""
@@ -296,14 +349,15 @@ class Ledger:
 
     def drop(self, holding: Holding) -> None:
         """The holding is over."""
-        _remove(holding.owner.held, holding)
-        _remove(holding.pool.out, holding)
+        if self._in_doubt:
+            self.doubts.settle(holding, holding.owner)
+        self.withdraw(holding)
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
 
     def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
         mine = [holding for holding in owner.held if holding.pool.cls is cls]
-        if len(mine) > _UNRETURNED:
+        if len(mine) >= _UNRETURNED:
             self.drop(mine[0])
 
     # -- waiting -------------------------------------------------------------------------------------
@@ -319,7 +373,7 @@ class Ledger:
         """The current owner has to wait from now on, until `waited`."""
         if owner is None:
             owner = self.current()
-        wait = Wait(owner, pool, what, near(sys._getframe(1)), monotonic(), timeout_s, target)
+        wait = Wait(owner, pool, what, near(_getframe(1)), monotonic(), timeout_s, target)
         owner.wait = wait
         self.waits[owner] = wait
         if pool is not None:
@@ -332,34 +386,7 @@ class Ledger:
         if wait.owner.wait is wait:
             wait.owner.wait = None
         if wait.pool is not None:
-            _remove(wait.pool.waiters, wait)
-
-    # -- single events -------------------------------------------------------------------------------
-
-    def sight(
-        self, kind: str, cls: PoolClass | None, what: str, place: Place, other: Place = ()
-    ) -> None:
-        """Something that is bad by itself, or may be, was seen."""
-        key = (kind, cls, what, *(id(part) for part in place[:1]), *place[1:2])
-        if key not in self.sightings:
-            self.sightings[key] = (kind, cls, what, place, other)
-            self.graph.version += 1
-
-    def _final(self, pool: Pool, timed: bool, frame: FrameType) -> None:
-        place = far(frame)
-        if self.collecting != get_ident() and not is_final(place):
-            return  # the collector runs in another thread
-        if not timed and not pool.cls.reentrant and pool.size is not None:
-            self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
-
-    def note_wait(self, what: str, timed: bool, frame: Any, but: Pool | None = None) -> None:
-        """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
-        owner = self.current()
-        if not timed:
-            for holding in owner.held:
-                cls = holding.pool.cls
-                if holding.pool is not but and cls.kind not in (MAP, "workers"):
-                    self.sight("wait-while-holding", cls, what, far(frame), holding.place)
+            remove(wait.pool.waiters, wait)
 
 
 def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
@@ -367,22 +394,6 @@ def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
     pool = ref()
     if pool is not None and pool.out:
         for holding in list(pool.out):
-            _remove(holding.owner.held, holding)
+            remove(holding.owner.held, holding)
         if len(ledger.lost) < _LOST:
             ledger.lost.append(pool)
-
-
-def _remove(holdings: list[Any], item: Any) -> None:
-    try:
-        holdings.remove(item)
-    except ValueError:
-        pass  # two threads gave it back at once, or it was forgotten
-
-
-def _related(one: Owner, two: Owner) -> bool:
-    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
-    return (
-        one.parent is two
-        or two.parent is one
-        or (one.parent is not None and one.parent is two.parent)
-    )

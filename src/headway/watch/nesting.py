@@ -159,6 +159,8 @@ def _kind(cycle: Cycle) -> str:
     kinds = {edge.held.kind for edge in cycle.edges}
     if MAP in kinds:
         return "reclaim-recursion"
+    if kinds == {"workers"} and any(edge.held.label.startswith("budget") for edge in cycle.edges):
+        return "own-executor"  # one whose work has a weight
     if len(cycle.edges) == 1:
         return "own-executor" if kinds == {"workers"} else "nested"
     if any(edge.release_path and edge.held.kind in CONNECTIONS for edge in cycle.edges):
@@ -179,14 +181,22 @@ def _why(cycle: Cycle, kind: str) -> str:
     if len(cycle.edges) == 1:
         units = first.unit_max
         more = "its child waits" if first.inherited == first.count else "it waits"
-        what = "worker" if kind == "own-executor" else "element"
         return (
-            f"{units} {what}{'s' * (units > 1)} held while {more} for one more of the same "
+            f"{units} {_elements(first, kind)} held while {more} for one more of the same "
             f"{first.held.size}: {needed} that do so at once hold all of them, and each waits for ever "
             f"(n are safe on n*{units} + 1){ends}"
         )
     steps = ", ".join(_step(edge, n) for edge, n in zip(cycle.edges, cycle.parts, strict=True))
     return f"{steps}: nobody can go on{ends}"
+
+
+def _elements(edge: Edge, kind: str) -> str:
+    """What is held, in words."""
+    weighed = edge.held.label.startswith("budget")
+    one, more = ("grant", "grants") if weighed else ("element", "elements")
+    if kind == "own-executor":
+        one, more = ("share of work under way",) * 2 if weighed else ("worker", "workers")
+    return one if edge.unit_max == 1 else more
 
 
 def _step(edge: Edge, owners: int) -> str:
@@ -213,7 +223,8 @@ def _remedy(cycle: Cycle, kind: str) -> str:
             )
         case "own-executor":
             return (
-                "do not wait for work of the same executor: give nested work an executor of its own, or "
+                "do not wait for work of the same executor, nor for room to submit some: give nested work an "
+                "executor of its own, or "
                 f"n*{first.unit_max} + 1 workers for n at once, or run it inline"
             )
         case "release-path":

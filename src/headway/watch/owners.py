@@ -46,7 +46,8 @@ class Owners:
 
     def current(self) -> Owner:
         """Whoever runs this."""
-        owner = self._carried()
+        carried = self._carried
+        owner = carried()
         if owner is not None and (ref := owner.task) is not None and owner.thread == get_ident():
             task = ref()
             if task is not None and _current_task(task.get_loop()) is task:
@@ -160,3 +161,12 @@ def waits_for(child: Owner) -> bool:
     callbacks = getattr(task, "_callbacks", None) or ()
     names = [getattr(callback, "__name__", "") for callback, _ in callbacks]
     return any(name not in ("discard", "remove", "_run_until_complete_cb") for name in names)
+
+
+def related(one: Owner, two: Owner) -> bool:
+    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
+    return (
+        one.parent is two
+        or two.parent is one
+        or (one.parent is not None and one.parent is two.parent)
+    )

@@ -13,12 +13,15 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
 Place: TypeAlias = tuple[Any, ...]  # (code, offset, code, offset, ...)
 
 NOWHERE: Final[Place] = ()
+# The place of a frame that has a caller, in one step.
+site: Final = attrgetter("f_code", "f_lasti", "f_back.f_code", "f_back.f_lasti")
 _FAR: Final = 12
 _HERE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB: Final = tuple(

@@ -34,7 +34,11 @@ PATCHES: Final = {
     "multiprocessing.pool": "process_pools",
     "headway.threaded": "mempools",
     "headway.budgets": "budgets",
+    "headway.flow": "weighed_work",
+    "headway.aio_flow": "weighed_tasks",
+    "headway.integrations.executor": "kept_threads",
     "headway.core.mm.shrinker": "reclaiming",
+    "headway.edge.slab": "slabs",
 }
 
 POOL: Final = "_headway_pool"  # the attribute in which a watched object keeps its pool
@@ -68,11 +72,11 @@ class Patcher:
             (lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name))
         )
 
-    def mark(self, *kinds: Any) -> None:
+    def mark(self, *kinds: Any, name: str = POOL) -> None:
         """Let objects of these classes that were made before have no pool, for the price of an attribute."""
         for kind in kinds:
-            setattr(kind, POOL, None)
-            self._undo.append(partial(delattr, kind, POOL))
+            setattr(kind, name, None)
+            self._undo.append(partial(delattr, kind, name))
 
     def on_undo(self, act: Callable[[], object]) -> None:
         self._undo.append(act)

@@ -83,19 +83,16 @@ def install(patcher: Patcher) -> None:
             if item.awaited:
                 ledger.ask(pool)
             future = original(self, item, *args, **options)
-            setattr(future, _ITEM, weakref.ref(item))
-            future._headway_owner = item.owner
-            future._headway_workers = pool
+            promise(future, item, pool)
             return future
 
         return submit
 
     def waits(original: Any) -> Any:
         def wait(self: Any, timeout: float | None = None) -> Any:
-            pool = getattr(self, "_headway_workers", None)
-            if pool is None:
+            if not hasattr(self, _ITEM):
                 return original(self, timeout)
-            return _result(ledger, original, self, pool, timeout)
+            return _result(ledger, original, self, self._headway_workers, timeout)
 
         return wait
 
@@ -105,19 +102,28 @@ def install(patcher: Patcher) -> None:
     patcher.replace(Future, "exception", waits)
 
 
+def promise(future: Any, item: Item, pool: Pool | None) -> None:
+    """A future is the result of an item, which needs one of `pool`; None: who waits for it needs nothing more."""
+    setattr(future, _ITEM, weakref.ref(item))
+    future._headway_owner = item.owner
+    future._headway_workers = pool
+
+
 def _from_loop(frame: Any) -> bool:
     """Whether asyncio's `run_in_executor` submits: then the running task awaits it."""
     return frame.f_code is asyncio.base_events.BaseEventLoop.run_in_executor.__code__
 
 
-def _result(ledger: Ledger, original: Any, future: Any, pool: Pool, timeout: float | None) -> Any:
+def _result(
+    ledger: Ledger, original: Any, future: Any, pool: Pool | None, timeout: float | None
+) -> Any:
     timed = timeout is not None and timeout > 0
     if timeout == 0:
         return original(future, timeout)
     frame = sys._getframe(2)
     if future.done() and not ledger.current().held:
         return original(future, timeout)
-    owner = ledger.ask(pool, timed)
+    owner = ledger.current() if pool is None else ledger.ask(pool, timed)
     try:
         if future.done():
             return original(future, timeout)

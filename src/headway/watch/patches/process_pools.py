@@ -2,7 +2,7 @@
 
 A result comes by the hand of one thread of the pool, which runs the callbacks too: a callback that waits for
 a result of its own pool waits for itself. What runs in another process is watched there, as a program
-of its own. `imap` is not watched.
+of its own. Each item of an `imap` is a result that is waited for.
 """
 
 from __future__ import annotations
@@ -72,42 +72,80 @@ def install(patcher: Patcher) -> None:
 
         return make
 
-    def wait(original: Any) -> Any:
-        def wait(self: Any, timeout: float | None = None) -> None:
-            told = getattr(self, _WORK, None)
-            if told is None or timeout == 0:
-                original(self, timeout)
-            else:
-                _wait(ledger, original, self, timeout, *told)
+    def wait(what: str, ready: Callable[[Any], bool]) -> Any:
+        def make(original: Any) -> Any:
+            def wait(self: Any, timeout: float | None = None) -> Any:
+                told = getattr(self, _WORK, None)
+                if told is None or timeout == 0:
+                    return original(self, timeout)
+                return _wait(
+                    ledger, lambda: original(self, timeout), what, ready(self), timeout, *told
+                )
 
-        return wait
+            return wait
+
+        return make
 
     patcher.replace(pools.Pool, "__init__", init)
     patcher.replace(pools.Pool, "apply_async", submit(Item))
     patcher.replace(pools.Pool, "_map_async", submit(_Each))
-    patcher.replace(pools.ApplyResult, "wait", wait)
+    patcher.replace(pools.ApplyResult, "wait", wait("AsyncResult.get()", lambda one: one.ready()))
+    for name in ("imap", "imap_unordered"):
+        patcher.replace(pools.Pool, name, _imap(ledger))
+    for name in ("next", "__next__"):
+        patcher.replace(pools.IMapIterator, name, wait("the next of imap()", _has_next))
+
+
+def _imap(ledger: Ledger) -> Any:
+    def make(original: Any) -> Any:
+        def imap(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Any:
+            pool, work = pool_of(self), None
+            if pool is not None and isinstance(self, pools.ThreadPool):
+                work = _Each(ledger, pool, func, ledger.current())
+                work.owner.place = near(sys._getframe(1))
+            results = original(self, func if work is None else work, iterable, chunksize)
+            if pool is not None and (items := _items(results)) is not None:
+                setattr(items, _WORK, (pool, work, self._result_handler))
+            return results
+
+        return imap
+
+    return make
+
+
+def _items(results: Any) -> Any:
+    """What `imap` waits with: it gives that itself, or a generator that takes chunks from it apart."""
+    if isinstance(results, pools.IMapIterator):
+        return results
+    return results.gi_frame.f_locals.get(".0")
+
+
+def _has_next(items: Any) -> bool:
+    return bool(items._items) or items._index == items._length
 
 
 def _wait(
     ledger: Ledger,
-    original: Any,
-    result: Any,
+    original: Callable[[], Any],
+    what: str,
+    ready: bool,
     timeout: float | None,
     pool: Pool,
     work: Any,
     thread: Any,
-) -> None:
+) -> Any:
     frame, timed = sys._getframe(2), timeout is not None
     owner = ledger.current() if work is None else ledger.ask(pool, timed)
     handler = ledger.owners.of_thread
     try:
-        if not result.ready():
-            stops_loop(ledger, "AsyncResult.get()", frame)
-            if work is None:
-                ledger.note_wait("AsyncResult.get()", timed, frame)
-            ends = _by(lambda: handler(thread), work)
-            with entered(ledger, ledger.wait("a result", None, timeout, ends, owner)):
-                original(result, timeout)
+        if ready:
+            return original()
+        stops_loop(ledger, what, frame)
+        if work is None:
+            ledger.note_wait(what, timed, frame)
+        ends = _by(lambda: handler(thread), work)
+        with entered(ledger, ledger.wait("a result", None, timeout, ends, owner)):
+            return original()
     finally:
         if work is not None:
             ledger.joined(work.owner, far(frame), timed)

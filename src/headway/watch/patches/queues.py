@@ -1,7 +1,8 @@
 """queue: a queue from which elements are got and put back is a pool; any other is a road.
 
 Which it is shows when somebody puts back what was got: the same object, to the same queue. Until then
-what was got counts for nothing, and only the last few are remembered.
+what was got counts for nothing, and only the last few are remembered, for they live on meanwhile. Where
+nobody has put back any of the first 64, it is a road, and nothing of it is remembered any more.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ def install(patcher: Patcher) -> None:
                 return original(self, block, timeout)
             if not block:
                 item = original(self, False)
-                ledger.grant(pool, item)
+                if may_be_pool(ledger, pool):
+                    ledger.grant(pool, item)
                 return item
             if self.queue:
                 item = original(self, True, timeout)
-                ledger.enter(pool, item)
+                if pool.cls.reused or may_be_pool(ledger, pool):
+                    ledger.enter(pool, item)
                 return item
             owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
             if not pool.cls.reused:
@@ -53,7 +56,8 @@ def install(patcher: Patcher) -> None:
             wait = ledger.wait("queue", pool, timeout, owner=owner)
             with entered(ledger, wait):
                 item = original(self, True, timeout)
-            ledger.grant(pool, item, owner)
+            if may_be_pool(ledger, pool):
+                ledger.grant(pool, item, owner)
             return item
 
         return get
@@ -73,8 +77,26 @@ def install(patcher: Patcher) -> None:
     patcher.replace(queue.Queue, "put", put)
 
 
+def may_be_pool(ledger: Ledger, pool: Pool) -> bool:
+    """Whether to remember what was got just now."""
+    cls = pool.cls
+    if not cls.reused:
+        if cls.chances <= 0:
+            return False
+        cls.chances -= 1
+        if not cls.chances:
+            for other in list(ledger.pools):
+                if other.cls is cls:
+                    for holding in list(other.out):
+                        ledger.drop(holding)
+            return False
+    return True
+
+
 def pooled(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
     """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
+    if not pool.cls.chances:
+        return
     out = pool.out
     for holding in out:
         if holding[4] is item:

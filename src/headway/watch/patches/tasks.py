@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
-from headway.watch.patches.queues import pooled
+from headway.watch.patches.queues import may_be_pool, pooled
 from headway.watch.places import QUIET, maker, near
 
 MODULE = "asyncio"
@@ -102,14 +102,16 @@ def _queue(patcher: Patcher) -> None:
                 return await original(self)
             if self._queue:
                 item = self.get_nowait()  # which is not told
-                ledger.enter(pool, item)
+                if pool.cls.reused or may_be_pool(ledger, pool):
+                    ledger.enter(pool, item)
                 return item
             owner = ledger.ask(pool)
             ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
             wait = ledger.wait("asyncio queue", pool, owner=owner)
             with entered(ledger, wait):
                 item = await original(self)
-            ledger.grant(pool, item, owner)
+            if may_be_pool(ledger, pool):
+                ledger.grant(pool, item, owner)
             return item
 
         return get

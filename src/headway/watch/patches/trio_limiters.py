@@ -21,9 +21,8 @@ def install(patcher: Patcher) -> None:
     from trio._core._run import GLOBAL_RUN_CONTEXT
 
     keep_quiet(trio)
-    owners = patcher.ledger.owners
-    owners.foreign = lambda: getattr(GLOBAL_RUN_CONTEXT, "task", None)
-    patcher.on_undo(partial(setattr, owners, "foreign", None))
+    patcher.ledger.other_tasks(lambda: getattr(GLOBAL_RUN_CONTEXT, "task", None))
+    patcher.on_undo(partial(patcher.ledger.other_tasks, None))
     for kind, name, take, give, size in (
         (trio.CapacityLimiter, "tokens", "acquire_on_behalf_of", "release_on_behalf_of", _tokens),
         (trio.Semaphore, "semaphore", "acquire", "release", lambda self: self.value or None),
