@@ -101,5 +101,7 @@ class MissingExtra(HeadwayError, ImportError):
     """A feature needs an optional dependency; ``extra`` names what to install."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency: install headway[{extra}]")
+        super().__init__(
+            f"{feature} needs an optional dependency: install headway[{extra}] (in a checkout: .[{extra}])"
+        )
         self.extra = extra

@@ -91,7 +91,11 @@ def refuse(path: str, mode: int) -> None:
 
 
 def failed_to_open(path: str, what: str, error: OSError) -> BlockError:
-    return BlockError(error.errno or errno.EIO, f"cannot {what} {path}: {error.strerror or error}")
+    hint = ""
+    if what == "write" and error.errno == errno.ENOENT:
+        hint = f" (make it first, as large as you want it: truncate -s 1G {path})"
+    text = f"cannot {what} {path}: {error.strerror or error}{hint}"
+    return BlockError(error.errno or errno.EIO, text)
 
 
 def open_path(
