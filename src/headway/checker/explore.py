@@ -53,6 +53,9 @@ class Result:
     schedules: int = 0
     states: int = 0
     complete: bool = False
+    diverged: bool = (
+        False  # the code did not repeat itself: the finding says so, and has no schedule
+    )
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
@@ -105,6 +108,7 @@ class Search:
                 self._breadth_first()
         except Diverged as why:
             result.finding, result.complete = Finding("error", str(why)), False
+            result.diverged = True
         if result.finding is None and not result.complete and self._sampled:
             self._at_random()
         return result
