@@ -227,7 +227,11 @@ def _went_round(
 
 
 def _report(result: Result, target: str) -> Report:
-    seen = "no schedule" if result.complete else f"none of the {result.schedules} schedules run"
+    seen = (
+        "no schedule"
+        if result.complete
+        else f"none of the {result.schedules} schedules run, and there are more,"
+    )
     return Report(
         target, "ok", f"{seen} leads to a deadlock, a leak or an error", complete=result.complete,
         schedules=result.schedules, states=result.states, notes=tuple(result.notes), counts=dict(result.counts),
