@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 import headway as hw
 from headway.copying import CopyReport, copy

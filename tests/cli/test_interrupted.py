@@ -52,11 +52,28 @@ def main():
 SHELL = 'FIRST=$$ exec "$0" -m headway "$@"'
 
 
+# The same in one process: interrupted while it holds something, a task gives back on its way out.
+ALONE = """import os
+import headway as hw
+def task(pool):
+    with pool.lease():
+        task.runs = 1
+        os.write(2, b"working\\n")
+        while True:
+            pass
+def main():
+    pool = hw.Mempool.of(range(2), name="a")
+    hw.spawn(task, pool)
+    hw.spawn(task, pool)
+"""
+
+
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a session of its own: a signal to its group is what a terminal sends."""
     (folder / "big.toml").write_text(MODEL)
     (folder / "ever.py").write_text(CODE)
+    (folder / "alone.py").write_text(ALONE)
     process = subprocess.Popen(
         ["sh", "-c", SHELL, sys.executable, *arguments],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -110,3 +127,12 @@ def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
         process.kill()
         process.communicate(timeout=30)  # ends when the last of them has ended
         assert process.returncode == -signal.SIGKILL
+
+
+def test_an_interrupt_passes_through_code_under_check_that_holds_something(tmp_path: Path) -> None:
+    with running(tmp_path, "check", "alone.py:main") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        assert (said, process.returncode) == ("headway: interrupted by SIGINT\n", 1)
