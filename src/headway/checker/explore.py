@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, final
 from headway.checker.crew import Crew
 from headway.checker.properties import Finding
 from headway.checker.schedule import Schedule
+from headway.checker.telling import tell
 from headway.checker.trial import Diverged, Settings, Trial
 from headway.checker.trials import Seen, Trials, at_random, in_a_row, look
 from headway.runtimes.simulator import Kind
@@ -134,6 +135,7 @@ class Search:
                 if result.schedules >= share:
                     return
                 result.schedules += 1
+                tell("runs", result.schedules, self._budget)
                 self._opened(next(looks), heap, tie, seen)
         self._repeat()
         result.complete = True
@@ -226,6 +228,7 @@ class Search:
         which = [(seed, number) for number in runs]
         for state in self._crew.map(at_random, self._trials, which):
             result.schedules += 1
+            tell("runs", result.schedules, self._budget)
             self._profile(state)
             if state.finding is not None:
                 result.finding, result.schedule = state.finding, state.taken

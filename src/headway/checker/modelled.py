@@ -23,6 +23,7 @@ from headway.checker.play import Play
 from headway.checker.profile import Reserves, reserves
 from headway.checker.report import Report
 from headway.checker.sums import is_plain, unsafe_sizes
+from headway.checker.telling import tell_verdict
 from headway.errors import HeadwayError, UsageError
 
 FORMULA = "sizes by formula: safe together, and the smallest where the other pools are roomy"
@@ -76,6 +77,7 @@ def check(
             reason = "no actor of the model has a task: there was nothing to judge"
         report = replace(report, reason=reason, trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
+    tell_verdict(f"{replace(report, complete=found.complete).shown}: {report.reason}")
     alone: list[str] = []
     least = smallest_sizes(locals_, model, max_states, crew, alone) if sizes else {}
     notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes

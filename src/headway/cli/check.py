@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headway.cli import console
-from headway.cli.app import FLAG, Dask, Debug, Jobs, Json
+from headway.cli.app import FLAG, Dask, Debug, Interrupted, Jobs, Json
 from headway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,10 +104,11 @@ def command(
     from headway.checker.crew import Crew
 
     with Crew(jobs, dask) as crew:
-        if target.endswith(".toml"):
-            report = _model(target, max_schedules, replay, crew)
-        else:
-            report = _code(target, max_schedules, seed, replay, cancel, crew)
+        with _told():
+            if target.endswith(".toml"):
+                report = _model(target, max_schedules, replay, crew)
+            else:
+                report = _code(target, max_schedules, seed, replay, cancel, crew)
         sampled = None if odds is None else _odds(target, odds, seed or 0, spread, crew)
     if as_json:
         console.print_json(report.json() | ({"odds": sampled.json()} if sampled else {}))
@@ -118,6 +121,20 @@ def command(
     if report.verdict != "ok":
         return 1
     return 1 if complete and report.is_undecided else 0
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A bar on a terminal; and an interrupt says what was known by then."""
+    from headway.checker.telling import listening
+
+    with console.counting() as show, listening(show) as told:
+        try:
+            yield
+        except Interrupted as interrupt:
+            if known := told.text():
+                interrupt.args = (f"{interrupt}; {known}",)
+            raise
 
 
 def _code(
