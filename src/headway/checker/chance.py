@@ -37,8 +37,14 @@ _NO_CHANCE = "under check draw from a random.Random(seed) made in the function, 
 _NO_DATE = "under check dates are not to be had: take time.time(), and decide nothing by it"
 _NO_CLOCK = "decides by a clock: under check give the wait a timeout_s, or start a task for each way it can go"
 
+
+def _drawn(value: Any) -> bool:
+    """Whether a name of `random` is a method of the generator that all of a process shares."""
+    return isinstance(getattr(value, "__self__", None), random.Random)
+
+
 _CHANCE: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (random, tuple(name for name in random.__all__ if name not in ("Random", "SystemRandom"))),
+    (random, tuple(name for name, value in vars(random).items() if _drawn(value))),
     (secrets, ("choice", "randbelow", "randbits", "token_bytes", "token_hex", "token_urlsafe")),
     (os, ("urandom", "getrandom")),
     (uuid, ("uuid1", "uuid4", "uuid6", "uuid7")),

@@ -104,11 +104,10 @@ def command(
     from headway.checker.crew import Crew
 
     with Crew(jobs, dask) as crew:
-        with _told():
-            if target.endswith(".toml"):
-                report = _model(target, max_schedules, replay, crew)
-            else:
-                report = _code(target, max_schedules, seed, replay, cancel, crew)
+        if target.endswith(".toml"):
+            report = _model(target, max_schedules, replay, crew)
+        else:
+            report = _code(target, max_schedules, seed, replay, cancel, crew)
         sampled = None if odds is None else _odds(target, odds, seed or 0, spread, crew)
     if as_json:
         console.print_json(report.json() | ({"odds": sampled.json()} if sampled else {}))
@@ -137,6 +136,7 @@ def _told() -> Iterator[None]:
             raise
 
 
+@_told()
 def _code(
     target: str,
     max_schedules: int,
@@ -161,6 +161,7 @@ def _code(
     )
 
 
+@_told()
 def _model(target: str, max_schedules: int, replay: str | None, crew: Crew) -> Report:
     """A model is searched, never sampled: a seed changes nothing."""
     from headway.checker import recurring

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextvars
 import importlib
 import inspect
-import sys
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -150,7 +149,7 @@ class GreenBody(_Standing):
         """In the function: hand a request out and stand still until it is answered."""
         if self.dropped:
             raise Dropped
-        _let_pass()
+        scopes.let_pass()
         return self._arrived(*self._greenlet.parent.switch(("ask", request)))
 
 
@@ -226,17 +225,9 @@ def body_of(fn: Callable[..., Any], args: tuple[Any, ...], *, threads: bool = Fa
     return GreenBody(fn, args)
 
 
-def _let_pass() -> None:
-    """Raise once more the interrupt that is on its way out of a task: giving back on that way is no step of a run."""
-    error = sys.exc_info()[1]
-    if isinstance(error, KeyboardInterrupt) or getattr(error, "ends_the_program", False):
-        assert error is not None
-        raise error
-
-
 def turn(who: str) -> Park:
     """The request that only lets others go first: parked, and woken already."""
-    _let_pass()
+    scopes.let_pass()
     ticket = Ticket(who)
     ticket.wake()
     return Park(ticket)
