@@ -7,14 +7,12 @@ same function, and the copies move and hash real files. ``./dev demo`` runs it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 import headway as hw
 from headway.copying import CopyReport, copy
@@ -29,12 +27,11 @@ def title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def headway(*arguments: str) -> dict[str, Any]:
-    """Run the command as a user would, and read its JSON."""
-    command = [sys.executable, "-m", "headway", *arguments, "--json"]
-    done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, check=False)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+def headway(*arguments: str) -> str:
+    """Run the command as a user would; what it prints."""
+    command = [sys.executable, "-m", "headway", *arguments]
+    done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout
 
 
 def show_the_hang() -> None:
@@ -47,22 +44,16 @@ def show_the_hang() -> None:
 
 def show_why_and_the_cure() -> None:
     title("why: the same function on a headway pool (headway check examples/bounce.py:two_mappers)")
-    report = headway("check", "examples/bounce.py:two_mappers")
-    print(f"{report['verdict']}: {report['reason']}")
-    for number, entry in enumerate(report["trace"], 1):
-        print(
-            f"  {number}. {entry['task']}: {entry['op']} {entry['n']} of {entry['pool']}: {entry['result']}"
-        )
-    for pool, least in report["min_reserve"].items():
-        print(f"smallest safe reserve of {pool}: {least}")
+    print(headway("check", "examples/bounce.py:two_mappers"), end="")
     title("cure: every schedule of each remedy")
     sys.path.insert(0, str(HERE))
     from bounce import REMEDIES
 
     for name, remedy in REMEDIES.items():
-        report = headway("check", f"examples/bounce.py:{remedy.__name__}")
-        seen = "all" if report["complete"] else "not all"
-        print(f"  {name:<26} {report['verdict']}: {seen} of its {report['states']} states seen")
+        report = headway("check", f"examples/bounce.py:{remedy.__name__}").splitlines()
+        verdict = report[0].partition(":")[0]
+        how = next((line for line in report if line.startswith("real code")), "")
+        print(f"  {name:<26} {verdict}: {how}")
 
 
 def show_the_job(folder: Path) -> bool:

@@ -34,10 +34,15 @@ def hung(session, *functions, waits=1):
 
 
 def hung_tasks(session, make):
-    """The hang of two tasks of one loop; `make` gives what each is to run, when the loop runs."""
+    """The hang of two tasks of one loop; `make` gives what each is to run, when the loop runs, or a pair: that,
+    and what ends their pool."""
 
     async def main():
-        await asyncio.gather(*await make(), return_exceptions=True)
+        made = await make()
+        runs, end = made if isinstance(made, tuple) else (made, None)
+        await asyncio.gather(*runs, return_exceptions=True)
+        if end is not None:
+            await end()
 
     return hung(session, lambda: asyncio.run(main()))
 

@@ -219,7 +219,8 @@ def test_redis_as_tasks_frozen_and_explained(redis_path):
             timeout=None,
         )
         meet = asyncio.Barrier(2)
-        return [freezing.nest_task(meet, pool.get_connection, pool.release) for _ in range(2)]
+        runs = [freezing.nest_task(meet, pool.get_connection, pool.release) for _ in range(2)]
+        return runs, pool.disconnect
 
     with watch.watching(watch.Options(breaks=True)) as session:
         hang = freezing.hung_tasks(session, tasks)
@@ -297,17 +298,9 @@ def test_psycopg_as_tasks_frozen_and_explained(session, postgres):
             postgres, min_size=2, max_size=2, open=False, timeout=1
         )
         await pool.open(wait=True)
-        meet, ended = asyncio.Barrier(2), []
-
-        async def run():
-            try:
-                await freezing.nest_task(meet, pool.getconn, pool.putconn)
-            finally:
-                ended.append(None)
-                if len(ended) == 2:
-                    await pool.close()
-
-        return [run(), run()]
+        meet = asyncio.Barrier(2)
+        runs = [freezing.nest_task(meet, pool.getconn, pool.putconn) for _ in range(2)]
+        return runs, pool.close
 
     hang = freezing.hung_tasks(session, tasks)
     assert freezing.names(hang) == ({"psycopg pool of 2"},) * 2

@@ -69,13 +69,14 @@ def branched(
     shown = _show(program, settings, found) if found.verdict is not None else None
     if shown is None and product.has_loops:
         shown = _goes_round(program, settings, learned, found)
-    least = {}
+    least: dict[str, int | None] = {}
+    alone: list[str] = []
     if sizes and (shown is None or shown.finding.verdict == "deadlock"):
-        least = _smallest(learned, settings.cancels, 4 * runs // max(1, len(capacities)))
+        least = _smallest(learned, settings.cancels, 4 * runs // max(1, len(capacities)), alone)
     common: dict[str, Any] = {
         "schedules": learned.runs, "states": found.states, "notes": tuple(learned.notes),
         "counts": {facts.name: facts.size for facts in learned.pools}, "min_reserve": least,
-        "method": "branches", "assumed": ASSUMED,
+        "method": "branches", "assumed": ASSUMED, "alone": tuple(alone),
         "in_bytes": tuple(f.name for f in learned.pools if f.is_budget and f.pool.in_bytes),
     }  # fmt: skip
     if shown is None:
@@ -117,7 +118,9 @@ def _goes_round(
     return None
 
 
-def _smallest(learned: Automata, cancels: int, most: int) -> dict[str, int | None]:
+def _smallest(
+    learned: Automata, cancels: int, most: int, alone: list[str]
+) -> dict[str, int | None]:
     """For each pool the smallest size from which on none deadlocks, the others as they are or, failing that, roomy."""
     roomy = tuple(10**6 for _ in learned.pools)
     needs = _needs(learned, _all_tasks(Product(learned, roomy, cancels)))
@@ -127,6 +130,8 @@ def _smallest(learned: Automata, cancels: int, most: int) -> dict[str, int | Non
         for others in (own, tuple(max(n, 1) for n in needs)):
             found[facts.name] = _descend(learned, cancels, most, pool, max(1, needs[pool]), others)
             if found[facts.name] is not None:
+                if others is own:
+                    alone.append(facts.name)
                 break
     return found
 

@@ -22,6 +22,7 @@ from headway.checker.crew import Crew
 from headway.checker.locals import Locals
 from headway.checker.model import Model
 from headway.checker.sums import is_plain, unsafe_sizes
+from headway.checker.telling import tell
 from headway.errors import HeadwayError
 
 _MOST_STATES = 10 * MAX_STATES
@@ -94,6 +95,7 @@ def judged(
                 "lower the counts of the actors, or the steps"
             )
         verdicts.append(not found.dead)
+        tell(f"sizes of {model.pools[pool]}", size, enough)
         if progress is not None:
             progress("capacities", size, enough)
     return verdicts

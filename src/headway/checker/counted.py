@@ -69,13 +69,14 @@ def counted(
         raise NotPlain(f"the real code did not come to the {expected} that was expected of it")
     model = found_plain.model
     least: dict[str, int | None] = {}
+    alone: list[str] = []
     if sizes and expected != "leak":
-        found_least = smallest_sizes(found_plain.locals_, model, meter.all, crew)
+        found_least = smallest_sizes(found_plain.locals_, model, meter.all, crew, alone)
         units = zip(found_least.items(), found_plain.grains, strict=True)
         least = {name: n and n * grain for (name, n), grain in units}
     return _report(
         target, finding, trial, found_plain, method="sums" if by_sums else "counts",
-        schedules=found_plain.runs + more, states=found.states, min_reserve=least,
+        schedules=found_plain.runs + more, states=found.states, min_reserve=least, alone=tuple(alone),
     )  # fmt: skip
 
 

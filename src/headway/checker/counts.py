@@ -27,6 +27,7 @@ from typing import Any, TypeAlias, final
 from headway.checker.locals import Local, Locals, Script
 from headway.checker.model import FIFO, Amounts
 from headway.checker.play import Move
+from headway.checker.telling import EVERY, tell
 
 State: TypeAlias = tuple[int, ...]
 
@@ -105,6 +106,8 @@ class Search:
                         found.complete = False
                         return found
                     found.states += 1
+                    if not found.states % EVERY:
+                        tell("states", found.states, self._budget)
                     front = self._dead(state, free)
                     if front and shortest:
                         _push(queues, level + len(front), (state, free, front))

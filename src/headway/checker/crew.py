@@ -4,6 +4,10 @@ It does not know what is searched. Work is a function of a module and a value th
 item for each piece. Pieces are done ahead of their turn and results used in turn, so a search that stops at its first
 finding stops at the same one however many work for it; what was done for nothing is thrown away.
 
+A worker process never outlives its errand: it holds one end of a pipe whose other end only this process has, and
+ends as soon as that is closed, by an error or an interrupt here or because this process was killed. A signal of
+the terminal is for this process alone.
+
 Bound: at most three chunks for each worker are under way. Where nobody said how many should work, one does for the
 first seconds: to start another takes longer than most searches.
 
@@ -21,9 +25,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from itertools import islice
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar, final
 
 from headway.checker.raw import at_ease
@@ -57,6 +63,7 @@ class Crew:
             )
         self._waits_till = float("inf") if jobs is not None else time.monotonic() + _PATIENCE_S
         self._pool: Any = None
+        self._lifeline: Connection | None = None  # closed, it ends the processes
         self.width = jobs or os.cpu_count() or 1
         self.one_process = jobs == 1 and dask is None
         if dask is not None:
@@ -124,29 +131,57 @@ class Crew:
                 at_ease(future.cancel)
 
     def _submit(self, *work: Any) -> Any:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.width, multiprocessing.get_context("spawn"), initializer=_deaf
-            )
-        return self._pool.submit(done, *work)
+        with _unsignalled():  # this may start a process
+            if self._pool is None:
+                theirs, self._lifeline = multiprocessing.Pipe(duplex=False)
+                self._pool = ProcessPoolExecutor(
+                    self.width,
+                    multiprocessing.get_context("spawn"),
+                    initializer=_bound,
+                    initargs=(theirs,),
+                )
+            return self._pool.submit(done, *work)
 
-    def close(self) -> None:
+    def close(self, at_once: bool = False) -> None:
+        """End the processes; `at_once`: in the middle of what they do."""
         pool, self._pool = self._pool, None
+        if at_once and self._lifeline is not None:
+            self._lifeline.close()
         if isinstance(pool, ProcessPoolExecutor):
             pool.shutdown(cancel_futures=True)
         elif pool is not None:
             pool.close()
+        if self._lifeline is not None:
+            self._lifeline.close()
 
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *exc: object) -> None:
+        self.close(at_once=kind is not None)
 
 
-def _deaf() -> None:
-    """An interrupt is for the process that asked for the work: it ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _unsignalled() -> Iterator[None]:
+    """Signals that ask to end wait until the block is over; a process started in it never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        resource_tracker.ensure_running()  # a process as well; it lets the other two in when it is started
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _bound(lifeline: Connection) -> None:
+    """In a worker: end with the process that asked for the work. It may be killed alone, by SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+    threading.Thread(target=_ends_with, args=(lifeline,), daemon=True).start()
+
+
+def _ends_with(lifeline: Connection) -> None:
+    lifeline.poll(None)
+    os._exit(1)
 
 
 def done(

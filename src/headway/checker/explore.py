@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, final
 from headway.checker.crew import Crew
 from headway.checker.properties import Finding
 from headway.checker.schedule import Schedule
+from headway.checker.telling import tell
 from headway.checker.trial import Diverged, Settings, Trial
 from headway.checker.trials import Seen, Trials, at_random, in_a_row, look
 from headway.runtimes.simulator import Kind
@@ -53,6 +54,9 @@ class Result:
     schedules: int = 0
     states: int = 0
     complete: bool = False
+    diverged: bool = (
+        False  # the code did not repeat itself: the finding says so, and has no schedule
+    )
     notes: list[str] = field(default_factory=list)
     wanted: dict[str, int] = field(default_factory=dict)  # a size that is enough, by pool
     counts: dict[str, int] = field(default_factory=dict)  # the sizes there were, by pool
@@ -105,6 +109,7 @@ class Search:
                 self._breadth_first()
         except Diverged as why:
             result.finding, result.complete = Finding("error", str(why)), False
+            result.diverged = True
         if result.finding is None and not result.complete and self._sampled:
             self._at_random()
         return result
@@ -130,6 +135,7 @@ class Search:
                 if result.schedules >= share:
                     return
                 result.schedules += 1
+                tell("runs", result.schedules, self._budget)
                 self._opened(next(looks), heap, tie, seen)
         self._repeat()
         result.complete = True
@@ -222,6 +228,7 @@ class Search:
         which = [(seed, number) for number in runs]
         for state in self._crew.map(at_random, self._trials, which):
             result.schedules += 1
+            tell("runs", result.schedules, self._budget)
             self._profile(state)
             if state.finding is not None:
                 result.finding, result.schedule = state.finding, state.taken

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headway.checker.chance import pinned
 from headway.checker.raw import refused
 from headway.errors import UsageError
 
@@ -91,9 +92,9 @@ def _execute(path: Path, target: str) -> ModuleType:
 
 @contextmanager
 def undisturbed(program: Callable[[], Any]) -> Iterator[None]:
-    """Raw threads and locks are refused in here, and what the code prints goes nowhere."""
+    """Raw threads, locks and chance are refused in here, clocks stand still, and what the code prints goes nowhere."""
     module = inspect.getmodule(program) or _namespace(program)
-    with refused(module), redirect_stdout(_Nowhere()):
+    with refused(module), pinned(module), redirect_stdout(_Nowhere()):
         yield
 
 

@@ -23,6 +23,7 @@ from headway.checker.play import Play
 from headway.checker.profile import Reserves, reserves
 from headway.checker.report import Report
 from headway.checker.sums import is_plain, unsafe_sizes
+from headway.checker.telling import tell_verdict
 from headway.errors import HeadwayError, UsageError
 
 FORMULA = "sizes by formula: safe together, and the smallest where the other pools are roomy"
@@ -76,10 +77,12 @@ def check(
             reason = "no actor of the model has a task: there was nothing to judge"
         report = replace(report, reason=reason, trace=(), replay=None, schedules=0)
     assert found.dead == (report.verdict == "deadlock"), "search and rules disagree"
-    least = smallest_sizes(locals_, model, max_states, crew) if sizes else {}
+    tell_verdict(f"{replace(report, complete=found.complete).shown}: {report.reason}")
+    alone: list[str] = []
+    least = smallest_sizes(locals_, model, max_states, crew, alone) if sizes else {}
     notes = (*report.notes, FORMULA) if least and by_formula(locals_, model) else report.notes
     complete = found.complete and not found.dead
-    return replace(report, complete=complete, min_reserve=least, notes=notes)
+    return replace(report, complete=complete, min_reserve=least, notes=notes, alone=tuple(alone))
 
 
 def replay(model: Model, schedule: str, *, target: str = "") -> Report:
@@ -149,7 +152,11 @@ def _judged(play: Play, target: str) -> Report:
 
 
 def _none(found: Found) -> str:
-    seen = "no schedule" if found.complete else f"none of the {found.states} states seen"
+    seen = (
+        "no schedule"
+        if found.complete
+        else f"none of the {found.states} states seen, and there are more,"
+    )
     return f"{seen} leads to a deadlock or a leak; each actor makes its steps once, so none goes on for ever"
 
 
@@ -247,9 +254,16 @@ def by_formula(locals_: Locals, model: Model) -> Reserves | None:
 
 
 def smallest_sizes(
-    locals_: Locals, model: Model, max_states: int, crew: Crew | None = None
+    locals_: Locals,
+    model: Model,
+    max_states: int,
+    crew: Crew | None = None,
+    alone: list[str] | None = None,
 ) -> dict[str, int | None]:
-    """For each pool the smallest size from which on all are safe; None where that is not known."""
+    """For each pool the smallest size from which on all are safe; None where that is not known.
+
+    `alone` takes the names of those for which it is so with the others as they are.
+    """
     found: dict[str, int | None] = {}
     if (formula := by_formula(locals_, model)) is not None:
         return dict(zip(model.pools, formula.sizes, strict=True))
@@ -267,5 +281,7 @@ def smallest_sizes(
             except HeadwayError:
                 break
             if found[name] is not None:
+                if alone is not None and those is model:
+                    alone.append(name)
                 break
     return found

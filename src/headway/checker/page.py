@@ -35,13 +35,13 @@ _IO = ("read", "write", "flush")
 
 def html(report: Report) -> str:
     """The page, as text to be written to a file in UTF-8."""
-    bad = "" if report.verdict == "ok" else ' class="bad"'
-    title = f"{report.verdict}: {report.target}" if report.target else report.verdict
+    bad = "" if report.shown == "ok" else ' class="bad"'
+    title = f"{report.shown}: {report.target}" if report.target else report.shown
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
-        f"<h1><b{bad}>{escape(report.verdict)}</b> {escape(report.target)}</h1>",
+        f"<h1><b{bad}>{escape(report.shown)}</b> {escape(report.target)}</h1>",
         f"<p>{escape(report.reason)}</p>",
         *(f"<p>{escape(line)}</p>" for line in report.release),
     ]

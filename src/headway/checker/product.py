@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, final
 
 from headway.checker.automata import Automata, Node
 from headway.checker.learn import NotPlain
+from headway.checker.telling import EVERY, tell
 from headway.core.mm.ladder import Wake
 
 T = TypeVar("T")
@@ -123,6 +124,8 @@ class Product:
         while todo:
             state = todo.popleft()
             found.states += 1
+            if not found.states % EVERY:
+                tell("states", found.states, most)
             if found.states > most:
                 found.complete = False
                 return found

@@ -15,18 +15,22 @@ import concurrent.futures
 import multiprocessing
 import os
 import queue
+import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from headway.errors import UsageError
+from headway.runtimes.scopes import ambient
 
 T = TypeVar("T")
+Change: TypeAlias = tuple[Any, str, Any]  # an owner, a name of its, and what it is to be
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _LIBRARY = (
@@ -36,6 +40,7 @@ _LIBRARY = (
 )
 # Whether code under check runs here: the constructors are swapped for all, and refuse where this is set.
 _strict: ContextVar[bool] = ContextVar("headway_strict", default=False)
+REFUSED = "refused: "  # what a report of a run begins with that is a refusal
 _INSTEAD = "under check use hw.spawn for tasks and a pool for what they share"
 
 # Functions and C types are swapped by name; classes keep their name and lose their constructor.
@@ -89,56 +94,99 @@ def vet(fn: Any, name: str, value: Any) -> None:
             f"line {code.co_firstlineno} of {Path(code.co_filename).name}: {fn.__name__} uses "
             f"{name}, a raw {kind}: {_INSTEAD}"
         )
+    if isinstance(value, random.Random):
+        code = fn.__code__
+        raise RawPrimitive(
+            f"line {code.co_firstlineno} of {Path(code.co_filename).name}: {fn.__name__} uses "
+            f"{name}, a Random that goes on where the run before left it: under check make it in the function, "
+            "with a seed"
+        )
 
 
-def _refuse(what: str) -> None:
-    """Raise unless the library calls, seen from the swapped constructor's caller."""
+def strict_caller(depth: int) -> FrameType | None:
+    """The frame `depth` callers up, if code under check runs in it; None if the library's does, or none is."""
     if not _strict.get():
-        return
-    frame = sys._getframe(2)
-    path = frame.f_code.co_filename
-    if path.startswith(_LIBRARY):
-        return
-    raise RawPrimitive(f"line {frame.f_lineno} of {Path(path).name} uses {what}: {_INSTEAD}")
+        return None
+    frame = sys._getframe(depth + 1)
+    return None if frame.f_code.co_filename.startswith(_LIBRARY) else frame
+
+
+def refuse(frame: FrameType, what: str) -> NoReturn:
+    """Say what a line under check does that it may not. Kept with the run too, for the code may catch it.
+
+    Raises: RawPrimitive.
+    """
+    said = f"line {frame.f_lineno} of {Path(frame.f_code.co_filename).name} {what}"
+    if (runtime := ambient()) is not None:
+        runtime.report(REFUSED + said, once=True)
+    raise RawPrimitive(said)
 
 
 def _asking(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     def asks(*args: Any, **kwargs: Any) -> Any:
-        _refuse(what)
+        if (frame := strict_caller(1)) is not None:
+            refuse(frame, f"uses {what}: {_INSTEAD}")
         return real(*args, **kwargs)
 
     return asks
 
 
 @contextmanager
-def refused(module: Any = None) -> Iterator[None]:
-    """Refuse raw primitives while the block runs; `module` is the one the code under check is in."""
-    undo: list[tuple[Any, str, Any]] = []
+def swapped(changes: Sequence[Change], module: Any = None) -> Iterator[None]:
+    """What owners have by these names is another thing while the block runs; so it is where a module imported it.
+
+    `module` is the one the code under check is in, should it not be among those loaded.
+    """
+    undo: list[Change] = []
+    instead: dict[int, Any] = {}
 
     def swap(owner: Any, name: str, value: Any) -> None:
         undo.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
-    asking: list[tuple[Any, Any]] = []
-    token = _strict.set(True)
     try:
-        for owner, name in _NAMES:
-            real = getattr(owner, name)
-            asking.append((real, _asking(real, f"{owner.__name__}.{name}")))
-            swap(owner, name, asking[-1][1])
-        for kind in _CLASSES:
-            package = "asyncio." if kind.__module__.startswith("asyncio.") else ""
-            what = f"{package or kind.__module__.removesuffix('.thread') + '.'}{kind.__name__}"
-            swap(kind, "__init__", _asking(kind.__init__, what))  # type: ignore[misc]  # undone below
-        for name, value in list(vars(module).items()) if module is not None else ():
-            for real, instead in asking:
-                if value is real:
-                    swap(module, name, instead)
+        for owner, name, value in changes:
+            instead[id(getattr(owner, name))] = value
+            swap(owner, name, value)
+        for user in _users(module):
+            for name, value in list(vars(user).items()):
+                if id(value) in instead:
+                    swap(user, name, instead[id(value)])
         yield
     finally:
-        _strict.reset(token)
         for owner, name, value in reversed(undo):
             setattr(owner, name, value)
+
+
+def _users(module: Any) -> Iterator[Any]:
+    """The modules whose code may be under check: all that are neither the library's nor installed."""
+    if module is not None:
+        yield module
+    for other in list(sys.modules.values()):
+        file = getattr(other, "__file__", None)
+        if not isinstance(file, str) or other is module or "-packages" in file:
+            continue
+        if not file.startswith(_LIBRARY):
+            yield other
+
+
+@contextmanager
+def refused(module: Any = None) -> Iterator[None]:
+    """Refuse raw primitives while the block runs; `module` is the one the code under check is in."""
+    changes: list[Change] = [
+        (owner, name, _asking(getattr(owner, name), f"{owner.__name__}.{name}"))
+        for owner, name in _NAMES
+    ]
+    for kind in _CLASSES:
+        package = "asyncio." if kind.__module__.startswith("asyncio.") else ""
+        what = f"{package or kind.__module__.removesuffix('.thread') + '.'}{kind.__name__}"
+        changes.append((kind, "__init__", _asking(kind.__init__, what)))  # type: ignore[misc]
+    token = _strict.set(True)
+    try:
+        with swapped(changes, module):
+            yield
+    finally:
+        _strict.reset(token)
 
 
 def at_ease(fn: Callable[..., T], *args: Any) -> T:

@@ -45,6 +45,19 @@ class Report:
     repeats: int = 0  # how many lines at the end of the trace come again for ever
     assumed: tuple[str, ...] = ()
     in_bytes: tuple[str, ...] = ()  # pools whose sizes are bytes
+    alone: tuple[
+        str, ...
+    ] = ()  # pools whose smallest safe size is enough with the others as they are
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nothing was found, and not all was seen. One schedule that was asked for is all there was to see."""
+        return self.verdict == "ok" and not self.complete and self.replay is None
+
+    @property
+    def shown(self) -> str:
+        """The verdict for people, to whom *ok* says that all was seen."""
+        return "undecided" if self.is_undecided else self.verdict
 
     def json(self) -> dict[str, Any]:
         return {
@@ -64,7 +77,7 @@ class Report:
 
     def text(self) -> str:
         """The finding first, the evidence under it, the command that repeats it last."""
-        lines = [f"{self.verdict}: {self.reason}"]
+        lines = [f"{self.shown}: {self.reason}"]
         width = max((len(entry.task) for entry in self.trace), default=0)
         round_from = len(self.trace) - self.repeats if self.repeats else -1
         for number, entry in enumerate(self.trace):
@@ -77,16 +90,18 @@ class Report:
     def after(self) -> list[str]:
         """What is said after the finding: sizes, what was seen and taken for granted, how to see it again."""
         lines = []
+        either = [n for n in self.alone if (self.min_reserve.get(n) or 0) > self.counts.get(n, 0)]
+        if len(either) > 1:
+            sizes = ", or of ".join(self._size(name) for name in either)
+            enough = "either" if len(either) == 2 else "any one of these"
+            lines.append(f"smallest safe size of {sizes}; {enough} is enough")
         for name, size in self.min_reserve.items():
-            has = self.counts.get(name)
-            shown = f"{size} (it has {has})"
-            if name in self.in_bytes and size is not None and has is not None:
-                shown = f"{format_size(size)} (it has {format_size(has)})"
-            lines.append(
-                f"smallest safe size of {name}: {shown}"
-                if size is not None
-                else f"smallest safe size of {name}: none found within the schedules allowed"
-            )
+            if size is None:
+                lines.append(
+                    f"smallest safe size of {name}: none found within the schedules allowed"
+                )
+            elif len(either) < 2 or name not in either:
+                lines.append(f"smallest safe size of {self._size(name)}")
         seen = "that is all of them" if self.complete else "not all of them"
         if self.verdict != "ok":
             seen = "the search ends with the first finding"
@@ -104,6 +119,12 @@ class Report:
             target = self.target or "TARGET"
             lines.append(f"again: headway check {target} --replay {self.replay}")
         return lines
+
+    def _size(self, name: str) -> str:
+        size, has = self.min_reserve[name], self.counts.get(name)
+        if name in self.in_bytes and size is not None and has is not None:
+            return f"{name}: {format_size(size)} (it has {format_size(has)})"
+        return f"{name}: {size} (it has {has})"
 
 
 def _count(n: int, what: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from headway.checker.branched import branched
+from headway.checker.chance import SEEDED, STANDS_STILL
 from headway.checker.counted import counted
 from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
@@ -17,6 +18,7 @@ from headway.checker.guided import in_turn
 from headway.checker.learn import NotPlain
 from headway.checker.loading import undisturbed
 from headway.checker.properties import judge, suspects
+from headway.checker.raw import REFUSED
 from headway.checker.report import Report
 from headway.checker.rounds import judged
 from headway.checker.sampling import Odds, of_code
@@ -53,10 +55,26 @@ def check(
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
     settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
     with undisturbed(program):
-        report = _searched(program, settings, target, max_schedules, seed, sizes, by_counts, crew)
+        report = _settled(
+            _searched(program, settings, target, max_schedules, seed, sizes, by_counts, crew)
+        )
         if report.verdict == "ok" and not report.counts:
             return replace(report, reason=_examined(program, settings, target))
     return report
+
+
+def _settled(report: Report) -> Report:
+    """The report with what its runs noted of chance, clocks and raw primitives in its place.
+
+    Code that catches its refusal goes on where no production run would: no verdict of that is worth anything.
+    """
+    refused = [note.removeprefix(REFUSED) for note in report.notes if note.startswith(REFUSED)]
+    taken = [note for note in report.notes if note in (STANDS_STILL, SEEDED)]
+    rest = (note for note in report.notes if not note.startswith(REFUSED) and note not in taken)
+    report = replace(report, notes=tuple(rest), assumed=(*report.assumed, *taken))
+    if report.verdict != "ok" or not refused:
+        return report
+    return replace(report, verdict="error", reason=refused[0], complete=False, min_reserve={})
 
 
 def _searched(
@@ -123,6 +141,8 @@ def _by_schedules(
         least = smallest_sizes(program, settings, result, max_schedules, crew)
     if finding is None:
         return replace(_report(result, target), min_reserve=least)
+    if result.diverged:  # there is no one run to show
+        return replace(_report(result, target), verdict="error", reason=finding.reason)
     again = _replayed(program, settings, render(result.schedule), target)
     if (again.verdict, again.stuck) != (finding.verdict, finding.stuck):
         return replace(
@@ -211,7 +231,11 @@ def _went_round(
 
 
 def _report(result: Result, target: str) -> Report:
-    seen = "no schedule" if result.complete else f"none of the {result.schedules} schedules run"
+    seen = (
+        "no schedule"
+        if result.complete
+        else f"none of the {result.schedules} schedules run, and there are more,"
+    )
     return Report(
         target, "ok", f"{seen} leads to a deadlock, a leak or an error", complete=result.complete,
         schedules=result.schedules, states=result.states, notes=tuple(result.notes), counts=dict(result.counts),

@@ -60,7 +60,9 @@ Dask = Annotated[
 
 
 class Interrupted(BaseException):
-    """A signal asked to end."""
+    """A signal asked to end. (No KeyboardInterrupt, of which the parser makes an end of its own.)"""
+
+    ends_the_program = True  # code under check lets it pass
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

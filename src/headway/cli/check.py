@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headway.cli import console
-from headway.cli.app import Dask, Debug, Jobs, Json
+from headway.cli.app import FLAG, Dask, Debug, Interrupted, Jobs, Json
 from headway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ _Spread = Annotated[
 _Page = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Draw the report as a page, too."),
+]
+_Complete = Annotated[
+    bool,
+    typer.Option(
+        "--complete", metavar=FLAG, help="Exit 1, too, if nothing was found and not all was seen."
+    ),
 ]
 _Seed = Annotated[
     int | None,
@@ -74,6 +82,7 @@ def command(
     odds: _Runs = None,
     spread: _Spread = 0.0,
     html: _Page = None,
+    complete: _Complete = False,
     jobs: Jobs = None,
     dask: Dask = None,
     as_json: Json = False,
@@ -107,10 +116,27 @@ def command(
     if html is not None:  # last: a page that cannot be written does not cost the report
         from headway.checker.page import html as drawn
 
-        html.write_text(drawn(report), encoding="utf-8")
-    return 0 if report.verdict == "ok" else 1
+        console.write_page(html, drawn(report))
+    if report.verdict != "ok":
+        return 1
+    return 1 if complete and report.is_undecided else 0
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """A bar on a terminal; and an interrupt says what was known by then."""
+    from headway.checker.telling import listening
+
+    with console.counting() as show, listening(show) as told:
+        try:
+            yield
+        except Interrupted as interrupt:
+            if known := told.text():
+                interrupt.args = (f"{interrupt}; {known}",)
+            raise
+
+
+@_told()
 def _code(
     target: str,
     max_schedules: int,
@@ -135,6 +161,7 @@ def _code(
     )
 
 
+@_told()
 def _model(target: str, max_schedules: int, replay: str | None, crew: Crew) -> Report:
     """A model is searched, never sampled: a seed changes nothing."""
     from headway.checker import recurring

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +29,18 @@ def say(*lines: str) -> None:
 def drop_output() -> None:
     """What is left in the buffer goes nowhere: flushed at the exit, it would fail again, with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a file that was asked for, and say so on standard error.
+
+    Raises: OSError that names the file, also where it was opened and could not be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def print_json(report: Any) -> None:

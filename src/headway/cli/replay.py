@@ -62,7 +62,7 @@ def command(
         from headway.incidents.picture import svg as drawn
 
         title = f"{found.id}, {'with ' + fix if fix else 'broken'}: {found.title}"
-        svg.write_text(drawn(title, events, ended), encoding="utf-8")
+        console.write_page(svg, drawn(title, events, ended))
     return 0 if ended == expected else 1
 
 

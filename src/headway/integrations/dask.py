@@ -23,6 +23,10 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         """Raises: UsageError if no scheduler answers there within 10 s, or it has no workers; MissingExtra."""
+        scheme, separator, rest = address.partition("://")
+        host, colon, port = (rest if separator else scheme).rpartition(":")
+        if (separator and not scheme) or not host.strip("[]") or not colon or not port.isdigit():
+            raise UsageError(f"dask {address!r}: no address of a scheduler; write tcp://HOST:PORT")
         try:
             from distributed import Client
         except ImportError as error:

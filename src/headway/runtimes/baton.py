@@ -149,6 +149,7 @@ class GreenBody(_Standing):
         """In the function: hand a request out and stand still until it is answered."""
         if self.dropped:
             raise Dropped
+        scopes.let_pass()
         return self._arrived(*self._greenlet.parent.switch(("ask", request)))
 
 
@@ -226,6 +227,7 @@ def body_of(fn: Callable[..., Any], args: tuple[Any, ...], *, threads: bool = Fa
 
 def turn(who: str) -> Park:
     """The request that only lets others go first: parked, and woken already."""
+    scopes.let_pass()
     ticket = Ticket(who)
     ticket.wake()
     return Park(ticket)

@@ -140,6 +140,14 @@ def made_for(runtime: Runtime) -> Iterator[None]:
         _ambient.reset(token)
 
 
+def let_pass() -> None:
+    """Raise once more the interrupt that is on its way out of a task: giving back on that way is no step of a run."""
+    error = sys.exc_info()[1]
+    if isinstance(error, KeyboardInterrupt) or getattr(error, "ends_the_program", False):
+        assert error is not None
+        raise error
+
+
 def owner() -> str:
     """The name of the running task, else of the thread."""
     asyncio = sys.modules.get("asyncio")
