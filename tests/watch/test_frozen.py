@@ -44,7 +44,8 @@ def test_a_queue_of_slots(session):
     slots = queue.Queue()
     for slot in ("one", "two"):
         slots.put(slot)
-    slots.put(slots.get())
+    for _ in range(3):
+        slots.put(slots.get())
     run = freezing.nest(threading.Barrier(2), slots.get, slots.put)
     hang = freezing.hung(session, run, run)
     assert freezing.names(hang) == ({"queue of 2"},) * 2
@@ -98,7 +99,8 @@ def at_queue():
 def test_tasks(session, make, name):
     async def tasks():
         take, give = make()
-        give(await take())  # from now on a queue is a pool
+        for _ in range(3):
+            give(await take())  # from now on a queue is a pool
         meet = asyncio.Barrier(2)
         return [freezing.nest_task(meet, take, give) for _ in range(2)]
 

@@ -18,6 +18,7 @@ from typing import Any, final
 from headway.errors import Deadlock
 from headway.watch import places
 from headway.watch.places import Place
+from headway.watch.roads import Road
 
 _numbers = itertools.count(1)
 
@@ -32,7 +33,7 @@ class PoolClass:
     """All pools of one kind made at one place."""
 
     __slots__ = (
-        "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
+        "kind", "label", "made", "number", "passed_on", "reentrant", "road", "size",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
@@ -42,7 +43,7 @@ class PoolClass:
         self.reentrant = reentrant
         self.number = next(_numbers)
         self.size: int | None = None  # of its smallest pool; None: no limit
-        self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
+        self.road = Road() if kind == "queue" else None  # says whether queues are pools
         self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
 
     @property
@@ -55,7 +56,11 @@ class PoolClass:
     @property
     def holds(self) -> bool:
         """Whether to hold one of its elements keeps others from getting it."""
-        return self.reused and not self.passed_on and (self.size is not None or self.kind == MAP)
+        return (
+            not self.passed_on
+            and (self.size is not None or self.kind == MAP)
+            and (self.road is None or self.road.is_pool())
+        )
 
     def __repr__(self) -> str:
         return f"<PoolClass {self.name!r}>"

@@ -80,6 +80,8 @@ class Ledger(Sightings):
             cls = self.classes.setdefault(key, PoolClass(kind, label, made, reentrant))
         pool = Pool(cls, size)
         pool.resized(size)
+        if cls.road is not None:
+            cls.road.pools.add(pool)
         if of is not None:
             pool.of = weakref.ref(of, partial(_collected, self, weakref.ref(pool)))
         return pool
@@ -213,7 +215,7 @@ class Ledger(Sightings):
             self.pools.add(pool)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
-        if not pool.cls.reused and len(owner.held) >= _UNRETURNED:
+        if pool.cls.road is not None and len(owner.held) >= _UNRETURNED:
             self._forget_oldest(owner, pool.cls)
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
@@ -335,7 +337,14 @@ class Ledger(Sightings):
     def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
         mine = [holding for holding in owner.held if holding.pool.cls is cls]
         if len(mine) >= _UNRETURNED:
-            self.drop(mine[0])
+            self.lose(mine[0])
+
+    def lose(self, holding: Holding) -> None:
+        """What was got from a queue will not come back, if it ever was to."""
+        self.drop(holding)
+        road = holding.pool.cls.road
+        if road is not None:
+            road.lost += 1
 
     # -- waiting -------------------------------------------------------------------------------------
 

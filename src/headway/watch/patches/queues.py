@@ -1,7 +1,6 @@
-"""queue: a queue from which elements are got and put back is a pool; any other is a road.
+"""queue: a queue from which elements are got and put back is a pool; any other is a road (`headway.watch.roads`).
 
-Which it is shows when somebody puts back what was got: the same object, to the same queue. Until then
-what was got counts for nothing, and only the last few are remembered.
+Of what was got only as much is remembered as there ever was at once, and of one owner the last few.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from headway.watch.classes import Pool
+from headway.watch.classes import Owner, Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
-from headway.watch.places import QUIET, near
+from headway.watch.places import QUIET, Place, near
+from headway.watch.roads import SURE
 
 MODULE = "queue"
 
@@ -40,20 +40,20 @@ def install(patcher: Patcher) -> None:
                 return original(self, block, timeout)
             if not block:
                 item = original(self, False)
-                ledger.grant(pool, item)
+                got(ledger, pool, item)
                 return item
             if self.queue:
                 item = original(self, True, timeout)
-                ledger.enter(pool, item)
+                got(ledger, pool, item, at_once=True)
                 return item
             owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
-            if not pool.cls.reused:
+            if not pool.cls.road.back:
                 ledger.note_wait("queue.get()", timeout is not None, frame)
             stops_loop(ledger, "queue.get()", frame)
             wait = ledger.wait("queue", pool, timeout, owner=owner)
             with entered(ledger, wait):
                 item = original(self, True, timeout)
-            ledger.grant(pool, item, owner)
+            got(ledger, pool, item, owner)
             return item
 
         return get
@@ -61,8 +61,8 @@ def install(patcher: Patcher) -> None:
     def put(original: Any) -> Any:
         def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                pooled(ledger, pool, item, self, _size)
+            if pool is not None and not pool.cls.road.settled:
+                comes(ledger, pool, item, self, _size)
             original(self, item, block, timeout)
 
         return put
@@ -71,17 +71,59 @@ def install(patcher: Patcher) -> None:
     patcher.replace(queue.Queue, "__init__", init)
     patcher.replace(queue.Queue, "get", get)
     patcher.replace(queue.Queue, "put", put)
+    patcher.replace(queue.Queue, "task_done", done)
 
 
-def pooled(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
-    """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
-    out = pool.out
-    for holding in out:
-        if holding[4] is item:
-            pool.cls.reused = True
-            ledger.release(pool, item)
-            return
-    most = size(line) + 1 + (len(out) if pool.cls.reused else 0)
+def done(original: Any) -> Any:
+    """What tells of jobs: who counts them does not put them back."""
+
+    def task_done(self: Any) -> None:
+        pool = self._headway_pool
+        if pool is not None:
+            pool.cls.road.settled = True
+        original(self)
+
+    return task_done
+
+
+def got(
+    ledger: Ledger, pool: Pool, item: Any, owner: Owner | None = None, *, at_once: bool = False
+) -> None:
+    """An item was got by `owner`, or whoever calls; `at_once`: he would have waited."""
+    if pool.cls.road.settled:  # type: ignore[union-attr]  # a queue has one
+        if pool.out:
+            ledger.drop(pool.out[0])
+        return
+    if at_once:
+        ledger.enter(pool, item)
+    else:
+        ledger.grant(pool, item, owner)
+    if len(pool.out) > (pool.size or 0):  # more than there ever were: some have been used up
+        ledger.lose(pool.out[0])
+
+
+def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
+    """An item is put: it comes back, if it was got and this pays it back; and the pool has as many as there ever were."""
+    owner, out, road = ledger.current(), pool.out, pool.cls.road
+    assert road is not None
+    place: Place = ()
+    if out:
+        same = [holding for holding in out if holding[4] is item]
+        holding = next((one for one in same if one[1] is owner), same[0] if same else None)
+        if holding is not None:
+            if road.back < SURE:
+                place = near(sys._getframe(2))
+            pays = road.pays_back(holding, owner, place)
+            if pays is not False:
+                if pays:
+                    road.back += 1
+                ledger.release(pool, item)
+                return
+            ledger.lose(holding)
+        elif (mine := next((one for one in out if one[1] is owner), None)) is not None:
+            ledger.drop(mine)  # in exchange, as of a connection that broke
+    road.supplied(place or near(sys._getframe(2)), pool.listed)
+    most = size(line) + 1 + (len(out) if road.back > road.late else 0)
     if pool.size is None or most > pool.size:
         pool.size = most
         if pool.cls.size is None or pool.cls.size < most:

@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
-from headway.watch.patches.queues import pooled
+from headway.watch.patches.queues import comes, done, got
 from headway.watch.places import QUIET, maker, near
 
 MODULE = "asyncio"
@@ -101,29 +101,43 @@ def _queue(patcher: Patcher) -> None:
             if pool is None:
                 return await original(self)
             if self._queue:
-                item = self.get_nowait()  # which is not told
-                ledger.enter(pool, item)
+                item = take(self)  # which is not told
+                got(ledger, pool, item, at_once=True)
                 return item
             owner = ledger.ask(pool)
-            ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+            if not pool.cls.road.back:
+                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
             wait = ledger.wait("asyncio queue", pool, owner=owner)
             with entered(ledger, wait):
                 item = await original(self)
-            ledger.grant(pool, item, owner)
+            got(ledger, pool, item, owner)
             return item
 
         return get
 
+    def get_nowait(original: Any) -> Any:
+        def get_nowait(self: Any) -> Any:
+            item = original(self)
+            pool = self._headway_pool
+            if pool is not None and not QUIET[sys._getframe(1).f_code.co_filename]:
+                got(ledger, pool, item)
+            return item
+
+        return get_nowait
+
     def put_nowait(original: Any) -> Any:
         def put_nowait(self: Any, item: Any) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                pooled(ledger, pool, item, self, asyncio.Queue.qsize)
+            if pool is not None and not pool.cls.road.settled:
+                comes(ledger, pool, item, self, asyncio.Queue.qsize)
             original(self, item)
 
         return put_nowait
 
+    take = asyncio.Queue.get_nowait
     patcher.mark(asyncio.Queue)
     patcher.replace(asyncio.Queue, "__init__", init)
     patcher.replace(asyncio.Queue, "get", get)
+    patcher.replace(asyncio.Queue, "get_nowait", get_nowait)
     patcher.replace(asyncio.Queue, "put_nowait", put_nowait)
+    patcher.replace(asyncio.Queue, "task_done", done)
