@@ -12,6 +12,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from queue import Full
 from typing import Any, Generic, TypeVar, final
 
 from headway import budgets, flow
@@ -145,12 +146,11 @@ class BudgetQueue(Generic[E]):
             await tasks.run(self.queue.put_plan(item, units, KERNEL, scope, who, None))
 
     def put_nowait(self, item: E) -> None:
-        """Put an item that fits now. Raises: asyncio.QueueFull."""
-        units = self.queue._cost(item)
-        if not self.queue.put_now(item, units):
-            if self.queue.closed:
-                raise PoolClosed(f"queue {self.queue.name!r} is closed")
-            raise asyncio.QueueFull(flow.full(self.queue, units))
+        """Put an item that fits now. Raises: asyncio.QueueFull; UsageError if it never can; PoolClosed."""
+        try:
+            self.queue.put_nowait(item)  # waits for nothing
+        except Full as error:
+            raise asyncio.QueueFull(str(error)) from error
 
     async def get(self) -> E:
         """Take the oldest item, and give its bytes back. Raises: PoolClosed once closed and empty."""

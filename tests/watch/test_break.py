@@ -1,6 +1,7 @@
 """--break: the youngest of a hang gets an exception, and the others go on; of what cannot be ended it is said why."""
 
 import asyncio
+import contextlib
 import json
 import queue
 import subprocess
@@ -100,13 +101,12 @@ def test_a_semaphore(session, kind):
     assert not slots.acquire(blocking=False)
 
 
-@pytest.mark.parametrize("timeout", [None, 600])
-def test_a_queue_of_slots(session, timeout):
+def test_a_queue_of_slots(session):
     slots = queue.Queue()
     slots.put(object())
     slots.put(object())
     slots.put(slots.get())  # from now on it is a pool
-    results, _ = broken(session, *twice(lambda: slots.get(timeout=timeout), slots.put))
+    results, _ = broken(session, *twice(slots.get, slots.put))
     assert "both" in results
     assert slots.qsize() == 2
 
@@ -115,12 +115,70 @@ def test_connections_of_sqlalchemy(session):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(
         "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=2, max_overflow=0,
-        pool_timeout=600, connect_args={"check_same_thread": False},
+        pool_timeout=None, connect_args={"check_same_thread": False},
     )  # fmt: skip
     results, _ = broken(session, *twice(engine.connect, lambda connection: connection.close()))
     assert "both" in results and any(isinstance(one, Deadlock) for one in results)
     assert engine.pool.checkedout() == 0
     engine.dispose()
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_wait_with_a_limit_of_its_own_is_left_to_it(session, both):
+    """The older wait has no limit, and is ended though it is not the youngest; if both have one, none is."""
+    a, b = threading.Lock(), threading.Lock()
+    meet, results = threading.Barrier(2), {}
+
+    def take(name, first, second, limit):
+        with first:
+            meet.wait()
+            try:
+                results[name] = second.acquire(timeout=limit)
+            except Deadlock:
+                results[name] = "ended"
+            else:
+                if results[name]:
+                    second.release()
+
+    limits = (0.3, 0.3) if both else (-1, 600)
+    pairs = (("old", a, b, limits[0]), ("young", b, a, limits[1]))
+    threads = [threading.Thread(target=take, args=pair) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    told = []
+    while any(thread.is_alive() for thread in threads):
+        told += session.end_youngest()
+    if both:
+        assert "ended" not in results.values() and False in results.values()
+        assert told and all(line.startswith("not broken: ") for line in told)
+        assert "at most 0.3 s: its own limit ends it" in told[0]
+    else:
+        assert results == {"old": "ended", "young": True}
+        [broken] = [line for line in told if line.startswith("broken: ")]
+        assert "(take) got Deadlock" in broken
+
+
+def test_a_limit_that_has_passed_is_none(session):
+    """A library that waits on after its limit is ended like any other."""
+    lock, ledger = threading.Lock(), session.ledger
+    lock.acquire()
+
+    def wait():
+        with contextlib.suppress(Deadlock):
+            lock.acquire()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not ledger.waits:
+        assert thread.is_alive()
+    [waiting] = ledger.waits.values()
+    waiting.timeout_s = 600
+    ledger.out[0].out[0].owner._alive = lambda: False  # whoever has it is gone
+    assert session.end_youngest()[0].startswith("not broken: ")
+    waiting.since_s -= 700
+    assert session.end_youngest()[0].startswith("broken: ")
+    thread.join()
+    lock.release()
 
 
 def test_work_that_waits_for_its_own_executor(session):
@@ -283,6 +341,7 @@ def test_of_a_wait_that_it_does_not_carry_it_says_why(tmp_path):
 
 
 PROGRAM = """
+import contextlib
 import threading
 from headway import Deadlock
 a, b, meet, said = threading.Lock(), threading.Lock(), threading.Barrier(2), []

@@ -56,7 +56,7 @@ def test_aiohttp(session, site, nested):
 @pytest.mark.parametrize("limit", [0, 2, 100])
 @pytest.mark.parametrize("other", [False, True])
 def test_aiohttp_with_a_limit_for_each_host(session, site, limit, other):
-    """Nested to one host it hangs by the host's limit; to another, only if two from the first host may fill the whole."""
+    """Nested to one host it hangs by the host's limit; to another, only if those of the first may fill the whole."""
     aiohttp = pytest.importorskip("aiohttp")
 
     async def main():

@@ -150,3 +150,28 @@ def test_the_standard_one_is_watched_as_before(session):
     with StandardExecutor(2) as executor:
         executor.submit(lambda: executor.submit(one).result()).result()
     assert found(session) == [("own-executor", "warning", 2)]
+
+
+# -- queues that weigh -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", ["threads", "tasks"])
+def test_what_a_queue_holds_nobody_holds(session, face):
+    """Items that are put are the queue's: who puts two, and leaves some in it, holds nothing and has lost nothing."""
+
+    async def main():
+        line = aio.BudgetQueue(2, cost=one)
+        line.put_nowait(1)  # which works under watch as without
+        await line.put(2)
+        with pytest.raises(asyncio.QueueFull):
+            line.put_nowait(3)
+        await line.get()
+
+    if face == "tasks":
+        asyncio.run(main())
+    else:
+        line = hw.BudgetQueue(2, cost=one)
+        line.put(1)
+        line.put(2)
+        line.get()
+    assert found(session) == []

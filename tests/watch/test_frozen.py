@@ -1,13 +1,16 @@
 """Each patch of the standard library, and of libraries without a server, in a hang that the explainer explains."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import headway as hw
 from headway import watch
+from headway.errors import PoolTimeout
 from tests.watch import freezing, servers
 
 
@@ -142,6 +145,55 @@ def test_a_limiter_of_anyio(session):
     assert freezing.names(freezing.hung_tasks(session, tasks)) == ({"limiter of 2"},) * 2
 
 
+@pytest.mark.parametrize("kind", ["Semaphore", "Lock"])
+def test_semaphores_and_locks_of_anyio(session, kind):
+    anyio = pytest.importorskip("anyio")
+
+    async def tasks():
+        meet = asyncio.Barrier(2)
+        if kind == "Semaphore":
+            slots = anyio.Semaphore(2)
+            give = lambda _: slots.release()  # noqa: E731
+            return [freezing.nest_task(meet, slots.acquire, give) for _ in range(2)]
+        a, b = anyio.Lock(), anyio.Lock()
+
+        async def take(first, second):
+            async with first:
+                await meet.wait()
+                async with second:
+                    pass
+
+        return take(a, b), take(b, a)
+
+    name = "anyio semaphore of 2" if kind == "Semaphore" else "anyio lock"
+    hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({name},) * 2
+    assert hang["release"]["frees"] == 2
+
+
+@pytest.mark.parametrize("kind", ["mempool", "budget"])
+def test_headways_own(session, kind):
+    """A limit of its own ends the wait: what waits in headway's pools is not carried by watch."""
+    if kind == "mempool":
+        pool = hw.Mempool.of(range(2), name="bio")
+        take, give = (lambda: pool.alloc(timeout_s=0.5)), pool.free
+    else:
+        pool = hw.Budget(2, name="slots")
+        take, give = (lambda: pool.alloc(1, timeout_s=0.5)), (lambda _: pool.free(1))
+    meet = threading.Barrier(2)
+
+    def run():
+        with contextlib.suppress(PoolTimeout):
+            freezing.nest(meet, take, give)()
+
+    hang = freezing.hung(session, run, run, waits=1)
+    name = "mempool 'bio' of 2" if kind == "mempool" else "budget 'slots' of 2"
+    assert freezing.names(hang) == ({name},) * 2
+    assert hang["release"]["frees"] == len(hang["waiters"])
+    pool.close()
+    assert session.ledger.waits == {}
+
+
 @pytest.fixture(scope="module")
 def site():
     with servers.http_server() as address:
@@ -192,7 +244,7 @@ def test_connections_of_sqlalchemy(session):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(
         "sqlite://", poolclass=sqlalchemy.pool.QueuePool, pool_size=2, max_overflow=0,
-        pool_timeout=600, connect_args={"check_same_thread": False},
+        pool_timeout=None, connect_args={"check_same_thread": False},
     )  # fmt: skip
     run = freezing.nest(threading.Barrier(2), engine.connect, lambda one: one.close())
     hang = freezing.hung(session, run, run)

@@ -1,6 +1,8 @@
 """headway's own pools in place of other people's: they are watched like those, and their reserve is believed."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,49 @@ def test_tasks_that_take_one_token_each_are_silent(session):
     asyncio.run(main())
     assert found(session) == []
     assert session.ledger.waits == {}
+
+
+ONE_LOADER = """
+import sys
+from importlib.machinery import PathFinder
+
+class Loader:
+    def create_module(self, spec): return None
+    def exec_module(self, module):
+        with open(module.__spec__.origin, encoding="utf-8") as file:
+            exec(compile(file.read(), module.__spec__.origin, "exec"), module.__dict__)
+
+class Finder:
+    loader = Loader()
+    @classmethod
+    def find_spec(cls, name, path, target=None):
+        spec = PathFinder.find_spec(name, path) if name.startswith("headway") else None
+        if spec is not None and str(spec.origin).endswith(".py"):
+            spec.loader = cls.loader
+        return spec
+
+late = len(sys.argv) > 1
+if not late:
+    sys.meta_path.insert(0, Finder)
+from headway import watch
+with watch.watching() as session:
+    import headway
+    if late:
+        sys.meta_path.insert(0, Finder)
+        import colorsys  # anything that Finder does not know
+    budget = headway.Budget(2, name="slots")  # which loads the shrinkers too, that have a patch of their own
+    budget.alloc(1), budget.alloc(1)
+print([finding.kind for finding in session.findings()])
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_modules_that_share_a_loader_are_patched_when_they_are_there(late):
+    """Also where that loader's finder was put in front of ours afterwards, as pytest does."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_LOADER, *["late"] * late],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("['nested']\n", "")

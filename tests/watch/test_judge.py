@@ -4,6 +4,7 @@ import asyncio
 import gc
 import queue
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -209,3 +210,34 @@ def test_a_bounded_semaphore_of_asyncio_is_watched_too(session):
     asyncio.run(main())
     assert found(session) == [("nested", "warning", 2)]
     assert "test_judge.py" in session.findings()[0].pool
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_a_queue_that_is_a_road_keeps_nothing_alive(session, kind):
+    """After 64 that nobody put back, what is got is not remembered; before, only the last few."""
+
+    class Item:
+        pass
+
+    def drive(put, get):
+        for _ in range(70):
+            put(Item())
+            gone = weakref.ref(get())
+        gc.collect()
+        assert gone() is None
+
+    async def main():
+        line = asyncio.Queue()
+        for _ in range(70):
+            line.put_nowait(Item())
+            gone = weakref.ref(await line.get())
+        gc.collect()
+        assert gone() is None
+
+    if kind == "tasks":
+        asyncio.run(main())
+    else:
+        line = queue.Queue()
+        drive(line.put, line.get)
+    assert session.ledger.out == []
+    assert session.ledger.current().held == []

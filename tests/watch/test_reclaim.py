@@ -1,5 +1,6 @@
 """T10: the maps of reclaim and completion, on headway's own pools: found before memory is ever short."""
 
+import queue
 import threading
 
 import pytest
@@ -87,6 +88,117 @@ def test_T10_2_no_report_for_reclaim_itself(session):
     shrink(maps, lock)
     with hw.noreclaim():
         allocate_under(lock, pool)
+    assert kinds(session) == []
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("kind", ["mempool", "buffers", "slab", "budget"])
+def test_T10_2_no_report_of_what_is_marked_NOLOCKDEP(session, kind, hidden):
+    """Whoever knows better hides the allocation from the maps; the pool itself is watched all the same."""
+    mask = hw.Gfp.KERNEL | hw.Gfp.NOLOCKDEP if hidden else hw.Gfp.KERNEL
+    lock, maps = threading.Lock(), Maps(session.ledger)
+    with hw.Zone("1MiB") as zone:
+        makes = {
+            "mempool": lambda: hw.Mempool(zone.buffers("4KiB"), name="frames"),
+            "buffers": lambda: zone.buffers("4KiB"),
+            "slab": lambda: hw.Slab(zone, 200),
+            "budget": lambda: hw.Budget(4, name="bytes"),
+        }
+        pool = makes[kind]()
+        with lock:
+            if kind == "budget":
+                pool.alloc(1, mask)
+                pool.free(1)
+            else:
+                pool.free(pool.alloc(mask))
+        shrink(maps, lock)
+        if kind != "buffers":
+            pool.close()
+    assert {kind for kind, _ in kinds(session)} == (set() if hidden else {"reclaim-recursion"})
+
+
+def test_T10_2_NOLOCKDEP_hides_no_nesting(session):
+    pool = hw.Mempool.of(range(2), name="bio")
+    taken = [pool.alloc(hw.Gfp.KERNEL | hw.Gfp.NOLOCKDEP) for _ in range(2)]
+    for element in taken:
+        pool.free(element)
+    assert kinds(session) == [("nested", "warning")]
+
+
+@pytest.mark.parametrize("tries", [True, False])
+def test_T10_1_a_lock_of_a_shrinker_held_over_an_object_of_a_slab(session, tries):
+    with hw.Zone("1MiB") as zone:
+        lock = threading.Lock()
+        registered = zone.register_shrinker(Shrinker(lock, tries=tries), name="mine")
+        slab = hw.Slab(zone, 200, name="headers")
+        with lock:
+            header = slab.alloc()
+        zone.reclaim("4KiB")
+        slab.free(header)
+        registered.unregister()
+        slab.close()
+    assert {kind for kind, _ in kinds(session)} == (set() if tries else {"reclaim-recursion"})
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+@pytest.mark.parametrize("what", ["event", "queue"])
+def test_a_wait_inside_a_shrinker(session, what, limit):
+    """Whoever is to end it may be waiting for memory; with a time limit it ends all the same."""
+    event, line = threading.Event(), queue.Queue()
+
+    class Waiting:
+        def count_objects(self, control):
+            return 1
+
+        def scan_objects(self, control):
+            if what == "event":
+                event.wait(limit)
+            else:
+                line.get(timeout=limit)
+            return 1
+
+    def end():
+        while not session.ledger.waits:
+            pass
+        event.set()
+        line.put(None)
+
+    with hw.Zone("1MiB") as zone:
+        registered = zone.register_shrinker(Waiting(), name="mine")
+        thread = threading.Thread(target=end)
+        thread.start()
+        zone.reclaim("4KiB")
+        thread.join()
+        registered.unregister()
+    expected = [] if limit else [("wait-in-shrinker", "warning")]
+    assert kinds(session) == expected
+    if not limit:
+        frames = [line for lines in session.findings()[0].stacks.values() for line in lines]
+        assert any("in scan_objects" in line for line in frames)
+
+
+@pytest.mark.parametrize("what", ["slab", "buffers", "pool"])
+def test_what_a_shrinker_allocates_does_not_reclaim(session, what):
+    """It runs under noreclaim(): its own allocations may fail, and cannot come back to it."""
+    with hw.Zone("1MiB") as zone:
+        buffers = zone.buffers("4KiB")
+        source = hw.Slab(zone, 200) if what == "slab" else buffers
+        if what == "pool":
+            source = hw.Mempool(buffers, name="frames")
+
+        class Allocating:
+            def count_objects(self, control):
+                return 1
+
+            def scan_objects(self, control):
+                source.free(source.alloc())
+                return 1
+
+        registered = zone.register_shrinker(Allocating(), name="mine")
+        zone.reclaim("4KiB")
+        registered.unregister()
+        if what != "buffers":
+            source.close()
     assert kinds(session) == []
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from headway import watch
-from tests.watch import servers
+from tests.watch import freezing, servers
 
 
 @pytest.fixture
@@ -208,6 +208,25 @@ def test_redis_as_tasks(session, redis_path, nested):
     assert found(session) == ([("nested", "warning", 3)] if nested else [])
 
 
+def test_redis_as_tasks_frozen_and_explained(redis_path):
+    from redis.asyncio import BlockingConnectionPool, UnixDomainSocketConnection
+
+    async def tasks():
+        pool = BlockingConnectionPool(
+            connection_class=UnixDomainSocketConnection,
+            path=redis_path,
+            max_connections=2,
+            timeout=None,
+        )
+        meet = asyncio.Barrier(2)
+        return [freezing.nest_task(meet, pool.get_connection, pool.release) for _ in range(2)]
+
+    with watch.watching(watch.Options(breaks=True)) as session:
+        hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({"redis asyncio pool of 2"},) * 2
+    assert hang["release"]["frees"] == 2 and len(hang["cycle"]) == 2
+
+
 # -- PostgreSQL ------------------------------------------------------------------------------------------
 
 
@@ -267,3 +286,29 @@ def test_psycopg_frozen_and_explained(session, postgres):
         assert len(hang["cycle"]) == 2
         for thread in threads:
             thread.join()
+
+
+def test_psycopg_as_tasks_frozen_and_explained(session, postgres):
+    """The pool's own limit ends it, of 1 s."""
+    import psycopg_pool
+
+    async def tasks():
+        pool = psycopg_pool.AsyncConnectionPool(
+            postgres, min_size=2, max_size=2, open=False, timeout=1
+        )
+        await pool.open(wait=True)
+        meet, ended = asyncio.Barrier(2), []
+
+        async def run():
+            try:
+                await freezing.nest_task(meet, pool.getconn, pool.putconn)
+            finally:
+                ended.append(None)
+                if len(ended) == 2:
+                    await pool.close()
+
+        return [run(), run()]
+
+    hang = freezing.hung_tasks(session, tasks)
+    assert freezing.names(hang) == ({"psycopg pool of 2"},) * 2
+    assert hang["release"]["frees"] == 2 and len(hang["cycle"]) == 2

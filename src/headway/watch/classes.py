@@ -26,6 +26,7 @@ _numbers = itertools.count(1)
 CONNECTIONS = ("connections", "mempool", "workers", "tokens")
 # Kinds that say who waits for whom, without elements: reclaim and completions.
 MAP = "map"
+RECLAIM = ("fs_reclaim", "io_reclaim")  # the maps that are held while memory is reclaimed
 
 
 @final

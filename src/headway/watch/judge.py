@@ -59,6 +59,13 @@ def _sighting(kind: str, cls: PoolClass | None, what: str, place: Place, other: 
             "waits for its own thread, for ever", 1, 1,
             "only try to take it in a finaliser, or put the work on a queue.SimpleQueue for a safe place", key,
         )  # fmt: skip
+    if kind == "wait-in-shrinker":
+        return Finding(
+            kind, "warning", cls.name, stacks(reclaim_began_here=other, waits_here=place),
+            f"whoever is to end {what} may be waiting for the memory that is being reclaimed here: then "
+            "neither goes on", 1, 1,
+            "do not wait in a shrinker: give up what can be given at once, and say how much that was", key,
+        )  # fmt: skip
     return Finding(
         kind, "note", cls.name, stacks(taken=other, waits_here=place),
         f"{cls.label} is held during {what} without a time limit: whoever is to end that wait may need "

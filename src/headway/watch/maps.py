@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-from headway.watch.classes import MAP, Pool, PoolClass
+from headway.watch.classes import MAP, RECLAIM, Pool, PoolClass
 from headway.watch.ledger import Ledger
 
 
@@ -26,8 +26,7 @@ class Maps:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.fs = self._map("fs_reclaim")
-        self.io = self._map("io_reclaim")
+        self.fs, self.io = (self._map(name) for name in RECLAIM)
 
     def _map(self, name: str) -> Pool:
         key = (MAP, name)

@@ -7,8 +7,8 @@ line. The majority decides, and may change. Some things are no return at all: a 
 (a producer in a loop); and of a value that is the same object everywhere (a number, a string, None) the first put
 from each line, and any by another's hand. A queue whose `task_done` is called is a road for good.
 
-Bound: a look at what is out for each judgement; 32 lines are remembered, and 64 things that passed make a
-road for good, if fewer than a quarter as many came back.
+Bound: a look at what is out for each judgement; 32 lines are remembered. It is a road for good, and what is got is not
+remembered any more, when 64 were got and none came back, or 64 new ones were put and fewer than a quarter as many came back.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _VALUES: Final = (type(None), int, float, str, bytes, tuple, frozenset, type, En
 class Road:
     """What was seen of all queues made at one place."""
 
-    __slots__ = ("back", "late", "lost", "pools", "returns", "settled", "supplies")
+    __slots__ = ("back", "gets", "late", "lost", "pools", "returns", "settled", "supplies")
 
     def __init__(self) -> None:
         self.back = 0  # what was got came back
+        self.gets = 0  # while nothing came back
         self.late = 0  # something else was put, after the first had been got
         self.lost = 0  # will not come back: forgotten, or put again as something new
         self.settled = False  # it is a road, for good
@@ -75,6 +76,13 @@ class Road:
             self.late += 1
             if self.late >= _PASSED and self.late > 4 * self.back:
                 self.settled = True
+
+    def passes(self) -> bool:
+        """Whether what is got now is not worth remembering."""
+        if not self.back and not self.settled:
+            self.gets += 1
+            self.settled = self.gets >= _PASSED
+        return self.settled
 
 
 def _astray(pool: Pool) -> int:

@@ -146,6 +146,10 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if sys.meta_path[0] is not self and self in sys.meta_path:
+            # Somebody stands before us: pytest's loader, which would give modules that we never see.
+            sys.meta_path.remove(self)
+            sys.meta_path.insert(0, self)
         if name not in self._names or name in self._searching:
             return None
         self._searching.add(name)
@@ -159,7 +163,10 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             run(module)
-            self._patch(name, module)
+            if (
+                module.__name__ == name
+            ):  # one loader may serve many: pytest's does, and that of a zip file
+                self._patch(name, module)
 
         try:
             inner.exec_module = exec_module  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Single events that need no graph to be bad: a wait in a finaliser, in an event loop, or while holding.
+"""Single events that need no graph to be bad: a wait in a finaliser, a shrinker or an event loop, or while holding.
 
 It does not judge (`judge` does): each is kept once for each place where it was seen.
 """
@@ -9,7 +9,7 @@ from _thread import get_ident
 from collections.abc import Callable
 from types import FrameType
 
-from headway.watch.classes import MAP, Owner, Pool, PoolClass
+from headway.watch.classes import MAP, RECLAIM, Owner, Pool, PoolClass
 from headway.watch.graph import Graph
 from headway.watch.places import Place, far, is_final
 
@@ -43,10 +43,13 @@ class Sightings:
             self.sight("wait-in-finaliser", pool.cls, pool.cls.label, place)
 
     def note_wait(self, what: str, timed: bool, frame: FrameType, but: Pool | None = None) -> None:
-        """A wait for somebody else's deed, not for an element: bad while holding, or in an event loop."""
-        owner = self.current()
-        if not timed:
-            for holding in owner.held:
-                cls = holding.pool.cls
-                if holding.pool is not but and cls.kind not in (MAP, "workers"):
-                    self.sight("wait-while-holding", cls, what, far(frame), holding.place)
+        """A wait for somebody else's deed, not for an element: bad while holding, or in reclaim."""
+        if timed:
+            return
+        for holding in self.current().held:
+            cls = holding.pool.cls
+            if cls.kind == MAP:
+                if cls.label in RECLAIM:
+                    self.sight("wait-in-shrinker", cls, what, far(frame), holding.place)
+            elif holding.pool is not but and cls.kind != "workers":
+                self.sight("wait-while-holding", cls, what, far(frame), holding.place)

@@ -79,6 +79,8 @@ class BudgetQueue(Generic[E]):
 
         Waits: never. Raises: PoolClosed, the units having gone back.
         """
+        if self.budget._gate:  # somebody looks: whoever gets the item gives them back
+            self.budget.hand_over(units)
         with self._guard:
             closed = self._closed
             if not closed:

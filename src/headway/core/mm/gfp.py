@@ -9,7 +9,8 @@ removes bits: NOIO removes IO and FS, NOFS removes FS, NORECLAIM removes DIRECT_
 passed to an allocator (parking on a pool is not reclaim, and is judged before that removal).
 
 Source: Linux ``include/linux/gfp_types.h`` and ``sched/mm.h`` (6.12); bits that mean nothing inside
-one process (zones, compaction, accounting) are left out.
+one process (zones, compaction, accounting) are left out. NOLOCKDEP is for tools alone: it hides an
+allocation from the maps of reclaim that `headway watch` keeps, where its author knows better.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Gfp(IntFlag):
     NOMEMALLOC = 0x200
     NOWARN = 0x400
     ZERO = 0x800
+    NOLOCKDEP = 0x1000
 
     RECLAIM = DIRECT_RECLAIM | KSWAPD_RECLAIM
     ATOMIC = HIGH | KSWAPD_RECLAIM

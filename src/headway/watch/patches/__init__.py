@@ -38,6 +38,7 @@ PATCHES: Final = {
     "headway.aio_flow": "weighed_tasks",
     "headway.integrations.executor": "kept_threads",
     "headway.core.mm.shrinker": "reclaiming",
+    "headway.edge.slab": "slabs",
 }
 
 POOL: Final = "_headway_pool"  # the attribute in which a watched object keeps its pool

@@ -10,17 +10,16 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from headway.core.mm.gfp import Gfp, Scope
-from headway.runtimes import scopes
+from headway.core.mm.gfp import Gfp
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.maps import Maps
 from headway.watch.patches import Patcher
+from headway.watch.patches.reclaiming import touch
 
 MODULE = "headway.threaded"
 _WAITS = int(Gfp.DIRECT_RECLAIM)
 _NOWAIT = int(Gfp.NORETRY)
-_IO, _FS = int(Gfp.IO), int(Gfp.FS)
 
 
 def install(patcher: Patcher) -> None:
@@ -58,9 +57,8 @@ def _hook(ledger: Ledger, maps: Maps, known: Pool) -> Any:
         match event.kind:
             case "request":
                 if event.mask & (_WAITS | _NOWAIT) == _WAITS:
-                    owner = ledger.ask(known)
-                    if not scopes.current() & Scope.NORECLAIM:  # reclaim itself does not reclaim
-                        maps.touch(bool(event.mask & _FS), bool(event.mask & _IO))
+                    owner = ledger.ask(known, bool(event.gives_up))
+                    touch(maps, Gfp(event.mask))
                     if not event.pool.reserve_count and owner.wait is None:
                         ledger.wait("a mempool", known, owner=owner)
             case "grant":

@@ -72,19 +72,6 @@ def install(patcher: Patcher) -> None:
 
         return make
 
-    def imap(original: Any) -> Any:
-        def imap(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Any:
-            pool, work = pool_of(self), None
-            if pool is not None and isinstance(self, pools.ThreadPool):
-                work = _Each(ledger, pool, func, ledger.current())
-                work.owner.place = near(sys._getframe(1))
-            results = original(self, func if work is None else work, iterable, chunksize)
-            if pool is not None and (items := _items(results)) is not None:
-                setattr(items, _WORK, (pool, work, self._result_handler))
-            return results
-
-        return imap
-
     def wait(what: str, ready: Callable[[Any], bool]) -> Any:
         def make(original: Any) -> Any:
             def wait(self: Any, timeout: float | None = None) -> Any:
@@ -104,9 +91,26 @@ def install(patcher: Patcher) -> None:
     patcher.replace(pools.Pool, "_map_async", submit(_Each))
     patcher.replace(pools.ApplyResult, "wait", wait("AsyncResult.get()", lambda one: one.ready()))
     for name in ("imap", "imap_unordered"):
-        patcher.replace(pools.Pool, name, imap)
+        patcher.replace(pools.Pool, name, _imap(ledger))
     for name in ("next", "__next__"):
         patcher.replace(pools.IMapIterator, name, wait("the next of imap()", _has_next))
+
+
+def _imap(ledger: Ledger) -> Any:
+    def make(original: Any) -> Any:
+        def imap(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Any:
+            pool, work = pool_of(self), None
+            if pool is not None and isinstance(self, pools.ThreadPool):
+                work = _Each(ledger, pool, func, ledger.current())
+                work.owner.place = near(sys._getframe(1))
+            results = original(self, func if work is None else work, iterable, chunksize)
+            if pool is not None and (items := _items(results)) is not None:
+                setattr(items, _WORK, (pool, work, self._result_handler))
+            return results
+
+        return imap
+
+    return make
 
 
 def _items(results: Any) -> Any:

@@ -90,9 +90,12 @@ def got(
     ledger: Ledger, pool: Pool, item: Any, owner: Owner | None = None, *, at_once: bool = False
 ) -> None:
     """An item was got by `owner`, or whoever calls; `at_once`: he would have waited."""
-    if pool.cls.road.settled:  # type: ignore[union-attr]  # a queue has one
-        if pool.out:
-            ledger.drop(pool.out[0])
+    road = pool.cls.road
+    assert road is not None  # a queue has one
+    if not road.back and road.passes() or road.settled:
+        for one in list(road.pools) if pool.out else ():
+            for holding in list(one.out):
+                ledger.drop(holding)
         return
     if at_once:
         ledger.enter(pool, item)

@@ -16,6 +16,7 @@ from headway.watch.patches import Patcher
 
 MODULE = "headway.core.mm.shrinker"
 _IO, _FS, _WAITS = int(Gfp.IO), int(Gfp.FS), int(Gfp.DIRECT_RECLAIM)
+_HIDDEN = int(Gfp.NOLOCKDEP)
 _WRITES = "write-back"
 
 
@@ -75,5 +76,5 @@ def touch(maps: Maps, gfp: Gfp) -> None:
     from headway.runtimes import scopes
 
     mask = int(masks.restrict(gfp, scopes.current()))
-    if mask & _WAITS and not scopes.current() & masks.Scope.NORECLAIM:
+    if mask & (_WAITS | _HIDDEN) == _WAITS and not scopes.current() & masks.Scope.NORECLAIM:
         maps.touch(bool(mask & _FS), bool(mask & _IO))
