@@ -187,6 +187,8 @@ class Owner:
         "parent",
         "place",
         "simple",
+        "since",
+        "starter",
         "task",
         "thread",
         "wait",
@@ -209,6 +211,8 @@ class Owner:
         self.thread = 0  # in which the task was first seen
         self.inherits = False  # the parent waits for it for certain
         self.done = False
+        self.starter = parent  # whoever made it act, if he may still act himself,
+        self.since = 0  # and after how many starts in all
         self.origin = self  # whoever started the chain of work this belongs to
         self.held: list[Holding] = []
         self.wants: dict[Pool, int] = {}
@@ -219,6 +223,31 @@ class Owner:
 
     def alive(self) -> bool:
         return not self.done and self._alive()
+
+    def started(self, starter: Owner | None, since: int) -> None:
+        """By whom, and as the how many-th start of all; of those before him only who lives is kept."""
+        self.starter, self.since = starter, since
+        self._forget_the_dead()
+        if self.starter is not None:
+            self.starter._forget_the_dead()
+
+    def _forget_the_dead(self) -> None:
+        while self.starter is not None and not self.starter.alive():
+            self.starter, self.since = self.starter.starter, self.starter.since
+
+    def at_once(self, other: Owner, last: int) -> bool:
+        """Whether `other`, after `last` starts in all, and we, now, act at once: neither is over before the other begins.
+
+        What one did before he started the other was over; so is all that was done by who has ended.
+        """
+        if other is self or not other.alive():
+            return False
+        one = self
+        while one.starter is not None:
+            if one.starter is other:
+                return last >= one.since
+            one = one.starter
+        return True
 
     def holds(self, pool: Pool) -> int:
         """How many elements of `pool` it has itself."""

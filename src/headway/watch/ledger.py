@@ -140,9 +140,7 @@ class Ledger(Sightings):
         edge.note(holding.pool, pool, units + more - 1 if same else units, pools, timed)
         if inherited:
             edge.inherited += 1
-        if edge not in owner.edges:
-            owner.edges[edge] = 1
-            edge.saw(owner.origin)
+        self.graph.here(edge, owner.origin, self.owners.starts)
         if before != (edge.unit_max, edge.seen, edge.gates):
             self.graph.version += 1
         if same:

@@ -7,6 +7,7 @@ something to wait for.
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
 import sys
 from functools import partial
 from typing import Any
@@ -71,6 +72,20 @@ def install(patcher: Patcher) -> None:
         patcher.replace(kind, "acquire", partial(acquire, free=free))
         patcher.replace(kind, "release", release)
     _queue(patcher)
+    _made(patcher)
+
+
+def _made(patcher: Patcher) -> None:
+    owners = patcher.ledger.owners
+
+    def create_task(original: Any) -> Any:
+        def create_task(self: Any, coro: Any, **options: Any) -> Any:
+            owners.start_task(options.get("context"))
+            return original(self, coro, **options)
+
+        return create_task
+
+    patcher.replace(asyncio.base_events.BaseEventLoop, "create_task", create_task)
 
 
 def _has_value(semaphore: Any) -> bool:
