@@ -179,6 +179,15 @@ def test_a_hang_is_told_and_explained_from_outside(program, tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
 
 
+def pytests(folder, *more):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
+         "-q", *more, "test_app.py"],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+
+
 def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
     program(
         """
@@ -194,21 +203,81 @@ def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
         "test_app.py",
     )
 
-    def pytests(*more):
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
-             "-q", *more, "test_app.py"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        )  # fmt: skip
-
-    done = pytests("--headway-watch")
+    done = pytests(tmp_path, "--headway-watch")
     assert "1 failed, 2 passed" in done.stdout
     assert "FAILED test_app.py::test_nests " in done.stdout + " "
     assert "remedy:" in done.stdout
     assert "test_app.py:5 in nest" in done.stdout
     assert "_pytest" not in done.stdout and "pluggy" not in done.stdout
-    assert "3 passed" in pytests("--headway-watch", "--headway-watch-level", "risk").stdout
+    lenient = pytests(tmp_path, "--headway-watch", "--headway-watch-level", "risk")
+    assert "3 passed" in lenient.stdout
+
+
+CHECKED = """
+import threading
+import headway as hw
+import pytest
+
+def nests(tasks):
+    pool = hw.Mempool.of(range(4), name="c")
+    def job():
+        with lock:
+            pass
+        a, b = pool.alloc(), pool.alloc()
+        pool.free(a)
+        pool.free(b)
+    for _ in range(tasks):
+        hw.spawn(job)
+
+lock, other, slots = threading.Lock(), threading.Lock(), threading.Semaphore(4)
+
+@pytest.mark.headway
+def test_passes():
+    nests(3)
+
+@pytest.mark.xfail
+@pytest.mark.headway
+def test_deadlocks():
+    nests(4)
+
+@pytest.mark.headway
+def test_locks_of_the_module():
+    nests(1)
+    with lock, other:
+        pass
+    with other, lock:
+        pass
+
+def test_next():
+    with slots, slots:
+        pass
+"""
+
+
+def test_code_under_check_is_not_watched(program, tmp_path):
+    program(CHECKED, "test_app.py")
+    done = pytests(tmp_path, "--headway-watch")
+    assert "FAILED test_app.py::test_next" in done.stdout
+    assert "1 failed, 2 passed, 1 xfailed" in done.stdout
+    assert "warning: nested: semaphore of 4 made at" in done.stdout
+    assert "mempool" not in done.stdout and "leak" not in done.stdout
+
+
+def test_what_a_failing_test_did_is_not_the_next_ones_fault(program, tmp_path):
+    program(
+        """
+        import threading
+        slots = threading.Semaphore(2)
+        def test_nests_and_fails():
+            with slots, slots:
+                raise ValueError("its own")
+        def test_after(): pass
+        """,
+        "test_app.py",
+    )
+    done = pytests(tmp_path, "--headway-watch")
+    assert "1 failed, 1 passed" in done.stdout
+    assert "its own" in done.stdout and "remedy:" in done.stdout
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o755])

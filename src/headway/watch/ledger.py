@@ -53,6 +53,7 @@ class Ledger(Sightings):
         self.maps: dict[tuple[str, str], Pool] = {}
         self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
+        self.hidden = 0  # how many run code that is not to be told of (`hiding`)
         self.breaks = False  # whether waits are made so that they can be ended
 
     def other_tasks(self, find: Callable[[], Any] | None) -> None:

@@ -38,7 +38,9 @@ class Owners:
     def __init__(self) -> None:
         self.flow: ContextVar[Owner | None] = ContextVar("headway_watch_flow", default=None)
         self._carried = self.flow.get
-        self.starts = 0  # of threads, tasks and items of work; a clock that puts in order who starts whom
+        self.starts = (
+            0  # of threads, tasks and items of work; a clock that puts in order who starts whom
+        )
         self._start: ContextVar[int] = ContextVar("headway_watch_start", default=0)
         self.foreign: Callable[[], Any] | None = (
             None  # the running task of a loop that is not asyncio's

@@ -16,11 +16,9 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
-if TYPE_CHECKING:
-    from headway.watch.classes import Holding, Owner, Pool
-    from headway.watch.places import Place
+from headway.watch.places import Place
 
 _LINES: Final = 32
 SURE: Final = 16  # so many came back: from which line no longer matters
@@ -42,7 +40,7 @@ class Road:
         self.settled = False  # it is a road, for good
         self.supplies: set[Place] = set()  # lines that put what is new
         self.returns: set[Place] = set()  # lines that put back a value once
-        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def is_pool(self) -> bool:
         """What the evidence says now."""
@@ -52,7 +50,7 @@ class Road:
             and self.back > self.lost + sum(map(_astray, list(self.pools)))
         )
 
-    def pays_back(self, holding: Holding, owner: Owner, place: Place) -> bool | None:
+    def pays_back(self, holding: Any, owner: Any, place: Place) -> bool | None:
         """Whether `owner` gives back what he puts from here; None: he may, and it proves nothing."""
         taker, value = holding.owner, isinstance(holding.element, _VALUES)
         if taker is not owner:
@@ -85,7 +83,7 @@ class Road:
         return self.settled
 
 
-def _astray(pool: Pool) -> int:
+def _astray(pool: Any) -> int:
     """How much of what is out will hardly come back: its taker has ended, or asks again from the same line."""
     out = list(pool.out)
     gone = sum(1 for holding in out if not holding.owner.alive())
