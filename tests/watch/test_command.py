@@ -88,11 +88,81 @@ def test_misuse_is_one_line(tmp_path):
         done = run(2, *arguments)
         assert done.stderr.startswith("headway: ") and done.stderr.count("\n") == 1
     assert "does not listen" in run(2, "--attach", os.getpid()).stderr
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert f"there is no process {ended.pid}" in run(2, "--attach", ended.pid).stderr
     assert "does not exist" in run(2, "--baseline", tmp_path / "none", "--", "true").stderr
 
 
 def test_a_program_that_is_not_python():
-    assert "no Python process" in run(3, "--", "sh", "-c", "exit 3").stderr
+    done = run(3, "--", "sh", "-c", "exit 3")
+    assert "no Python process" in done.stderr
+    assert "nothing found" not in done.stderr
+
+
+def test_a_gate_does_not_pass_what_could_not_be_watched(program):
+    app = program(NESTED)
+    done = run(1, "--fail-on", "risk", "--", sys.executable, "-I", app)
+    assert done.stderr.startswith("headway: nothing was watched: no Python process told anything")
+    assert done.stderr.count("\n") == 1
+    run(0, "--", sys.executable, "-I", app)
+
+
+def test_a_program_that_was_killed(program):
+    """What it did until then is told, and that it was killed; so of a child of it."""
+    app = program(NESTED + "import os, signal, time\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    done = run(137, "--fail-on", "risk", "--", sys.executable, app)
+    assert done.stderr.startswith("headway: the command was ended by SIGKILL\n")
+    assert "told anything" not in done.stderr
+    empty = program("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "empty.py")
+    done = run(137, "--", sys.executable, empty)
+    assert done.stderr.endswith("\nnothing found until then\n")
+    parent = program(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, {empty!r}])\n", "up.py"
+    )
+    done = run(0, "--", sys.executable, parent)
+    assert "1 of 2 Python processes ended early" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--report", "--write-baseline", "--profile"])
+def test_what_cannot_be_written_is_said_before_the_program_runs(program, tmp_path, option):
+    app = program("print('it ran')\n")
+    for place in (tmp_path / "none" / "r.json", tmp_path):
+        named = place if place.suffix or option != "--report" else tmp_path / "d.json"
+        if named.suffix and named.parent == tmp_path:
+            named.mkdir(exist_ok=True)
+        done = run(2, option, named, "--", sys.executable, app)
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"headway: {option} '{named}' cannot be written: ")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "report", "r.HTM"])
+def test_a_report_in_a_form_that_there_is_not(program, tmp_path, name):
+    done = run(2, "--report", tmp_path / name, "--", sys.executable, program("print('it ran')\n"))
+    assert done.stdout == "" and "must end in .json, .html, .txt" in done.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_what_was_written_is_said(program, tmp_path):
+    names = {"--report": "r.json", "--write-baseline": "b.json", "--profile": "m.toml"}
+    asked = [part for option, name in names.items() for part in (option, tmp_path / name)]
+    done = run(0, *asked, "--json", "--", sys.executable, program(NESTED))
+    assert done.stderr.splitlines() == [
+        f"headway: the report is in {tmp_path / 'r.json'}",
+        f"headway: the baseline of 1 is in {tmp_path / 'b.json'}",
+        f"headway: the model is in {tmp_path / 'm.toml'}",
+    ]
+    assert all((tmp_path / name).exists() for name in names.values())
+
+
+def test_options_that_take_nothing_show_nothing_to_give():
+    for command in ([], ["watch"], ["top"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "headway", *command, "--help"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert "--help" in done.stdout and "bool" not in done.stdout
 
 
 def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_path):
