@@ -11,6 +11,7 @@ import textwrap
 import pytest
 
 pytest.importorskip("typer")
+from headway.cli import app
 
 NESTED = """
 import threading
@@ -69,12 +70,12 @@ def test_a_program_unchanged_and_its_report(program, tmp_path):
 
 
 def test_exit_status_is_the_programs_unless_something_is_as_grave(program):
-    app = program(NESTED + "raise SystemExit(7)\n")
-    run(7, "--", sys.executable, app)
-    run(7, "--fail-on", "risk", "--", sys.executable, app)
-    run(1, "--fail-on", "warning", "--", sys.executable, app)
-    run(1, "--fail-on", "risk", "--concurrency", "2", "--", sys.executable, app)
-    run(7, "--fail-on", "note", "--concurrency", "1", "--", sys.executable, app)
+    script = program(NESTED + "raise SystemExit(7)\n")
+    run(7, "--", sys.executable, script)
+    run(7, "--fail-on", "risk", "--", sys.executable, script)
+    run(1, "--fail-on", "warning", "--", sys.executable, script)
+    run(1, "--fail-on", "risk", "--concurrency", "2", "--", sys.executable, script)
+    run(7, "--fail-on", "note", "--concurrency", "1", "--", sys.executable, script)
 
 
 def test_json_stands_alone_on_standard_output(program):
@@ -88,9 +89,6 @@ def test_misuse_is_one_line(tmp_path):
         done = run(2, *arguments)
         assert done.stderr.startswith("headway: ") and done.stderr.count("\n") == 1
     assert "does not listen" in run(2, "--attach", os.getpid()).stderr
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert f"there is no process {ended.pid}" in run(2, "--attach", ended.pid).stderr
     assert "does not exist" in run(2, "--baseline", tmp_path / "none", "--", "true").stderr
 
 
@@ -101,46 +99,56 @@ def test_a_program_that_is_not_python():
 
 
 def test_a_gate_does_not_pass_what_could_not_be_watched(program):
-    app = program(NESTED)
-    done = run(1, "--fail-on", "risk", "--", sys.executable, "-I", app)
+    script = program(NESTED)
+    done = run(1, "--fail-on", "risk", "--", sys.executable, "-I", script)
     assert done.stderr.startswith("headway: nothing was watched: no Python process told anything")
     assert done.stderr.count("\n") == 1
-    run(0, "--", sys.executable, "-I", app)
 
 
 def test_a_program_that_was_killed(program):
     """What it did until then is told, and that it was killed; so of a child of it."""
-    app = program(NESTED + "import os, signal, time\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    done = run(137, "--fail-on", "risk", "--", sys.executable, app)
+    killed = program(NESTED + "import os, signal, time\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    done = run(137, "--fail-on", "risk", "--", sys.executable, killed)
     assert done.stderr.startswith("headway: the command was ended by SIGKILL\n")
     assert "told anything" not in done.stderr
     empty = program("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "empty.py")
-    done = run(137, "--", sys.executable, empty)
-    assert done.stderr.endswith("\nnothing found until then\n")
     parent = program(
         f"import subprocess, sys\nsubprocess.run([sys.executable, {empty!r}])\n", "up.py"
     )
     done = run(0, "--", sys.executable, parent)
     assert "1 of 2 Python processes ended early" in done.stderr
+    assert done.stderr.endswith("\nnothing found until then\n")
+
+
+def here(status, capsys, *arguments):
+    """The command in this process: what never gets so far as to run a program."""
+    assert app.run([str(argument) for argument in ("watch", *arguments)]) == status
+    return capsys.readouterr()
 
 
 @pytest.mark.parametrize("option", ["--report", "--write-baseline", "--profile"])
-def test_what_cannot_be_written_is_said_before_the_program_runs(program, tmp_path, option):
-    app = program("print('it ran')\n")
-    for place in (tmp_path / "none" / "r.json", tmp_path):
-        named = place if place.suffix or option != "--report" else tmp_path / "d.json"
-        if named.suffix and named.parent == tmp_path:
-            named.mkdir(exist_ok=True)
-        done = run(2, option, named, "--", sys.executable, app)
-        assert done.stdout == ""
-        assert done.stderr.startswith(f"headway: {option} '{named}' cannot be written: ")
-        assert done.stderr.count("\n") == 1
+def test_what_cannot_be_written_is_said_before_the_program_runs(tmp_path, capsys, option):
+    folder = tmp_path / "d.json"
+    folder.mkdir()
+    for named in (tmp_path / "none" / "r.json", folder):
+        done = here(2, capsys, option, named, "--", sys.executable, "-c", "print('it ran')")
+        assert done.out == ""
+        assert done.err.startswith(f"headway: {option} '{named}' cannot be written: ")
+        assert done.err.count("\n") == 1
+
+
+def test_a_process_that_is_not_there(capsys):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert f"there is no process {ended.pid}: " in here(2, capsys, "--attach", ended.pid).err
 
 
 @pytest.mark.parametrize("name", ["r.pdf", "report", "r.HTM"])
-def test_a_report_in_a_form_that_there_is_not(program, tmp_path, name):
-    done = run(2, "--report", tmp_path / name, "--", sys.executable, program("print('it ran')\n"))
-    assert done.stdout == "" and "must end in .json, .html, .txt" in done.stderr
+def test_a_report_in_a_form_that_there_is_not(tmp_path, capsys, name):
+    done = here(
+        2, capsys, "--report", tmp_path / name, "--", sys.executable, "-c", "print('it ran')"
+    )
+    assert done.out == "" and "must end in .json, .html, .txt" in done.err
     assert not (tmp_path / name).exists()
 
 
@@ -156,13 +164,11 @@ def test_what_was_written_is_said(program, tmp_path):
     assert all((tmp_path / name).exists() for name in names.values())
 
 
-def test_options_that_take_nothing_show_nothing_to_give():
-    for command in ([], ["watch"], ["top"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "headway", *command, "--help"],
-            capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-        assert "--help" in done.stdout and "bool" not in done.stdout
+@pytest.mark.parametrize("command", [[], ["watch"], ["top"]])
+def test_options_that_take_nothing_show_nothing_to_give(capsys, command):
+    assert app.run([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown and "bool" not in shown
 
 
 def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_path):
@@ -178,10 +184,10 @@ def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_
 
 def test_a_baseline_survives_edits_above(program, tmp_path):
     baseline = tmp_path / "known.json"
-    app = program(NESTED)
-    run(0, "--write-baseline", baseline, "--", sys.executable, app)
-    app = program("# a line more\n" + NESTED)
-    done = run(0, "--fail-on", "note", "--baseline", baseline, "--", sys.executable, app)
+    script = program(NESTED)
+    run(0, "--write-baseline", baseline, "--", sys.executable, script)
+    script = program("# a line more\n" + NESTED)
+    done = run(0, "--fail-on", "note", "--baseline", baseline, "--", sys.executable, script)
     assert "nothing found" in done.stderr
 
 
@@ -228,8 +234,8 @@ def until(stream, word):
 
 def test_a_hang_is_told_and_explained_from_outside(program, tmp_path):
     report = tmp_path / "report.json"
-    app = program("import os\nprint(os.getpid(), flush=True)\n" + FROZEN)
-    with started("--stall", "0.3", "--report", report, "--", sys.executable, app) as process:
+    script = program("import os\nprint(os.getpid(), flush=True)\n" + FROZEN)
+    with started("--stall", "0.3", "--report", report, "--", sys.executable, script) as process:
         pid = int(process.stdout.readline())
         assert "frees 3 of 3" in until(process.stderr, "release:")
         attached = run(1, "--attach", pid, "--json")

@@ -70,7 +70,7 @@ def test_an_executor(session):
     hang = freezing.hung(session, ask)
     waits, held = freezing.names(hang)
     assert waits == {"a result"} and held == {"executor of 2"}
-    assert {waiter["owner"] for waiter in hang["waiters"]} >= {"work parent"}
+    assert {waiter["owner"] for waiter in hang["waiters"]} >= {"work parent #1", "work parent #2"}
     pool.shutdown()
 
 

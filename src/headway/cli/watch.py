@@ -120,10 +120,7 @@ def command(
     if as_json:
         console.print_json(found)
     elif watched:
-        until = (
-            " until then" if (ended < 0 or cut) and not (found["risks"] or found["hang"]) else ""
-        )
-        print(reports.text(found) + until, file=sys.stderr)
+        print(reports.text(found, early=ended < 0 or cut > 0), file=sys.stderr)
     if fail_on is not None and reports.fails(found, fail_on):
         return 1
     return status if watched or fail_on is None else status or 1
@@ -193,7 +190,7 @@ def _run(
     report: str | None,
     known: tuple[str, ...],
 ) -> int:
-    """Run the program to its end; the report is kept up to date meanwhile. Its exit status, or less than 0: a signal."""
+    """Run the program to its end; the report is kept up to date meanwhile. Its exit status; below 0: a signal."""
     from headway.watch import boot, hook
     from headway.watch import report as reports
 

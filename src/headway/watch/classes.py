@@ -232,11 +232,11 @@ class Owner:
             self.starter._forget_the_dead()
 
     def _forget_the_dead(self) -> None:
-        while self.starter is not None and not self.starter.alive():
-            self.starter, self.since = self.starter.starter, self.starter.since
+        while (dead := self.starter) is not None and not dead.alive():
+            self.starter, self.since = dead.starter, dead.since
 
     def at_once(self, other: Owner, last: int) -> bool:
-        """Whether `other`, after `last` starts in all, and we, now, act at once: neither is over before the other begins.
+        """Whether `other`, after `last` starts in all, and we, now, are at once: neither is over when the other begins.
 
         What one did before he started the other was over; so is all that was done by who has ended.
         """

@@ -215,7 +215,9 @@ class Ledger(Sightings):
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
         if pool.cls.road is not None and len(owner.held) >= _UNRETURNED:
-            self._forget_oldest(owner, pool.cls)
+            mine = [holding for holding in owner.held if holding.pool.cls is pool.cls]
+            if len(mine) >= _UNRETURNED:
+                self.lose(mine[0])
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
@@ -227,10 +229,10 @@ class Ledger(Sightings):
             pool.here, pool.away = place, away
         return place
 
-    def give(self, holding: Holding) -> None:
-        """What `enter` or `grant` gave comes back, whoever brings it."""
+    def give(self, holding: Holding, who: Owner | None = None) -> None:
+        """What `enter` or `grant` gave comes back, by `who` or whoever calls."""
         pool, owner = holding[0], holding[1]
-        who = owner if owner.key == get_ident() else self.owners.current()
+        who = who or (owner if owner.key == get_ident() else self.owners.current())
         held = owner.held
         if who is owner and held and held[-1] is holding and self.steps is None:
             held.pop()
@@ -333,16 +335,10 @@ class Ledger(Sightings):
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
 
-    def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
-        mine = [holding for holding in owner.held if holding.pool.cls is cls]
-        if len(mine) >= _UNRETURNED:
-            self.lose(mine[0])
-
     def lose(self, holding: Holding) -> None:
         """What was got from a queue will not come back, if it ever was to."""
         self.drop(holding)
-        road = holding.pool.cls.road
-        if road is not None:
+        if (road := holding.pool.cls.road) is not None:
             road.lost += 1
 
     # -- waiting -------------------------------------------------------------------------------------

@@ -148,7 +148,6 @@ def _severity(cycle: Cycle, concurrency: int | None) -> str | None:
 
 def _finding(cycle: Cycle, severity: str) -> Finding:
     kind = _kind(cycle)
-    first = cycle.edges[0]
     seen: dict[str, list[str]] = {}
     for number, edge in enumerate(dict.fromkeys(cycle.edges), 1):
         which = "" if len(cycle.edges) == 1 else f"_({number})"

@@ -16,7 +16,6 @@ from headway.errors import UsageError
 from headway.watch import explain, finding, page
 from headway.watch.finding import SEVERITIES
 
-
 FORMS: Final = (".json", ".html", ".txt")
 
 
@@ -90,15 +89,16 @@ def fails(report: Mapping[str, Any], level: str) -> bool:
     )
 
 
-def text(report: Mapping[str, Any]) -> str:
-    """The report for reading; the gravest first, the hang before all."""
+def text(report: Mapping[str, Any], *, early: bool = False) -> str:
+    """The report for reading; the gravest first, the hang before all. `early`: not all came to their end."""
     parts = [] if report["hang"] is None else [explain.text(report["hang"])]
     parts += [finding.text(risk) for risk in report["risks"]]
     counts = [
         f"{sum(risk['severity'] == severity for risk in report['risks'])} {severity}"
         for severity in reversed(SEVERITIES)
     ]
-    parts.append(", ".join(counts) if report["risks"] else "nothing found")
+    nothing = "nothing found until then" if early else "nothing found"
+    parts.append(", ".join(counts) if report["risks"] or report["hang"] else nothing)
     return "\n".join(parts)
 
 

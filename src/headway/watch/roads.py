@@ -1,14 +1,16 @@
 """Whether the queues made at one place are pools or roads: by what comes back, by whose hand, from which line.
 
-A pool is filled, and then what was got is put back; on a road things pass. So these speak for a pool: the same object
-comes back by the hand of whoever got it, or of his parent or child. These speak against one: something else is put after
-the first was got, and what was got does not come back though whoever got it has ended, or asks again from the same
-line. The majority decides, and may change. Some things are no return at all: a put from a line that also puts what is new
-(a producer in a loop); and of a value that is the same object everywhere (a number, a string, None) the first put
-from each line, and any by another's hand. A queue whose `task_done` is called is a road for good.
+A pool is filled, and then what was got is put back; on a road things pass. So this speaks for a pool: the same
+object comes back by the hand of whoever got it, or of his parent or child. This speaks against one: something
+else is put after the first was got, and what was got does not come back though whoever got it has ended, or
+asks again from the same line. The majority decides, and may change. Some things are no return at all: a put from
+a line that also puts what is new (a producer in a loop); and of a value that is the same object everywhere (a
+number, a string, None) the first put from each line, and any by another's hand. A queue whose `task_done` is called
+is a road for good.
 
-Bound: a look at what is out for each judgement; 32 lines are remembered. It is a road for good, and what is got is not
-remembered any more, when 64 were got and none came back, or 64 new ones were put and fewer than a quarter as many came back.
+Bound: a look at what is out for each judgement; 32 lines are remembered. It is a road for good, and what is got is
+not remembered any more, when 64 were got and none came back, or 64 new ones were put and fewer than a quarter as
+many came back.
 """
 
 from __future__ import annotations
@@ -73,13 +75,18 @@ class Road:
         if late:
             self.late += 1
             if self.late >= _PASSED and self.late > 4 * self.back:
-                self.settled = True
+                self.settle()
+
+    def settle(self) -> None:
+        """It is a road from now on."""
+        self.settled, self.back = True, 0
 
     def passes(self) -> bool:
         """Whether what is got now is not worth remembering."""
         if not self.back and not self.settled:
             self.gets += 1
-            self.settled = self.gets >= _PASSED
+            if self.gets >= _PASSED:
+                self.settle()
         return self.settled
 
 

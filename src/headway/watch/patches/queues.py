@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import queue
 import sys
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
-from headway.watch.classes import Owner, Pool
+from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
@@ -40,11 +41,13 @@ def install(patcher: Patcher) -> None:
                 return original(self, block, timeout)
             if not block:
                 item = original(self, False)
-                got(ledger, pool, item)
+                if not passes(ledger, pool):
+                    ledger.grant(pool, item)
                 return item
             if self.queue:
                 item = original(self, True, timeout)
-                got(ledger, pool, item, at_once=True)
+                if pool.cls.road.back or not passes(ledger, pool):
+                    ledger.enter(pool, item)
                 return item
             owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
             if not pool.cls.road.back:
@@ -53,7 +56,8 @@ def install(patcher: Patcher) -> None:
             wait = ledger.wait("queue", pool, timeout, owner=owner)
             with entered(ledger, wait):
                 item = original(self, True, timeout)
-            got(ledger, pool, item, owner)
+            if not passes(ledger, pool):
+                ledger.grant(pool, item, owner)
             return item
 
         return get
@@ -80,35 +84,36 @@ def done(original: Any) -> Any:
     def task_done(self: Any) -> None:
         pool = self._headway_pool
         if pool is not None:
-            pool.cls.road.settled = True
+            pool.cls.road.settle()
         original(self)
 
     return task_done
 
 
-def got(
-    ledger: Ledger, pool: Pool, item: Any, owner: Owner | None = None, *, at_once: bool = False
-) -> None:
-    """An item was got by `owner`, or whoever calls; `at_once`: he would have waited."""
+def passes(ledger: Ledger, pool: Pool) -> bool:
+    """Whether what was got just now is not worth remembering; then nothing is, any more."""
     road = pool.cls.road
     assert road is not None  # a queue has one
-    if not road.back and road.passes() or road.settled:
-        for one in list(road.pools) if pool.out else ():
-            for holding in list(one.out):
-                ledger.drop(holding)
-        return
-    if at_once:
-        ledger.enter(pool, item)
-    else:
-        ledger.grant(pool, item, owner)
-    if len(pool.out) > (pool.size or 0):  # more than there ever were: some have been used up
-        ledger.lose(pool.out[0])
+    if not road.passes():
+        return False
+    for one in list(road.pools) if pool.out else ():
+        for holding in list(one.out):
+            ledger.drop(holding)
+    return True
 
 
 def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
-    """An item is put: it comes back, if it was got and this pays it back; and the pool has as many as there ever were."""
-    owner, out, road = ledger.current(), pool.out, pool.cls.road
+    """An item is put: it comes back, if it was got and this pays it back. There are as many as there ever were."""
+    out, road = pool.out, pool.cls.road
     assert road is not None
+    if out and road.back >= SURE:  # mostly by whoever took the last one
+        holding = out[-1]
+        taker = holding[1]
+        if holding[4] is item and (taker.key == get_ident() or taker is ledger.current()):
+            road.back += 1
+            ledger.give(holding, taker)
+            return
+    owner = ledger.current()
     place: Place = ()
     if out:
         same = [holding for holding in out if holding[4] is item]
@@ -126,6 +131,8 @@ def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any]
         elif (mine := next((one for one in out if one[1] is owner), None)) is not None:
             ledger.drop(mine)  # in exchange, as of a connection that broke
     road.supplied(place or near(sys._getframe(2)), pool.listed)
+    while len(out) > (pool.size or 0):  # more than there ever were: some have been used up
+        ledger.lose(out[0])
     most = size(line) + 1 + (len(out) if road.back > road.late else 0)
     if pool.size is None or most > pool.size:
         pool.size = most

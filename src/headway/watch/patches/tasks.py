@@ -14,7 +14,7 @@ from typing import Any
 
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
-from headway.watch.patches.queues import comes, done, got
+from headway.watch.patches.queues import comes, done, passes
 from headway.watch.places import QUIET, maker, near
 
 MODULE = "asyncio"
@@ -117,7 +117,8 @@ def _queue(patcher: Patcher) -> None:
                 return await original(self)
             if self._queue:
                 item = take(self)  # which is not told
-                got(ledger, pool, item, at_once=True)
+                if pool.cls.road.back or not passes(ledger, pool):
+                    ledger.enter(pool, item)
                 return item
             owner = ledger.ask(pool)
             if not pool.cls.road.back:
@@ -125,7 +126,8 @@ def _queue(patcher: Patcher) -> None:
             wait = ledger.wait("asyncio queue", pool, owner=owner)
             with entered(ledger, wait):
                 item = await original(self)
-            got(ledger, pool, item, owner)
+            if not passes(ledger, pool):
+                ledger.grant(pool, item, owner)
             return item
 
         return get
@@ -135,7 +137,8 @@ def _queue(patcher: Patcher) -> None:
             item = original(self)
             pool = self._headway_pool
             if pool is not None and not QUIET[sys._getframe(1).f_code.co_filename]:
-                got(ledger, pool, item)
+                if not passes(ledger, pool):
+                    ledger.grant(pool, item)
             return item
 
         return get_nowait
