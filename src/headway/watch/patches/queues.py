@@ -106,13 +106,13 @@ def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any]
     """An item is put: it comes back, if it was got and this pays it back. There are as many as there ever were."""
     out, road = pool.out, pool.cls.road
     assert road is not None
-    if out and road.back >= SURE:  # mostly by whoever took the last one
-        holding = out[-1]
-        taker = holding[1]
-        if holding[4] is item and (taker.key == get_ident() or taker is ledger.current()):
-            road.back += 1
-            ledger.give(holding, taker)
-            return
+    if road.back >= SURE:
+        for last in out[-1:]:  # mostly it is that, by whoever took it
+            taker = last[1]
+            if last[4] is item and (taker.key == get_ident() or taker is ledger.current()):
+                road.back += 1
+                ledger.give(last, taker)
+                return
     owner = ledger.current()
     place: Place = ()
     if out:
@@ -131,8 +131,8 @@ def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any]
         elif (mine := next((one for one in out if one[1] is owner), None)) is not None:
             ledger.drop(mine)  # in exchange, as of a connection that broke
     road.supplied(place or near(sys._getframe(2)), pool.listed)
-    while len(out) > (pool.size or 0):  # more than there ever were: some have been used up
-        ledger.lose(out[0])
+    for spent in out[: max(0, len(out) - (pool.size or 0))]:  # more than there ever were
+        ledger.lose(spent)
     most = size(line) + 1 + (len(out) if road.back > road.late else 0)
     if pool.size is None or most > pool.size:
         pool.size = most
