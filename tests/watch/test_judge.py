@@ -1,6 +1,7 @@
 """What is reported of a run, and what is not: orders, waits, leaks, and what only looks like a pool."""
 
 import asyncio
+import contextlib
 import gc
 import queue
 import threading
@@ -241,3 +242,35 @@ def test_a_queue_that_is_a_road_keeps_nothing_alive(session, kind):
         drive(line.put, line.get)
     assert session.ledger.out == []
     assert session.ledger.current().held == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("kind", ["group", "gather"])
+def test_who_lets_go_while_a_child_goes_on_did_not_wait_for_it(session, kind, waits):
+    """A task group's body has a slot that its task wants, and lets go; the twin waits for the task while it has it."""
+
+    async def main():
+        slots = asyncio.Semaphore(2 if waits else 1)
+
+        async def child():
+            async with slots:
+                pass
+
+        async with contextlib.AsyncExitStack() as stack:
+            if waits:
+                await stack.enter_async_context(slots)
+            if kind == "group":
+                group = await stack.enter_async_context(asyncio.TaskGroup())
+                start = group.create_task
+            else:
+                start = lambda one: stack.push_async_callback(asyncio.gather, one)  # noqa: E731
+            if not waits:
+                await slots.acquire()
+            start(child())
+            if not waits:
+                await asyncio.sleep(0)  # so that the child really waits
+                slots.release()
+
+    asyncio.run(main())
+    assert [f.kind for f in session.findings(final=True)] == (["nested"] if waits else [])
+    assert session.ledger.doubts.open == {}

@@ -255,3 +255,11 @@ class Owner:
 
     def __repr__(self) -> str:
         return f"<Owner {self.name!r}: {len(self.held)} held>"
+
+
+def remove(holdings: list[Any], item: Any) -> None:
+    """Take an item out of a list, if it is there."""
+    try:
+        holdings.remove(item)
+    except ValueError:
+        pass  # two threads gave it back at once, or it was forgotten

@@ -23,9 +23,10 @@ from time import monotonic
 from types import FrameType
 from typing import Any, final
 
-from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait
-from headway.watch.graph import Graph
-from headway.watch.owners import Owners, waits_for
+from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait, remove
+from headway.watch.doubts import Doubts
+from headway.watch.graph import Edge, Graph
+from headway.watch.owners import Owners, related, waits_for
 from headway.watch.places import Place, far, first, is_final, near, site
 from headway.watch.profile import Profile
 from headway.watch.sightings import Sightings
@@ -47,6 +48,8 @@ class Ledger(Sightings):
         self.current = self.owners.current
         self._carried: Callable[[], Owner | None] = self.owners.flow.get
         self.graph = Graph()
+        self.doubts = Doubts(self.graph)
+        self._in_doubt = self.doubts.open
         self.classes: dict[tuple[Any, ...], PoolClass] = {}
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # that ever had something out
         self.waits: dict[Owner, Wait] = {}
@@ -59,7 +62,7 @@ class Ledger(Sightings):
     def other_tasks(self, find: Callable[[], Any] | None) -> None:
         """From now on `find` gives the running task of a loop that is not asyncio's; None: there is no such loop."""
         self.owners.foreign = find
-        self._carried = self.owners.flow.get if find is None else _nobody
+        self._carried = self.owners.flow.get if find is None else lambda: None
 
     # -- pools ---------------------------------------------------------------------------------------
 
@@ -115,7 +118,13 @@ class Ledger(Sightings):
                 continue
             if (holding.pool.cls.number, wanted, holding.pool is pool) not in edges:
                 place = far(frame)
-            self.connect(owner, held, holding, pool, 1, pools, timed, place, number >= own)
+            if number < own:
+                self.connect(owner, held, holding, pool, 1, pools, timed, place)
+                continue
+            graph = self.doubts.graph_of(holding, wanted, holding.pool is pool)
+            edge = self.connect(owner, held, holding, pool, 1, pools, timed, place, True, graph)
+            if graph is not self.graph:
+                self.doubts.note(holding, owner, edge)
 
     def connect(
         self,
@@ -128,10 +137,11 @@ class Ledger(Sightings):
         timed: bool,
         place: Place,
         inherited: bool = False,
-    ) -> None:
+        graph: Graph | None = None,
+    ) -> Edge:
         """One edge: a holding, and `more` units of `pool` wanted in all by the one who asks."""
         same = holding.pool is pool
-        edge = self.graph.edge(holding.pool.cls, pool.cls, same)
+        edge = (graph or self.graph).edge(holding.pool.cls, pool.cls, same)
         if not edge.count:
             edge.where_held, edge.where_wanted = holding.place, place
         units = 1
@@ -146,6 +156,7 @@ class Ledger(Sightings):
             self.graph.version += 1
         if same:
             owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool))
+        return edge
 
     def all_held(self, owner: Owner) -> list[Holding]:
         """What an owner holds, and those who wait for it."""
@@ -234,14 +245,21 @@ class Ledger(Sightings):
         pool, owner = holding[0], holding[1]
         who = who or (owner if owner.key == get_ident() else self.owners.current())
         held = owner.held
-        if who is owner and held and held[-1] is holding and self.steps is None:
+        if (
+            who is owner
+            and held
+            and held[-1] is holding
+            and self.steps is None
+            and not self._in_doubt
+        ):
             held.pop()
             out = pool.out
             if out and out[-1] is holding:
                 out.pop()
             else:
-                _remove(out, holding)
+                remove(out, holding)
         else:
+            self.doubts.settle(holding, who)
             self._mark_release_path(holding, who)
             self.drop(holding)
 
@@ -280,9 +298,11 @@ class Ledger(Sightings):
                 if out and out[-1] is holding:
                     out.pop()
                 else:
-                    _remove(out, holding)
+                    remove(out, holding)
                 if self.steps is not None:
                     self.steps.gave(owner, pool.cls)
+                if self._in_doubt:
+                    self.doubts.settle(holding, owner)
                 return
         self._release_slow(owner, pool, element)
 
@@ -300,15 +320,16 @@ class Ledger(Sightings):
             pool.cls.passed_on = pool.cls.passed_on or pool.cls.kind == "semaphore"
             return
         if chosen.owner is not owner and pool.cls.kind not in CONNECTIONS:
-            if not _related(chosen.owner, owner):
+            if not related(chosen.owner, owner):
                 pool.cls.passed_on = True
+        self.doubts.settle(chosen, owner)
         self._mark_release_path(chosen, owner)
         self.drop(chosen)
 
     def withdraw(self, holding: Holding) -> None:
         """What was entered beforehand is not there yet: its taker waits for it."""
-        _remove(holding.owner.held, holding)
-        _remove(holding.pool.out, holding)
+        remove(holding.owner.held, holding)
+        remove(holding.pool.out, holding)
 
     def renew(self, early: Holding) -> Holding:
         """What was withdrawn is there now."""
@@ -331,6 +352,8 @@ class Ledger(Sightings):
 
     def drop(self, holding: Holding) -> None:
         """The holding is over."""
+        if self._in_doubt:
+            self.doubts.settle(holding, holding.owner)
         self.withdraw(holding)
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
@@ -367,7 +390,7 @@ class Ledger(Sightings):
         if wait.owner.wait is wait:
             wait.owner.wait = None
         if wait.pool is not None:
-            _remove(wait.pool.waiters, wait)
+            remove(wait.pool.waiters, wait)
 
 
 def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
@@ -375,26 +398,6 @@ def _collected(ledger: Ledger, ref: weakref.ref[Pool], _: object) -> None:
     pool = ref()
     if pool is not None and pool.out:
         for holding in list(pool.out):
-            _remove(holding.owner.held, holding)
+            remove(holding.owner.held, holding)
         if len(ledger.lost) < _LOST:
             ledger.lost.append(pool)
-
-
-def _nobody() -> None:
-    """Whom a context names: so that `current` is always asked."""
-
-
-def _remove(holdings: list[Any], item: Any) -> None:
-    try:
-        holdings.remove(item)
-    except ValueError:
-        pass  # two threads gave it back at once, or it was forgotten
-
-
-def _related(one: Owner, two: Owner) -> bool:
-    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
-    return (
-        one.parent is two
-        or two.parent is one
-        or (one.parent is not None and one.parent is two.parent)
-    )

@@ -198,3 +198,12 @@ def waits_for(child: Owner) -> bool:
     callbacks = getattr(task, "_callbacks", None) or ()
     names = [getattr(callback, "__name__", "") for callback, _ in callbacks]
     return any(name not in ("discard", "remove", "_run_until_complete_cb") for name in names)
+
+
+def related(one: Owner, two: Owner) -> bool:
+    """Whether one is the other's parent: a child that gives back for its parent passes nothing on."""
+    return (
+        one.parent is two
+        or two.parent is one
+        or (one.parent is not None and one.parent is two.parent)
+    )

@@ -79,6 +79,7 @@ class Session:
 
     def findings(self, *, final: bool = False) -> list[Finding]:
         """What there is to say by now; `final`: the program is at its end, so what is out stays out."""
+        self.ledger.doubts.look()
         version = (
             self.ledger.graph.version,
             final,
