@@ -10,9 +10,9 @@ import pytest
 
 import headway as hw
 from headway import watch
+from headway.errors import PoolTimeout
 from headway.watch import explain, naming
 from headway.watch.classes import Owner
-from headway.errors import PoolTimeout
 from tests.watch import freezing, servers
 
 

@@ -86,11 +86,12 @@ class Edge:
 class Graph:
     """All edges so far; `version` changes with each that is new or tells something new."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Graph | None = None) -> None:
         self.edges: dict[tuple[int, int, bool], Edge] = {}
         self.version = 0
-        self._held: dict[PoolClass, list[Edge]] = {}
-        self._wanted: dict[PoolClass, list[Edge]] = {}
+        # Edges by what is held and by what is wanted; of a graph beside this one, too.
+        self._held: dict[PoolClass, list[Edge]] = {} if beside is None else beside._held
+        self._wanted: dict[PoolClass, list[Edge]] = {} if beside is None else beside._wanted
 
     def edge(self, held: PoolClass, wanted: PoolClass, same: bool) -> Edge:
         key = (held.number, wanted.number, same)
