@@ -224,11 +224,6 @@ class Owner:
     def alive(self) -> bool:
         return not self.done and self._alive()
 
-    def related(self, other: Owner) -> bool:
-        """Whether one is the other's parent, or both are one's: who gives back for another passes nothing on."""
-        own, others = self.parent, other.parent
-        return own is other or others is self or (own is not None and own is others)
-
     def started(self, starter: Owner | None, since: int) -> None:
         """By whom, and as the how many-th start of all; of those before him only who lives is kept."""
         self.starter, self.since = starter, since

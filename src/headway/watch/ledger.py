@@ -35,7 +35,6 @@ _getframe = sys._getframe
 _running_loop = asyncio._get_running_loop
 _WISHES = 64  # pools that one owner is remembered to have asked
 _LOST = 256  # pools that are kept for the report
-_UNRETURNED = 8  # elements of a queue that may not be a pool at all
 
 
 @final
@@ -225,10 +224,9 @@ class Ledger(Sightings):
             self.pools.add(pool)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
-        if pool.cls.road is not None and len(owner.held) >= _UNRETURNED:
-            mine = [holding for holding in owner.held if holding.pool.cls is pool.cls]
-            if len(mine) >= _UNRETURNED:
-                self.lose(mine[0])
+        if pool.cls.road is not None and owner.held:
+            for spent in pool.cls.road.spent(owner.held):
+                self.lose(spent)
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
@@ -375,8 +373,7 @@ class Ledger(Sightings):
         owner: Owner | None = None,
     ) -> Wait:
         """The current owner has to wait from now on, until `waited`."""
-        if owner is None:
-            owner = self.current()
+        owner = owner or self.current()
         wait = Wait(owner, pool, what, near(_getframe(1)), monotonic(), timeout_s, target)
         owner.wait = wait
         self.waits[owner] = wait

@@ -8,9 +8,9 @@ a line that also puts what is new (a producer in a loop); and of a value that is
 number, a string, None) the first put from each line, and any by another's hand. A queue whose `task_done` is called
 is a road for good.
 
-Bound: a look at what is out for each judgement; 32 lines are remembered. It is a road for good, and what is got is
-not remembered any more, when 64 were got and none came back, or 64 new ones were put and fewer than a quarter as
-many came back.
+Bound: a look at what is out for each judgement; 32 lines are remembered, and 8 elements that one owner has. It is a
+road for good, and what is got is not remembered any more, when 64 were got and none came back, or 64 new ones were
+put and fewer than a quarter as many came back.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from headway.watch.places import Place
 _LINES: Final = 32
 SURE: Final = 16  # so many came back: from which line no longer matters
 _PASSED: Final = 64
+_UNRETURNED: Final = 8  # so many of one owner are remembered
 _VALUES: Final = (type(None), int, float, str, bytes, tuple, frozenset, type, Enum)
 
 
@@ -80,6 +81,13 @@ class Road:
     def settle(self) -> None:
         """It is a road from now on."""
         self.settled, self.back = True, 0
+
+    def spent(self, held: list[Any]) -> list[Any]:
+        """What the next one displaces of all that an owner holds: the oldest, if he has so many from here."""
+        if len(held) < _UNRETURNED:
+            return []
+        mine = [holding for holding in held if holding.pool.cls.road is self]
+        return mine[:1] if len(mine) >= _UNRETURNED else []
 
     def passes(self) -> bool:
         """Whether what is got now is not worth remembering."""

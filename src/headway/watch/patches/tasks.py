@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
 from headway.watch.patches.queues import comes, done, passes
@@ -110,28 +111,6 @@ def _queue(patcher: Patcher) -> None:
 
         return __init__
 
-    def get(original: Any) -> Any:
-        async def get(self: Any) -> Any:
-            pool = self._headway_pool
-            if pool is None:
-                return await original(self)
-            if self._queue:
-                item = take(self)  # which is not told
-                if pool.cls.road.back or not passes(ledger, pool):
-                    ledger.enter(pool, item)
-                return item
-            owner = ledger.ask(pool)
-            if not pool.cls.road.back:
-                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
-            wait = ledger.wait("asyncio queue", pool, owner=owner)
-            with entered(ledger, wait):
-                item = await original(self)
-            if not passes(ledger, pool):
-                ledger.grant(pool, item, owner)
-            return item
-
-        return get
-
     def get_nowait(original: Any) -> Any:
         def get_nowait(self: Any) -> Any:
             item = original(self)
@@ -152,10 +131,35 @@ def _queue(patcher: Patcher) -> None:
 
         return put_nowait
 
-    take = asyncio.Queue.get_nowait
     patcher.mark(asyncio.Queue)
     patcher.replace(asyncio.Queue, "__init__", init)
-    patcher.replace(asyncio.Queue, "get", get)
+    patcher.replace(asyncio.Queue, "get", _get(ledger, asyncio.Queue.get_nowait))
     patcher.replace(asyncio.Queue, "get_nowait", get_nowait)
     patcher.replace(asyncio.Queue, "put_nowait", put_nowait)
     patcher.replace(asyncio.Queue, "task_done", done)
+
+
+def _get(ledger: Ledger, take: Any) -> Any:
+    def get(original: Any) -> Any:
+        async def get(self: Any) -> Any:
+            pool = self._headway_pool
+            if pool is None:
+                return await original(self)
+            if self._queue:
+                item = take(self)  # not the one that is told
+                if pool.cls.road.back or not passes(ledger, pool):
+                    ledger.enter(pool, item)
+                return item
+            owner = ledger.ask(pool)
+            if not pool.cls.road.back:
+                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+            wait = ledger.wait("asyncio queue", pool, owner=owner)
+            with entered(ledger, wait):
+                item = await original(self)
+            if not passes(ledger, pool):
+                ledger.grant(pool, item, owner)
+            return item
+
+        return get
+
+    return get
