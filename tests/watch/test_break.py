@@ -374,3 +374,11 @@ def test_a_program_that_hangs_comes_to_its_end(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['both', 'ended: 3']\n"
     assert "got Deadlock where it waited for lock made at" in done.stderr
+    first, _, last = done.stderr.rpartition("hang: ")
+    assert "hang: these wait for each other, and nobody else can end it" in first
+    said, told = last.splitlines()[:2]
+    assert (
+        said == "these waited for each other until --break ended 1 of the waits; then all went on"
+    )
+    assert told.startswith("  broken: ")
+    assert " waited for lock made at" in last and "nobody else" not in last

@@ -11,6 +11,7 @@ import textwrap
 import pytest
 
 pytest.importorskip("typer")
+from headway.cli import app
 
 NESTED = """
 import threading
@@ -69,12 +70,12 @@ def test_a_program_unchanged_and_its_report(program, tmp_path):
 
 
 def test_exit_status_is_the_programs_unless_something_is_as_grave(program):
-    app = program(NESTED + "raise SystemExit(7)\n")
-    run(7, "--", sys.executable, app)
-    run(7, "--fail-on", "risk", "--", sys.executable, app)
-    run(1, "--fail-on", "warning", "--", sys.executable, app)
-    run(1, "--fail-on", "risk", "--concurrency", "2", "--", sys.executable, app)
-    run(7, "--fail-on", "note", "--concurrency", "1", "--", sys.executable, app)
+    script = program(NESTED + "raise SystemExit(7)\n")
+    run(7, "--", sys.executable, script)
+    run(7, "--fail-on", "risk", "--", sys.executable, script)
+    run(1, "--fail-on", "warning", "--", sys.executable, script)
+    run(1, "--fail-on", "risk", "--concurrency", "2", "--", sys.executable, script)
+    run(7, "--fail-on", "note", "--concurrency", "1", "--", sys.executable, script)
 
 
 def test_json_stands_alone_on_standard_output(program):
@@ -92,7 +93,82 @@ def test_misuse_is_one_line(tmp_path):
 
 
 def test_a_program_that_is_not_python():
-    assert "no Python process" in run(3, "--", "sh", "-c", "exit 3").stderr
+    done = run(3, "--", "sh", "-c", "exit 3")
+    assert "no Python process" in done.stderr
+    assert "nothing found" not in done.stderr
+
+
+def test_a_gate_does_not_pass_what_could_not_be_watched(program):
+    script = program(NESTED)
+    done = run(1, "--fail-on", "risk", "--", sys.executable, "-I", script)
+    assert done.stderr.startswith("headway: nothing was watched: no Python process told anything")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_program_that_was_killed(program):
+    """What it did until then is told, and that it was killed; so of a child of it."""
+    killed = program(NESTED + "import os, signal, time\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    done = run(137, "--fail-on", "risk", "--", sys.executable, killed)
+    assert done.stderr.startswith("headway: the command was ended by SIGKILL\n")
+    assert "told anything" not in done.stderr
+    empty = program("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "empty.py")
+    parent = program(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, {empty!r}])\n", "up.py"
+    )
+    done = run(0, "--", sys.executable, parent)
+    assert "1 of 2 Python processes ended early" in done.stderr
+    assert done.stderr.endswith("\nnothing found until then\n")
+
+
+def here(status, capsys, *arguments):
+    """The command in this process: what never gets so far as to run a program."""
+    assert app.run([str(argument) for argument in ("watch", *arguments)]) == status
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize("option", ["--report", "--write-baseline", "--profile"])
+def test_what_cannot_be_written_is_said_before_the_program_runs(tmp_path, capsys, option):
+    folder = tmp_path / "d.json"
+    folder.mkdir()
+    for named in (tmp_path / "none" / "r.json", folder):
+        done = here(2, capsys, option, named, "--", sys.executable, "-c", "print('it ran')")
+        assert done.out == ""
+        assert done.err.startswith(f"headway: {option} '{named}' cannot be written: ")
+        assert done.err.count("\n") == 1
+
+
+def test_a_process_that_is_not_there(capsys):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert f"there is no process {ended.pid}: " in here(2, capsys, "--attach", ended.pid).err
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "report", "r.HTM"])
+def test_a_report_in_a_form_that_there_is_not(tmp_path, capsys, name):
+    done = here(
+        2, capsys, "--report", tmp_path / name, "--", sys.executable, "-c", "print('it ran')"
+    )
+    assert done.out == "" and "must end in .json, .html, .txt" in done.err
+    assert not (tmp_path / name).exists()
+
+
+def test_what_was_written_is_said(program, tmp_path):
+    names = {"--report": "r.json", "--write-baseline": "b.json", "--profile": "m.toml"}
+    asked = [part for option, name in names.items() for part in (option, tmp_path / name)]
+    done = run(0, *asked, "--json", "--", sys.executable, program(NESTED))
+    assert done.stderr.splitlines() == [
+        f"headway: the report is in {tmp_path / 'r.json'}",
+        f"headway: the baseline of 1 is in {tmp_path / 'b.json'}",
+        f"headway: the model is in {tmp_path / 'm.toml'}",
+    ]
+    assert all((tmp_path / name).exists() for name in names.values())
+
+
+@pytest.mark.parametrize("command", [[], ["watch"], ["top"]])
+def test_options_that_take_nothing_show_nothing_to_give(capsys, command):
+    assert app.run([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown and "bool" not in shown
 
 
 def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_path):
@@ -108,10 +184,10 @@ def test_children_are_watched_and_another_sitecustomize_still_runs(program, tmp_
 
 def test_a_baseline_survives_edits_above(program, tmp_path):
     baseline = tmp_path / "known.json"
-    app = program(NESTED)
-    run(0, "--write-baseline", baseline, "--", sys.executable, app)
-    app = program("# a line more\n" + NESTED)
-    done = run(0, "--fail-on", "note", "--baseline", baseline, "--", sys.executable, app)
+    script = program(NESTED)
+    run(0, "--write-baseline", baseline, "--", sys.executable, script)
+    script = program("# a line more\n" + NESTED)
+    done = run(0, "--fail-on", "note", "--baseline", baseline, "--", sys.executable, script)
     assert "nothing found" in done.stderr
 
 
@@ -158,8 +234,8 @@ def until(stream, word):
 
 def test_a_hang_is_told_and_explained_from_outside(program, tmp_path):
     report = tmp_path / "report.json"
-    app = program("import os\nprint(os.getpid(), flush=True)\n" + FROZEN)
-    with started("--stall", "0.3", "--report", report, "--", sys.executable, app) as process:
+    script = program("import os\nprint(os.getpid(), flush=True)\n" + FROZEN)
+    with started("--stall", "0.3", "--report", report, "--", sys.executable, script) as process:
         pid = int(process.stdout.readline())
         assert "frees 3 of 3" in until(process.stderr, "release:")
         attached = run(1, "--attach", pid, "--json")
@@ -179,6 +255,15 @@ def test_a_hang_is_told_and_explained_from_outside(program, tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
 
 
+def pytests(folder, *more):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
+         "-q", *more, "test_app.py"],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+
+
 def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
     program(
         """
@@ -194,21 +279,81 @@ def test_pytest_fails_the_test_in_which_a_new_risk_appears(program, tmp_path):
         "test_app.py",
     )
 
-    def pytests(*more):
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "headway.pytest_plugin", "-p", "no:cacheprovider",
-             "-q", *more, "test_app.py"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        )  # fmt: skip
-
-    done = pytests("--headway-watch")
+    done = pytests(tmp_path, "--headway-watch")
     assert "1 failed, 2 passed" in done.stdout
     assert "FAILED test_app.py::test_nests " in done.stdout + " "
     assert "remedy:" in done.stdout
     assert "test_app.py:5 in nest" in done.stdout
     assert "_pytest" not in done.stdout and "pluggy" not in done.stdout
-    assert "3 passed" in pytests("--headway-watch", "--headway-watch-level", "risk").stdout
+    lenient = pytests(tmp_path, "--headway-watch", "--headway-watch-level", "risk")
+    assert "3 passed" in lenient.stdout
+
+
+CHECKED = """
+import threading
+import headway as hw
+import pytest
+
+def nests(tasks):
+    pool = hw.Mempool.of(range(4), name="c")
+    def job():
+        with lock:
+            pass
+        a, b = pool.alloc(), pool.alloc()
+        pool.free(a)
+        pool.free(b)
+    for _ in range(tasks):
+        hw.spawn(job)
+
+lock, other, slots = threading.Lock(), threading.Lock(), threading.Semaphore(4)
+
+@pytest.mark.headway
+def test_passes():
+    nests(3)
+
+@pytest.mark.xfail
+@pytest.mark.headway
+def test_deadlocks():
+    nests(4)
+
+@pytest.mark.headway
+def test_locks_of_the_module():
+    nests(1)
+    with lock, other:
+        pass
+    with other, lock:
+        pass
+
+def test_next():
+    with slots, slots:
+        pass
+"""
+
+
+def test_code_under_check_is_not_watched(program, tmp_path):
+    program(CHECKED, "test_app.py")
+    done = pytests(tmp_path, "--headway-watch")
+    assert "FAILED test_app.py::test_next" in done.stdout
+    assert "1 failed, 2 passed, 1 xfailed" in done.stdout
+    assert "warning: nested: semaphore of 4 made at" in done.stdout
+    assert "mempool" not in done.stdout and "leak" not in done.stdout
+
+
+def test_what_a_failing_test_did_is_not_the_next_ones_fault(program, tmp_path):
+    program(
+        """
+        import threading
+        slots = threading.Semaphore(2)
+        def test_nests_and_fails():
+            with slots, slots:
+                raise ValueError("its own")
+        def test_after(): pass
+        """,
+        "test_app.py",
+    )
+    done = pytests(tmp_path, "--headway-watch")
+    assert "1 failed, 1 passed" in done.stdout
+    assert "its own" in done.stdout and "remedy:" in done.stdout
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o755])

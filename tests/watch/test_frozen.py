@@ -11,6 +11,8 @@ import pytest
 import headway as hw
 from headway import watch
 from headway.errors import PoolTimeout
+from headway.watch import explain, naming
+from headway.watch.classes import Owner
 from tests.watch import freezing, servers
 
 
@@ -47,7 +49,8 @@ def test_a_queue_of_slots(session):
     slots = queue.Queue()
     for slot in ("one", "two"):
         slots.put(slot)
-    slots.put(slots.get())
+    for _ in range(3):
+        slots.put(slots.get())
     run = freezing.nest(threading.Barrier(2), slots.get, slots.put)
     hang = freezing.hung(session, run, run)
     assert freezing.names(hang) == ({"queue of 2"},) * 2
@@ -69,8 +72,43 @@ def test_an_executor(session):
     hang = freezing.hung(session, ask)
     waits, held = freezing.names(hang)
     assert waits == {"a result"} and held == {"executor of 2"}
-    assert {waiter["owner"] for waiter in hang["waiters"]} >= {"work parent"}
+    assert {waiter["owner"] for waiter in hang["waiters"]} >= {"work parent #1", "work parent #2"}
     pool.shutdown()
+
+
+def test_alike_are_told_apart_and_said_once(session):
+    slots, meet, pool = threading.Semaphore(3), threading.Barrier(3), ThreadPoolExecutor(3)
+    run = freezing.nest(meet, slots.acquire, lambda _: slots.release())
+
+    def ask():
+        for future in [pool.submit(run) for _ in range(3)]:
+            future.exception()
+
+    hang = freezing.hung(session, ask, waits=2)
+    names = {f"work run #{number}" for number in (1, 2, 3)}
+    assert {waiter["owner"] for waiter in hang["waiters"]} > names
+    assert {holder["owner"] for holder in hang["holders"]} == names
+    assert all(line.count("work run #") == 2 for line in hang["cycle"])
+    lines = explain.text(hang).splitlines()
+    starts = [line.partition(" of 3")[0].strip() for line in lines if not line.startswith("    ")]
+    assert starts[1:-2].count("work run #1, #2 and #3 wait for semaphore") == 1
+    assert starts[1:-2].count("work run #1, #2 and #3 have held semaphore") == 1
+    assert len(starts) == 7  # the head, two that wait, two that are held, the cycle and the release
+    pool.shutdown()
+
+
+def test_a_number_stays_with_its_owner():
+    owners = [Owner(0, name, lambda: True) for name in ("job", "job", "job #1", "other")]
+    naming.tell_apart(owners)
+    naming.tell_apart(owners[1:])
+    assert [owner.name for owner in owners] == ["job #2", "job #3", "job #1", "other"]
+
+
+def test_many_are_counted():
+    names = [f"task Task-{number}" for number in range(40)]
+    assert naming.together(names[:3]) == "task Task-0, task Task-1 and task Task-2"
+    assert naming.together(names).endswith("task Task-4 and 35 more")
+    assert naming.together(["job #2", "job #1", "job #2"]) == "job #1 and #2 (2 times)"
 
 
 def at_semaphore():
@@ -101,7 +139,8 @@ def at_queue():
 def test_tasks(session, make, name):
     async def tasks():
         take, give = make()
-        give(await take())  # from now on a queue is a pool
+        for _ in range(3):
+            give(await take())  # from now on a queue is a pool
         meet = asyncio.Barrier(2)
         return [freezing.nest_task(meet, take, give) for _ in range(2)]
 

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from headway.cli.console import drop_output, say
 from headway.errors import HeadwayError, UsageError
@@ -68,6 +69,25 @@ class Interrupted(BaseException):
         super().__init__(signal.Signals(number).name)
 
 
+class _Flags:
+    """Options that take nothing show no metavar; nor do those that the parser makes, as ``--help``."""
+
+    def get_params(self, context: Any) -> Any:
+        params = super().get_params(context)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = FLAG
+        return params
+
+
+class _Command(_Flags, TyperCommand):
+    """A subcommand."""
+
+
+class _Group(_Flags, TyperGroup):
+    """The application."""
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status."""
     _open_standard_streams()
@@ -98,6 +118,7 @@ def build() -> typer.Typer:
     """The application with every subcommand."""
     app = typer.Typer(
         name="headway",
+        cls=_Group,
         help="Moves data in a hard memory limit, and says which pool sizes are safe.",
         no_args_is_help=False,
         pretty_exceptions_enable=False,
@@ -106,7 +127,7 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(_front)
     for name in _COMMANDS:
         module = importlib.import_module(f"headway.cli.{name}")
-        app.command(name)(module.command)
+        app.command(name, cls=_Command)(module.command)
     return app
 
 

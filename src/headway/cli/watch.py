@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from headway.cli import console
-from headway.cli.app import Debug, Json
+from headway.cli.app import FLAG, Debug, Json
 from headway.errors import UsageError
 
 _LEVELS = ("note", "warning", "risk")
@@ -27,7 +27,7 @@ _Program = Annotated[
 ]
 _Report = Annotated[
     str | None,
-    typer.Option("--report", metavar="FILE", help="Write the report: JSON, or .html, or .txt."),
+    typer.Option("--report", metavar="FILE", help="Write the report: .json, .html or .txt."),
 ]
 _FailOn = Annotated[
     str | None,
@@ -59,7 +59,9 @@ _Concurrency = Annotated[
 ]
 _Break = Annotated[
     bool,
-    typer.Option("--break", help="Of those that hang, end the youngest wait with an exception."),
+    typer.Option(
+        "--break", metavar=FLAG, help="Of those that hang, end the youngest wait with an exception."
+    ),
 ]
 _Stall = Annotated[
     float,
@@ -88,6 +90,12 @@ def command(
     """
     from headway.watch import report as reports
 
+    if report is not None:
+        reports.check_form(report)
+    wanted = {"--report": report, "--write-baseline": write_baseline, "--profile": profile}
+    for option, name in wanted.items():
+        if name is not None:
+            reports.check_place(option, name)
     if attach is not None:
         if program:
             raise UsageError("--attach asks a process that runs: give no COMMAND")
@@ -101,23 +109,39 @@ def command(
         told = {
             "stall_s": stall, "concurrency": concurrency, "profile": profile is not None, "breaks": breaks,
         }  # fmt: skip
-        status = _run(program, Path(folder), told, as_json, report, known)
+        ended = _run(program, Path(folder), told, as_json, report, known)
         gathered = reports.gather(Path(folder))
-    if not gathered.pop("processes"):
-        print(
-            "headway: no Python process told anything: is the command a Python program?",
-            file=sys.stderr,
-        )
+    status = ended if ended >= 0 else 128 - ended
+    watched, cut = gathered.pop("processes"), gathered.pop("cut")
+    _say_how(ended, watched, cut)
     model = gathered.pop("model")
     found = reports.without(gathered, known)
     _keep(found, report, write_baseline, profile, model)
     if as_json:
         console.print_json(found)
-    else:
-        print(reports.text(found), file=sys.stderr)
+    elif watched:
+        print(reports.text(found, early=ended < 0 or cut > 0), file=sys.stderr)
     if fail_on is not None and reports.fails(found, fail_on):
         return 1
-    return status
+    return status if watched or fail_on is None else status or 1
+
+
+def _say_how(ended: int, watched: int, cut: int) -> None:
+    """What the end of the command says of the report."""
+    if ended < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        _say(f"the command was ended by {names.get(-ended, f'signal {-ended}')}")
+    elif cut:
+        _say(f"{cut} of {watched} Python processes ended early (a signal, or os._exit)")
+    if not watched:
+        _say(
+            "nothing was watched: no Python process told anything; "
+            "is the command a Python program, without -I, -E and -S?"
+        )
+
+
+def _say(line: str) -> None:
+    print(f"headway: {line}", file=sys.stderr)
 
 
 def _keep(
@@ -131,16 +155,16 @@ def _keep(
 
     if report is not None:
         reports.save(report, found)
+        _say(f"the report is in {report}")
     if baseline is not None:
         reports.write_baseline(baseline, found)
+        _say(f"the baseline of {len(found['risks'])} is in {baseline}")
     if profile is not None:
         if model is None:
-            print(
-                "headway: no request held two elements at once: no model was written",
-                file=sys.stderr,
-            )
+            _say("no request held two elements at once: no model was written")
         else:
             Path(profile).write_text(model, encoding="utf-8")
+            _say(f"the model is in {profile}")
 
 
 def _ask(pid: int, report: str | None, as_json: bool) -> int:
@@ -150,6 +174,7 @@ def _ask(pid: int, report: str | None, as_json: bool) -> int:
     found = station.attach(pid)
     if report is not None:
         reports.save(report, found)
+        _say(f"the report is in {report}")
     if as_json:
         console.print_json(found)
     else:
@@ -165,7 +190,7 @@ def _run(
     report: str | None,
     known: tuple[str, ...],
 ) -> int:
-    """Run the program to its end; the report is kept up to date meanwhile. Its exit status, as a shell gives it."""
+    """Run the program to its end; the report is kept up to date meanwhile. Its exit status; below 0: a signal."""
     from headway.watch import boot, hook
     from headway.watch import report as reports
 
@@ -191,8 +216,7 @@ def _run(
     with _signals_to(child):
         while True:
             try:
-                status = child.wait(0.2)
-                return status if status >= 0 else 128 - status
+                return child.wait(0.2)
             except subprocess.TimeoutExpired:
                 if report is not None and (found := reports.gather(folder)) != last:
                     last = found

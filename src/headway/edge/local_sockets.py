@@ -61,7 +61,7 @@ def listen(purpose: str) -> socket.socket:
     path = socket_path(purpose, os.getpid())
     fresh = path.with_suffix(".new")
     for pid in _named(purpose):
-        if not _is_there(pid):
+        if not is_there(pid):
             _answers(purpose, pid)  # else what killed processes leave would pile up
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -111,7 +111,8 @@ def _named(purpose: str) -> list[int]:
     return [int(number) for number in numbers if number.isdecimal()]
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
+    """Whether there is such a process, whoever owns it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

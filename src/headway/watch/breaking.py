@@ -16,6 +16,7 @@ from headway.errors import Deadlock
 from headway.watch import explain
 from headway.watch.classes import Wait
 from headway.watch.ledger import Ledger
+from headway.watch.naming import tell_apart
 
 _GRACE_S: Final = 1.0  # for the one that was told, before another is
 
@@ -27,6 +28,7 @@ def end_youngest(ledger: Ledger, quiet_s: float = 0.0) -> list[str]:
     """
     stuck = explain.stuck(ledger, quiet_s)
     stuck.sort(key=lambda wait: -wait.since_s)
+    tell_apart(wait.owner for wait in stuck)
     now = monotonic()
     if any(now - wait.ended_s < _GRACE_S for wait in stuck):
         return []  # it is on its way out

@@ -18,8 +18,8 @@ from typing import Any, final
 from headway.errors import Deadlock
 from headway.watch import places
 from headway.watch.places import Place
+from headway.watch.roads import Road
 
-_CHANCES = 64
 _numbers = itertools.count(1)
 
 # Kinds whose elements may be given back by anyone: a connection stays a connection.
@@ -34,7 +34,7 @@ class PoolClass:
     """All pools of one kind made at one place."""
 
     __slots__ = (
-        "chances", "kind", "label", "made", "number", "passed_on", "reentrant", "reused", "size",
+        "kind", "label", "made", "number", "passed_on", "reentrant", "road", "size",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str, made: Place, reentrant: bool) -> None:
@@ -44,10 +44,7 @@ class PoolClass:
         self.reentrant = reentrant
         self.number = next(_numbers)
         self.size: int | None = None  # of its smallest pool; None: no limit
-        self.reused = kind != "queue"  # a queue is a pool once somebody puts back what was got
-        self.chances = (
-            _CHANCES  # for a queue to show that it is a pool; with none left it is a road for good
-        )
+        self.road = Road() if kind == "queue" else None  # says whether queues are pools
         self.passed_on = False  # given back by someone who did not take it: a signal, not a pool
 
     @property
@@ -60,7 +57,11 @@ class PoolClass:
     @property
     def holds(self) -> bool:
         """Whether to hold one of its elements keeps others from getting it."""
-        return self.reused and not self.passed_on and (self.size is not None or self.kind == MAP)
+        return (
+            not self.passed_on
+            and (self.size is not None or self.kind == MAP)
+            and (self.road is None or self.road.is_pool())
+        )
 
     def __repr__(self) -> str:
         return f"<PoolClass {self.name!r}>"
@@ -186,6 +187,8 @@ class Owner:
         "parent",
         "place",
         "simple",
+        "since",
+        "starter",
         "task",
         "thread",
         "wait",
@@ -208,6 +211,8 @@ class Owner:
         self.thread = 0  # in which the task was first seen
         self.inherits = False  # the parent waits for it for certain
         self.done = False
+        self.starter = parent  # whoever made it act, if he may still act himself,
+        self.since = 0  # and after how many starts in all
         self.origin = self  # whoever started the chain of work this belongs to
         self.held: list[Holding] = []
         self.wants: dict[Pool, int] = {}
@@ -218,6 +223,31 @@ class Owner:
 
     def alive(self) -> bool:
         return not self.done and self._alive()
+
+    def started(self, starter: Owner | None, since: int) -> None:
+        """By whom, and as the how many-th start of all; of those before him only who lives is kept."""
+        self.starter, self.since = starter, since
+        self._forget_the_dead()
+        if self.starter is not None:
+            self.starter._forget_the_dead()
+
+    def _forget_the_dead(self) -> None:
+        while (dead := self.starter) is not None and not dead.alive():
+            self.starter, self.since = dead.starter, dead.since
+
+    def at_once(self, other: Owner, last: int) -> bool:
+        """Whether `other`, after `last` starts in all, and we, now, are at once: neither is over when the other begins.
+
+        What one did before he started the other was over; so is all that was done by who has ended.
+        """
+        if other is self or not other.alive():
+            return False
+        one = self
+        while one.starter is not None:
+            if one.starter is other:
+                return last >= one.since
+            one = one.starter
+        return True
 
     def holds(self, pool: Pool) -> int:
         """How many elements of `pool` it has itself."""

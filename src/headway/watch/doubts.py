@@ -25,7 +25,7 @@ class Doubts:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self.apart = Graph()
+        self.apart = Graph(graph)
         self.open: dict[int, tuple[Holding, dict[tuple[Owner, Edge], None]]] = {}
 
     def graph_of(self, holding: Holding, pool_number: int, same: bool) -> Graph:

@@ -18,6 +18,7 @@ from typing import Any
 from headway.watch import places
 from headway.watch.classes import MAP, Holding, Owner, Wait
 from headway.watch.ledger import Ledger
+from headway.watch.naming import folded, lasted, tell_apart, together
 
 
 def hang(ledger: Ledger, quiet_s: float = 0.0) -> dict[str, Any] | None:
@@ -26,8 +27,10 @@ def hang(ledger: Ledger, quiet_s: float = 0.0) -> dict[str, Any] | None:
     found = stuck(ledger, quiet_s)
     if not found:
         return None
+    held = _held_there(found)
+    tell_apart([wait.owner for wait in found] + [holding.owner for holding in held])
     return {
-        "holders": [_holder(holding, now) for holding in _held_there(found)],
+        "holders": [_holder(holding, now) for holding in held],
         "waiters": [_waiter(wait, now) for wait in found],
         "cycle": _cycle(ledger, found),
         "release": _release(ledger, waits, found),
@@ -44,6 +47,7 @@ def snapshot(ledger: Ledger) -> dict[str, Any]:
     """All holders and waiters, stuck or not."""
     now = monotonic()
     out = [h for pool in list(ledger.out) if pool.cls.kind != MAP for h in list(pool.out)]
+    tell_apart([h.owner for h in out] + [wait.owner for wait in list(ledger.waits.values())])
     return {
         "holders": [
             _holder(h, now) for h in sorted(out, key=lambda h: h.since_s) if h.pool.cls.holds
@@ -190,20 +194,10 @@ def _waiter(wait: Wait, now: float) -> dict[str, Any]:
 
 def text(hang: dict[str, Any]) -> str:
     """The same for reading."""
-    lines = ["hang: these wait for each other, and nobody else can end it"]
-    for waiter in hang["waiters"]:
-        until = "" if waiter["timeout_s"] is None else f", at most {waiter['timeout_s']} s"
-        lines.append(
-            f"  {waiter['owner']} waits for {waiter['pool'] or waiter['what']}, "
-            f"for {waiter['waited_s']} s{until}"
-        )
-        lines += [f"    {frame}" for frame in waiter["at"][:3]]
-    for holder in hang["holders"]:
-        gone = "" if holder["alive"] else ", who has ended,"
-        lines.append(
-            f"  {holder['owner']}{gone} has held {holder['pool']} for {holder['held_s']} s"
-        )
-        lines += [f"    {frame}" for frame in holder["taken"][:3]]
+    lines = [f"hang: {_head(hang)}"]
+    lines += [f"  {line}" for line in hang.get("broken", ())]
+    over = _ended(hang) > 0
+    lines += [*_waiting(hang["waiters"], over), *_holding(hang["holders"], over)]
     lines.append("  cycle: " + "; ".join(hang["cycle"]))
     if hang["release"] is not None:
         one = hang["release"]
@@ -214,17 +208,50 @@ def text(hang: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _head(hang: dict[str, Any]) -> str:
+    ended = _ended(hang)
+    if not ended:
+        return "these wait for each other, and nobody else can end it"
+    then = "all went on" if hang["went_on"] else "some were stuck all the same"
+    return f"these waited for each other until --break ended {ended} of the waits; then {then}"
+
+
+def _ended(hang: dict[str, Any]) -> int:
+    """How many of the waits --break ended."""
+    return sum(line.startswith("broken") for line in hang.get("broken", ()))
+
+
+def _waiting(waiters: list[dict[str, Any]], over: bool = False) -> list[str]:
+    lines = []
+    for same in folded(waiters, "pool", "what", "timeout_s", "at"):
+        one, limit = same[0], same[0]["timeout_s"]
+        verb = "waited" if over else "waits" if len(same) == 1 else "wait"
+        lines.append(
+            f"  {together(each['owner'] for each in same)} {verb} for {one['pool'] or one['what']}, "
+            f"for {lasted(each['waited_s'] for each in same)}{'' if limit is None else f', at most {limit} s'}"
+        )
+        lines += [f"    {frame}" for frame in one["at"][:3]]
+    return lines
+
+
+def _holding(holders: list[dict[str, Any]], over: bool = False) -> list[str]:
+    lines = []
+    for same in folded(holders, "pool", "alive", "taken"):
+        one = same[0]
+        alone = len({each["owner"] for each in same}) == 1
+        verb = "had" if over else "has" if alone else "have"
+        gone = "" if one["alive"] else f", who {verb} ended,"
+        lines.append(
+            f"  {together(each['owner'] for each in same)}{gone} {verb} held {one['pool']} "
+            f"for {lasted(each['held_s'] for each in same)}"
+        )
+        lines += [f"    {frame}" for frame in one["taken"][:3]]
+    return lines
+
+
 def snapshot_text(found: dict[str, Any]) -> str:
     """Who holds and who waits, for reading; the hang, if there is one."""
     if found["hang"] is not None:
         return text(found["hang"])
     lines = ["no hang: whoever waits, waits for one who can still go on"]
-    for waiter in found["waiters"]:
-        lines.append(
-            f"  {waiter['owner']} waits for {waiter['pool'] or waiter['what']}, for {waiter['waited_s']} s"
-        )
-        lines += [f"    {frame}" for frame in waiter["at"][:3]]
-    for holder in found["holders"]:
-        lines.append(f"  {holder['owner']} has held {holder['pool']} for {holder['held_s']} s")
-        lines += [f"    {frame}" for frame in holder["taken"][:3]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_waiting(found["waiters"]), *_holding(found["holders"])])

@@ -35,7 +35,6 @@ _getframe = sys._getframe
 _running_loop = asyncio._get_running_loop
 _WISHES = 64  # pools that one owner is remembered to have asked
 _LOST = 256  # pools that are kept for the report
-_UNRETURNED = 8  # elements of a queue that may not be a pool at all
 
 
 @final
@@ -56,6 +55,7 @@ class Ledger(Sightings):
         self.maps: dict[tuple[str, str], Pool] = {}
         self.lost: list[Pool] = []  # of objects that were collected with something out
         self.steps: Profile | None = None  # if asked for
+        self.hidden = 0  # how many run code that is not to be told of (`hiding`)
         self.breaks = False  # whether waits are made so that they can be ended
 
     def other_tasks(self, find: Callable[[], Any] | None) -> None:
@@ -83,6 +83,8 @@ class Ledger(Sightings):
             cls = self.classes.setdefault(key, PoolClass(kind, label, made, reentrant))
         pool = Pool(cls, size)
         pool.resized(size)
+        if cls.road is not None:
+            cls.road.pools.add(pool)
         if of is not None:
             pool.of = weakref.ref(of, partial(_collected, self, weakref.ref(pool)))
         return pool
@@ -148,9 +150,7 @@ class Ledger(Sightings):
         edge.note(holding.pool, pool, units + more - 1 if same else units, pools, timed)
         if inherited:
             edge.inherited += 1
-        if edge not in owner.edges:
-            owner.edges[edge] = 1
-            edge.saw(owner.origin)
+        self.graph.here(edge, owner.origin, self.owners.starts)
         if before != (edge.unit_max, edge.seen, edge.gates):
             self.graph.version += 1
         if same:
@@ -224,8 +224,9 @@ class Ledger(Sightings):
             self.pools.add(pool)
         if self.steps is not None:
             self.steps.took(owner, pool.cls)
-        if not pool.cls.reused and len(owner.held) >= _UNRETURNED:
-            self._forget_oldest(owner, pool.cls)
+        if pool.cls.road is not None and owner.held:
+            for spent in pool.cls.road.spent(owner.held):
+                self.lose(spent)
 
     def _look(self, pool: Pool, frame: FrameType) -> Place:
         """Where the program took one; remembered for the next time."""
@@ -237,10 +238,10 @@ class Ledger(Sightings):
             pool.here, pool.away = place, away
         return place
 
-    def give(self, holding: Holding) -> None:
-        """What `enter` or `grant` gave comes back, whoever brings it."""
+    def give(self, holding: Holding, who: Owner | None = None) -> None:
+        """What `enter` or `grant` gave comes back, by `who` or whoever calls."""
         pool, owner = holding[0], holding[1]
-        who = owner if owner.key == get_ident() else self.owners.current()
+        who = who or (owner if owner.key == get_ident() else self.owners.current())
         held = owner.held
         if (
             who is owner
@@ -355,10 +356,11 @@ class Ledger(Sightings):
         if self.steps is not None:
             self.steps.gave(holding.owner, holding.pool.cls)
 
-    def _forget_oldest(self, owner: Owner, cls: PoolClass) -> None:
-        mine = [holding for holding in owner.held if holding.pool.cls is cls]
-        if len(mine) >= _UNRETURNED:
-            self.drop(mine[0])
+    def lose(self, holding: Holding) -> None:
+        """What was got from a queue will not come back, if it ever was to."""
+        self.drop(holding)
+        if (road := holding.pool.cls.road) is not None:
+            road.lost += 1
 
     # -- waiting -------------------------------------------------------------------------------------
 
@@ -371,8 +373,7 @@ class Ledger(Sightings):
         owner: Owner | None = None,
     ) -> Wait:
         """The current owner has to wait from now on, until `waited`."""
-        if owner is None:
-            owner = self.current()
+        owner = owner or self.current()
         wait = Wait(owner, pool, what, near(_getframe(1)), monotonic(), timeout_s, target)
         owner.wait = wait
         self.waits[owner] = wait

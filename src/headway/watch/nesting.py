@@ -55,8 +55,24 @@ class Cycle:
 
     @property
     def crowd(self) -> int:
-        """How many were at its edges at once."""
-        return sum(max(1, edge.seen) for edge in self.edges)
+        """How many were at its edges at once; where it takes none, nobody is counted."""
+        seen = [max(1, edge.seen) for edge in dict.fromkeys(self.edges) if _owners(edge)] or [1]
+        return sum(seen) if self.met else max(seen)
+
+    @property
+    def met(self) -> bool:
+        """Whether there were different owners at its edges at once, where it takes one."""
+        edges = list(dict.fromkeys(edge for edge in self.edges if _owners(edge)))
+        ring = zip(edges, [*edges[1:], edges[0]], strict=True) if len(edges) > 1 else ()
+        return all(two in one.met for one, two in ring)
+
+    @property
+    def enough(self) -> bool:
+        """Whether as many were there at once as it takes."""
+        parts: dict[Edge, int] = {}
+        for edge, owners in zip(self.edges, self.parts, strict=True):
+            parts[edge] = parts.get(edge, 0) + owners
+        return self.met and all(edge.seen >= owners for edge, owners in parts.items())
 
 
 def _owners(edge: Edge) -> int:
@@ -125,16 +141,13 @@ def _severity(cycle: Cycle, concurrency: int | None) -> str | None:
         return None
     if not cycle.exact:
         return "note"
-    alone = needed > 1 and len({name for edge in cycle.edges for name in edge.names}) == 1
-    enough = all(e.seen >= n for e, n in zip(cycle.edges, cycle.parts, strict=True)) and not alone
-    if bounds or enough:
+    if bounds or cycle.enough:
         return "risk"
-    return "warning" if alone or max(edge.seen for edge in cycle.edges) <= 1 else "note"
+    return "warning" if cycle.crowd <= 1 else "note"
 
 
 def _finding(cycle: Cycle, severity: str) -> Finding:
     kind = _kind(cycle)
-    first = cycle.edges[0]
     seen: dict[str, list[str]] = {}
     for number, edge in enumerate(dict.fromkeys(cycle.edges), 1):
         which = "" if len(cycle.edges) == 1 else f"_({number})"
@@ -145,7 +158,7 @@ def _finding(cycle: Cycle, severity: str) -> Finding:
     edges = tuple((edge.held.name, edge.wanted.name) for edge in cycle.edges)
     return Finding(
         kind, severity, " and ".join(dict.fromkeys(edge.held.name for edge in cycle.edges)), seen,
-        _why(cycle, kind), cycle.hangs_from, cycle.crowd if len(cycle.edges) > 1 else first.seen,
+        _why(cycle, kind), cycle.hangs_from, cycle.crowd,
         _remedy(cycle, kind),
         f"{kind}: " + "; ".join(
             f"{edge.held.label} {places.stable(edge.held.made)} -> {places.stable(edge.where_wanted)}"

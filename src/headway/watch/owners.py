@@ -10,6 +10,7 @@ Bound: about 150 ns where the context already names the right owner.
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
 import asyncio.tasks
 import sys
 import threading
@@ -17,7 +18,7 @@ import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, final
 
 from headway.watch.classes import Owner
@@ -37,6 +38,10 @@ class Owners:
     def __init__(self) -> None:
         self.flow: ContextVar[Owner | None] = ContextVar("headway_watch_flow", default=None)
         self._carried = self.flow.get
+        self.starts = (
+            0  # of threads, tasks and items of work; a clock that puts in order who starts whom
+        )
+        self._start: ContextVar[int] = ContextVar("headway_watch_start", default=0)
         self.foreign: Callable[[], Any] | None = (
             None  # the running task of a loop that is not asyncio's
         )
@@ -73,6 +78,27 @@ class Owners:
         """The owner a thread is, if it has been seen."""
         return self._threads.get(thread)
 
+    def start_task(self, context: Context | None) -> None:
+        """A task is about to be made, with a copy of this context, or in another."""
+        self.starts += 1
+        try:
+            if context is None:
+                self._start.set(self.starts)
+            else:
+                context.run(self._start.set, self.starts)
+        except RuntimeError:
+            pass  # a context that is in use by somebody: the task counts as old as that
+
+    def start_thread(self, thread: Any) -> None:
+        """A thread is about to be started by whoever calls."""
+        self.starts += 1
+        thread._headway_started = (self.current(), self.starts)
+
+    def start_item(self, item: Owner) -> None:
+        """Work is handed to others by whoever calls."""
+        self.starts += 1
+        item.started(self.current(), self.starts)
+
     @contextmanager
     def item(self, item: Owner) -> Iterator[None]:
         """Run an item of work on this thread, as an owner of its own."""
@@ -94,6 +120,7 @@ class Owners:
             parent = carried if carried is not None and carried.alive() else None
             known = Owner(_NO_THREAD, f"task {task.get_name()}", _task_alive(ref), parent, ref)
             known.thread = get_ident()
+            known.started(carried, self._started(task))
             self._tasks[task] = known
         self.flow.set(known)
         return known
@@ -105,6 +132,8 @@ class Owners:
             parent = None if nursery is None else self._tasks.get(nursery.parent_task)
             known = Owner(_NO_THREAD, f"task {task.name}", _runs(weakref.ref(task)), parent)
             known.inherits = True  # a nursery waits for its tasks
+            self.starts += 1
+            known.started(parent, self.starts)
             self._tasks[task] = known
             self.flow.set(known)
         return known
@@ -124,8 +153,16 @@ class Owners:
         if thread is None:
             return Owner(ident, f"thread {ident}", lambda: True)
         owner = Owner(ident, f"thread {thread.name}", _thread_alive(weakref.ref(thread)))
+        owner.started(*getattr(thread, "_headway_started", (None, 0)))
         self._threads[thread] = owner
         return owner
+
+    def _started(self, task: Any) -> int:
+        """When a task was made; of a loop that is not asyncio's own that is not known, and it is now."""
+        if isinstance(task.get_loop(), asyncio.base_events.BaseEventLoop):
+            return self._start.get()
+        self.starts += 1
+        return self.starts
 
 
 def _task_alive(ref: weakref.ref[Any]) -> Callable[[], bool]:

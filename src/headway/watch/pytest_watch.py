@@ -14,7 +14,7 @@ import pytest
 from headway import watch
 from headway.errors import UsageError
 from headway.watch import report as reports
-from headway.watch.finding import text
+from headway.watch.finding import Finding, text
 
 
 def register(config: pytest.Config) -> None:
@@ -39,17 +39,23 @@ class _Watching:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        result = yield
+        try:
+            result = yield
+        finally:
+            new = self._new()  # if it fails by itself: what is new belongs to it, not to the next
+        if new:
+            said = "\n".join(text(finding.json()) for finding in new)
+            pytest.fail(f"headway watch found something new in this test:\n{said}", pytrace=False)
+        return result
+
+    def _new(self) -> list[Finding]:
         new = [
             finding
             for finding in self._session.findings()
             if finding.key not in self._known and reports.rank(finding.severity) >= self._level
         ]
         self._known.update(finding.key for finding in new)
-        if new:
-            said = "\n".join(text(finding.json()) for finding in new)
-            pytest.fail(f"headway watch found something new in this test:\n{said}", pytrace=False)
-        return result
+        return new
 
     def pytest_unconfigure(self) -> None:
         watch.stop()

@@ -7,17 +7,20 @@ function, not the line, so that it survives edits.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from headway.errors import UsageError
 from headway.watch import explain, finding, page
 from headway.watch.finding import SEVERITIES
 
+FORMS: Final = (".json", ".html", ".txt")
+
 
 def gather(folder: Path) -> dict[str, Any]:
-    """The report of all processes that wrote into a folder; `processes` says how many did."""
+    """The report of all processes that wrote into a folder: how many `processes`, and `cut` short before their end."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -26,6 +29,7 @@ def gather(folder: Path) -> dict[str, Any]:
             continue  # just being replaced
     merged = merge(found)
     merged["processes"] = len(found)
+    merged["cut"] = sum(not report["ended"] for report in found)
     merged["model"] = next((report["model"] for report in found if report.get("model")), None)
     return merged
 
@@ -85,27 +89,60 @@ def fails(report: Mapping[str, Any], level: str) -> bool:
     )
 
 
-def text(report: Mapping[str, Any]) -> str:
-    """The report for reading; the gravest first, the hang before all."""
+def text(report: Mapping[str, Any], *, early: bool = False) -> str:
+    """The report for reading; the gravest first, the hang before all. `early`: not all came to their end."""
     parts = [] if report["hang"] is None else [explain.text(report["hang"])]
     parts += [finding.text(risk) for risk in report["risks"]]
     counts = [
         f"{sum(risk['severity'] == severity for risk in report['risks'])} {severity}"
         for severity in reversed(SEVERITIES)
     ]
-    parts.append(", ".join(counts) if report["risks"] else "nothing found")
+    nothing = "nothing found until then" if early else "nothing found"
+    parts.append(", ".join(counts) if report["risks"] or report["hang"] else nothing)
     return "\n".join(parts)
 
 
-def save(name: str, report: Mapping[str, Any]) -> None:
-    """Write a report: a page for ``.html``, text for ``.txt``, else JSON."""
+def check_form(name: str) -> None:
+    """Whether a report can be written in the form that its name asks for.
+
+    Raises: UsageError if there is no such form.
+    """
+    if Path(name).suffix not in FORMS:
+        raise UsageError(f"--report is {name!r}; its name must end in {', '.join(FORMS)}")
+
+
+def check_place(option: str, name: str) -> None:
+    """Whether a file can be written there, before there is something to write. Writes nothing.
+
+    Raises: UsageError, of the option and the name as given.
+    """
     path = Path(name)
-    if path.suffix in (".html", ".htm"):
+    why = ""
+    if path.is_dir():
+        why = "it is a directory"
+    elif not path.parent.is_dir():
+        why = f"there is no directory {str(path.parent)!r}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = "not allowed"
+    if why:
+        raise UsageError(f"{option} {name!r} cannot be written: {why}")
+
+
+def save(name: str, report: Mapping[str, Any]) -> None:
+    """Write a report: a page for ``.html``, text for ``.txt``, else JSON; all of it, or nothing.
+
+    Raises: OSError, of the name as given.
+    """
+    path = Path(name)
+    if path.suffix == ".html":
         said = page.html(report)
     elif path.suffix == ".txt":
         said = text(report) + "\n"
     else:
         said = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(said, encoding="utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(said, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, name) from error

@@ -41,6 +41,7 @@ class Station:
 
     def open(self) -> None:
         self._socket = self._bind()
+        self._write(final=False)  # so that it is known that we were here
         threading.Thread(target=self._run, name="headway-watch", daemon=True).start()
 
     def reopen(self) -> None:
@@ -99,7 +100,15 @@ class Station:
         if found is not None and self._session.options.breaks:
             self._break()
         ledger = self._session.ledger
-        seen = (ledger.graph.version, self._hang is not None, len(self._broken))
+        if self._broken and self._hang is not None:
+            self._hang["went_on"] = found is None
+        told = self._hang
+        seen = (
+            ledger.graph.version,
+            told is not None,
+            len(self._broken),
+            told and told.get("went_on"),
+        )
         if seen != self._written:
             self._written = seen
             self._write(final=False)
@@ -107,6 +116,7 @@ class Station:
     def _break(self) -> None:
         if self._hang is not None:
             self._hang["broken"] = self._broken  # first: who reads a line may end the program
+            self._hang["went_on"] = False
         for line in self._session.end_youngest(self._stall_s):
             if line not in self._broken:
                 self._broken.append(line)
@@ -115,7 +125,10 @@ class Station:
 
     def _write(self, *, final: bool) -> None:
         report = self._session.report(final=final)
+        if self._broken and self._hang is not None:
+            self._hang["went_on"] = report["hang"] is None
         report["hang"] = self._hang or report["hang"] if not final else self._hang
+        report["ended"] = final
         report["model"] = self._session.model()
         path = self._folder / f"{os.getpid()}.json"
         fresh = path.with_suffix(f".{threading.get_ident()}")
@@ -134,12 +147,17 @@ def attach(pid: int) -> dict[str, Any]:
     try:
         peer = local_sockets.connect(_PURPOSE, pid, 10)
     except OSError as error:
-        raise UsageError(
-            f"process {pid} does not listen ({error.strerror}): start it with headway watch -- COMMAND"
-        ) from error
+        raise UsageError(_why_not(pid, error)) from error
     with peer:
         parts = []
         while part := peer.recv(65536):
             parts.append(part)
     found: dict[str, Any] = json.loads(b"".join(parts))
     return found
+
+
+def _why_not(pid: int, error: OSError) -> str:
+    start = "start it with headway watch -- COMMAND"
+    if not local_sockets.is_there(pid):
+        return f"there is no process {pid}: give the PID of a running one; {start}"
+    return f"process {pid} does not listen ({error.strerror}): {start}"

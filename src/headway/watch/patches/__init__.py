@@ -39,6 +39,7 @@ PATCHES: Final = {
     "headway.integrations.executor": "kept_threads",
     "headway.core.mm.shrinker": "reclaiming",
     "headway.edge.slab": "slabs",
+    "headway.checker.loading": "checking",
 }
 
 POOL: Final = "_headway_pool"  # the attribute in which a watched object keeps its pool

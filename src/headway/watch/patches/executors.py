@@ -40,6 +40,7 @@ class Item:
         self.awaited = False
         name = getattr(fn, "__name__", type(fn).__name__)
         self.owner = Owner(0, f"work {name}", lambda: True, parent)
+        ledger.owners.start_item(self.owner)
         if any(holding.pool is pool for holding in parent.held):
             self.owner.origin = parent.origin  # nested work is the same request
 

@@ -1,14 +1,13 @@
-"""queue: a queue from which elements are got and put back is a pool; any other is a road.
+"""queue: a queue from which elements are got and put back is a pool; any other is a road (`headway.watch.roads`).
 
-Which it is shows when somebody puts back what was got: the same object, to the same queue. Until then
-what was got counts for nothing, and only the last few are remembered, for they live on meanwhile. Where
-nobody has put back any of the first 64, it is a road, and nothing of it is remembered any more.
+Of what was got only as much is remembered as there ever was at once, and of one owner the last few.
 """
 
 from __future__ import annotations
 
 import queue
 import sys
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,8 @@ from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
 from headway.watch.patches.loops import stops_loop
-from headway.watch.places import QUIET, near
+from headway.watch.places import QUIET, Place, near
+from headway.watch.roads import SURE
 
 MODULE = "queue"
 
@@ -41,22 +41,22 @@ def install(patcher: Patcher) -> None:
                 return original(self, block, timeout)
             if not block:
                 item = original(self, False)
-                if may_be_pool(ledger, pool):
+                if not passes(ledger, pool):
                     ledger.grant(pool, item)
                 return item
             if self.queue:
                 item = original(self, True, timeout)
-                if pool.cls.reused or may_be_pool(ledger, pool):
+                if pool.cls.road.back or not passes(ledger, pool):
                     ledger.enter(pool, item)
                 return item
             owner, frame = ledger.ask(pool, timeout is not None), sys._getframe(1)
-            if not pool.cls.reused:
+            if not pool.cls.road.back:
                 ledger.note_wait("queue.get()", timeout is not None, frame)
             stops_loop(ledger, "queue.get()", frame)
             wait = ledger.wait("queue", pool, timeout, owner=owner)
             with entered(ledger, wait):
                 item = original(self, True, timeout)
-            if may_be_pool(ledger, pool):
+            if not passes(ledger, pool):
                 ledger.grant(pool, item, owner)
             return item
 
@@ -65,8 +65,8 @@ def install(patcher: Patcher) -> None:
     def put(original: Any) -> Any:
         def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                pooled(ledger, pool, item, self, _size)
+            if pool is not None and not pool.cls.road.settled:
+                comes(ledger, pool, item, self, _size)
             original(self, item, block, timeout)
 
         return put
@@ -75,35 +75,65 @@ def install(patcher: Patcher) -> None:
     patcher.replace(queue.Queue, "__init__", init)
     patcher.replace(queue.Queue, "get", get)
     patcher.replace(queue.Queue, "put", put)
+    patcher.replace(queue.Queue, "task_done", done)
 
 
-def may_be_pool(ledger: Ledger, pool: Pool) -> bool:
-    """Whether to remember what was got just now."""
-    cls = pool.cls
-    if not cls.reused:
-        if cls.chances <= 0:
-            return False
-        cls.chances -= 1
-        if not cls.chances:
-            for other in list(ledger.pools):
-                if other.cls is cls:
-                    for holding in list(other.out):
-                        ledger.drop(holding)
-            return False
+def done(original: Any) -> Any:
+    """What tells of jobs: who counts them does not put them back."""
+
+    def task_done(self: Any) -> None:
+        pool = self._headway_pool
+        if pool is not None:
+            pool.cls.road.settle()
+        original(self)
+
+    return task_done
+
+
+def passes(ledger: Ledger, pool: Pool) -> bool:
+    """Whether what was got just now is not worth remembering; then nothing is, any more."""
+    road = pool.cls.road
+    assert road is not None  # a queue has one
+    if not road.passes():
+        return False
+    for one in list(road.pools) if pool.out else ():
+        for holding in list(one.out):
+            ledger.drop(holding)
     return True
 
 
-def pooled(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
-    """An item is put: it comes back, if it was got; and the pool has as many as there ever were."""
-    if not pool.cls.chances:
-        return
-    out = pool.out
-    for holding in out:
-        if holding[4] is item:
-            pool.cls.reused = True
-            ledger.release(pool, item)
-            return
-    most = size(line) + 1 + (len(out) if pool.cls.reused else 0)
+def comes(ledger: Ledger, pool: Pool, item: Any, line: Any, size: Callable[[Any], int]) -> None:
+    """An item is put: it comes back, if it was got and this pays it back. There are as many as there ever were."""
+    out, road = pool.out, pool.cls.road
+    assert road is not None
+    if road.back >= SURE:
+        for last in out[-1:]:  # mostly it is that, by whoever took it
+            taker = last[1]
+            if last[4] is item and (taker.key == get_ident() or taker is ledger.current()):
+                road.back += 1
+                ledger.give(last, taker)
+                return
+    owner = ledger.current()
+    place: Place = ()
+    if out:
+        same = [holding for holding in out if holding[4] is item]
+        holding = next((one for one in same if one[1] is owner), same[0] if same else None)
+        if holding is not None:
+            if road.back < SURE:
+                place = near(sys._getframe(2))
+            pays = road.pays_back(holding, owner, place)
+            if pays is not False:
+                if pays:
+                    road.back += 1
+                ledger.release(pool, item)
+                return
+            ledger.lose(holding)
+        elif (mine := next((one for one in out if one[1] is owner), None)) is not None:
+            ledger.drop(mine)  # in exchange, as of a connection that broke
+    road.supplied(place or near(sys._getframe(2)), pool.listed)
+    for spent in out[: max(0, len(out) - (pool.size or 0))]:  # more than there ever were
+        ledger.lose(spent)
+    most = size(line) + 1 + (len(out) if road.back > road.late else 0)
     if pool.size is None or most > pool.size:
         pool.size = most
         if pool.cls.size is None or pool.cls.size < most:

@@ -7,13 +7,15 @@ something to wait for.
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
 import sys
 from functools import partial
 from typing import Any
 
+from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
 from headway.watch.patches.carried import entered
-from headway.watch.patches.queues import may_be_pool, pooled
+from headway.watch.patches.queues import comes, done, passes
 from headway.watch.places import QUIET, maker, near
 
 MODULE = "asyncio"
@@ -71,6 +73,20 @@ def install(patcher: Patcher) -> None:
         patcher.replace(kind, "acquire", partial(acquire, free=free))
         patcher.replace(kind, "release", release)
     _queue(patcher)
+    _made(patcher)
+
+
+def _made(patcher: Patcher) -> None:
+    owners = patcher.ledger.owners
+
+    def create_task(original: Any) -> Any:
+        def create_task(self: Any, coro: Any, **options: Any) -> Any:
+            owners.start_task(options.get("context"))
+            return original(self, coro, **options)
+
+        return create_task
+
+    patcher.replace(asyncio.base_events.BaseEventLoop, "create_task", create_task)
 
 
 def _has_value(semaphore: Any) -> bool:
@@ -95,37 +111,55 @@ def _queue(patcher: Patcher) -> None:
 
         return __init__
 
-    def get(original: Any) -> Any:
-        async def get(self: Any) -> Any:
+    def get_nowait(original: Any) -> Any:
+        def get_nowait(self: Any) -> Any:
+            item = original(self)
             pool = self._headway_pool
-            if pool is None:
-                return await original(self)
-            if self._queue:
-                item = self.get_nowait()  # which is not told
-                if pool.cls.reused or may_be_pool(ledger, pool):
-                    ledger.enter(pool, item)
-                return item
-            owner = ledger.ask(pool)
-            ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
-            wait = ledger.wait("asyncio queue", pool, owner=owner)
-            with entered(ledger, wait):
-                item = await original(self)
-            if may_be_pool(ledger, pool):
-                ledger.grant(pool, item, owner)
+            if pool is not None and not QUIET[sys._getframe(1).f_code.co_filename]:
+                if not passes(ledger, pool):
+                    ledger.grant(pool, item)
             return item
 
-        return get
+        return get_nowait
 
     def put_nowait(original: Any) -> Any:
         def put_nowait(self: Any, item: Any) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                pooled(ledger, pool, item, self, asyncio.Queue.qsize)
+            if pool is not None and not pool.cls.road.settled:
+                comes(ledger, pool, item, self, asyncio.Queue.qsize)
             original(self, item)
 
         return put_nowait
 
     patcher.mark(asyncio.Queue)
     patcher.replace(asyncio.Queue, "__init__", init)
-    patcher.replace(asyncio.Queue, "get", get)
+    patcher.replace(asyncio.Queue, "get", _get(ledger, asyncio.Queue.get_nowait))
+    patcher.replace(asyncio.Queue, "get_nowait", get_nowait)
     patcher.replace(asyncio.Queue, "put_nowait", put_nowait)
+    patcher.replace(asyncio.Queue, "task_done", done)
+
+
+def _get(ledger: Ledger, take: Any) -> Any:
+    def get(original: Any) -> Any:
+        async def get(self: Any) -> Any:
+            pool = self._headway_pool
+            if pool is None:
+                return await original(self)
+            if self._queue:
+                item = take(self)  # not the one that is told
+                if pool.cls.road.back or not passes(ledger, pool):
+                    ledger.enter(pool, item)
+                return item
+            owner = ledger.ask(pool)
+            if not pool.cls.road.back:
+                ledger.note_wait("asyncio.Queue.get()", False, sys._getframe(0))
+            wait = ledger.wait("asyncio queue", pool, owner=owner)
+            with entered(ledger, wait):
+                item = await original(self)
+            if not passes(ledger, pool):
+                ledger.grant(pool, item, owner)
+            return item
+
+        return get
+
+    return get

@@ -128,6 +128,14 @@ def _waits(patcher: Patcher, again: Any) -> None:
 
         return make
 
+    def start(original: Any) -> Any:
+        def start(self: Any) -> None:
+            ledger.owners.start_thread(self)
+            original(self)
+
+        return start
+
+    patcher.replace(threading.Thread, "start", start)
     patcher.replace(threading.Condition, "__init__", init)
     patcher.replace(threading.Condition, "wait", waiter("Condition.wait()", lambda _: False))
     patcher.replace(threading.Event, "wait", waiter("Event.wait()", threading.Event.is_set))
