@@ -159,7 +159,7 @@ def test_locks_of_tasks(session):
                 async with second:
                     pass
 
-        return take(a, b), take(b, a)
+        return [take(a, b), take(b, a)]
 
     hang = freezing.hung_tasks(session, tasks)
     assert freezing.names(hang) == ({"asyncio lock"},) * 2
@@ -200,7 +200,7 @@ def test_semaphores_and_locks_of_anyio(session, kind):
                 async with second:
                     pass
 
-        return take(a, b), take(b, a)
+        return [take(a, b), take(b, a)]
 
     name = "anyio semaphore of 2" if kind == "Semaphore" else "anyio lock"
     hang = freezing.hung_tasks(session, tasks)
