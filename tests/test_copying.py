@@ -2,12 +2,16 @@
 
 import hashlib
 import random
+import struct
 import threading
 
 import pytest
 
 import headway as hw
 from headway.copying import copy
+from headway.core.block.copier import Sequence
+from headway.core.block.device import Extent
+from tests.core.block.layers.qcow2image import image
 
 
 @pytest.mark.parametrize(("starve", "in_flight"), [(False, 2), (True, None)])
@@ -214,3 +218,44 @@ def test_source_layers_that_leave_no_room_are_refused_and_leave_nothing(tmp_path
     with pytest.raises(hw.UsageError, match="a memory limit of"):
         copy(tmp_path / "source", tmp_path / "target", source_layers=["bounce"], memory="1MiB")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_nothing_of_the_source_is_written_to(tmp_path):
+    """Neither by a layer of the destination, nor by the destination itself."""
+    base, top = tmp_path / "base", tmp_path / "top"
+    base.write_bytes(b"below" * 1000)
+    top.write_bytes(image([("nowhere", b"")] * 8, backing="base", form="raw"))
+    through = [f"qcow2,backing={base}"]
+    for target, layers in ((tmp_path / "out", [f"mirror,leg={base}"]), (base, []), (top, [])):
+        with pytest.raises(hw.UsageError, match=r"twice|what the source is made of"):
+            copy(top, target, source_layers=through, layers=layers)
+    assert base.read_bytes() == b"below" * 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "top"]
+
+
+def test_holes_in_a_row_are_one_piece_and_an_end_is_heard_between_them():
+    asked = []
+
+    def extent(offset):
+        asked.append(offset)
+        return Extent(offset + 512, offset % 102400 != 51200)  # one in 200 has data
+
+    sequence = Sequence(1 << 20, 4096, extent, keep_holes=True)
+    pieces = []
+    while (piece := sequence.take()) is not None:
+        assert len(asked) <= 66, "a piece asks for so many at most"
+        asked.clear()
+        pieces.append(piece)
+    assert [p.offset + p.length for p in pieces[:-1]] == [p.offset for p in pieces[1:]]
+    assert pieces[0].offset == 0 and pieces[-1].offset + pieces[-1].length == 1 << 20
+    assert [p.offset for p in pieces if not p.hole] == list(range(51200, 1 << 20, 102400))
+    assert len(pieces) < 60
+
+
+def test_a_table_that_no_limit_would_count_is_refused(tmp_path):
+    data = image([("here", b"x")])
+    struct.pack_into(">Q", data, 24, 1 << 37)
+    struct.pack_into(">I", data, 36, 1 << 22)
+    (tmp_path / "image").write_bytes(data)
+    with pytest.raises(hw.UsageError, match="no limit would count"):
+        copy(tmp_path / "image", "null:", source_layers=["qcow2"])

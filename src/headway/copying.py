@@ -100,18 +100,18 @@ def copy(
         bottom = opened.enter_context(closing(open_device(source_spec)))
         status = _status(bottom, source_spec, preserve)
         source: Device = bottom
-        held = 0
+        held, apart = 0, [status] if status is not None else []
         if source_layers:
             if zone is None:
                 zone = opened.enter_context(closing(Zone(limit, name="copy", min_free=0)))
             stack = open_stack(bottom, source_layers, memory=zone, starve=starve)
-            source, held = opened.enter_context(stack), stack.memory_bytes
-        destination = open_destination(target_spec, size=room(layers, source.size), source=status)
+            source, held, apart = opened.enter_context(stack), stack.memory_bytes, [*stack.uses]
+        destination = open_destination(target_spec, size=room(layers, source.size), apart=apart)
         try:
             _check_preservable(destination, target_spec, preserve)
             memory_only = is_in_memory(source) and is_in_memory(destination.device)
             sizing = size_frames(limit - held, request, in_flight, in_memory=memory_only)
-            apart = _kept_apart(bottom, destination)
+            apart += _old_file(destination)
             job = _Job(source, destination, sizing, hash, verify, progress, layers, apart)
             stats, peak, digest = job.run(zone, limit - held, starve)
             destination.commit(status if preserve else None)
@@ -143,15 +143,12 @@ def _check_preservable(destination: Destination, spec: str, preserve: bool) -> N
         raise UsageError(f"{spec} is no file that could keep mode and times: leave --preserve out")
 
 
-def _kept_apart(source: Device, destination: Destination) -> list[os.stat_result]:
-    """What no layer may write to: the source, and the old destination, which is whole until the end."""
-    apart = []
-    if isinstance(source, FileDevice):
-        apart.append(os.fstat(source.fd))
+def _old_file(destination: Destination) -> list[os.stat_result]:
+    """The old destination, which is whole until the end: no layer may write to it."""
     if not isinstance(destination, InPlace):
         with suppress(OSError, ValueError):
-            apart.append(os.stat(destination.device.name))
-    return apart
+            return [os.stat(destination.device.name)]
+    return []
 
 
 def _limit(memory: int | str | None, zone: Zone | None) -> int:

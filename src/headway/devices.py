@@ -7,7 +7,6 @@ in it twice. `headway.aio` has no twin: what waits on a device runs in a worker 
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -114,7 +113,9 @@ def open_stack(
     for pool in stack.pools():
         ROSTER.enter(pool)
     kind, held = bottom.device.kind, opened.memory_bytes()
-    return StackedDevice(stack, kind=kind, memory_bytes=held, ending=opened.close)
+    return StackedDevice(
+        stack, kind=kind, memory_bytes=held, uses=opened.files, ending=opened.close
+    )
 
 
 def _steady(memory: Room | None, starve: bool) -> int:
@@ -138,7 +139,16 @@ class Room(Protocol):
 class _Opened:
     """What was opened for a stack, and is closed after it."""
 
-    __slots__ = ("_apart", "_buffers", "_devices", "_memory", "_prompt", "_writable", "site")
+    __slots__ = (
+        "_apart",
+        "_buffers",
+        "_devices",
+        "_memory",
+        "_prompt",
+        "_writable",
+        "files",
+        "site",
+    )
 
     def __init__(
         self,
@@ -150,6 +160,7 @@ class _Opened:
     ) -> None:
         self.site = site  # of the main device
         self._apart = list(apart_from)
+        self.files: list[os.stat_result] = []  # what is in use here
         self._memory = memory
         self._prompt = prompt
         self._writable = writable
@@ -186,14 +197,13 @@ class _Opened:
             return
         found = os.fstat(descriptor)
         for other in self._apart:
-            block = stat.S_ISBLK(found.st_mode) and stat.S_ISBLK(other.st_mode)
-            same = found.st_rdev == other.st_rdev if block else os.path.samestat(found, other)
-            if same:
+            if opening.same_device(found, other):
                 raise UsageError(
                     f"{device.name} would be used twice: as a leg, and as the source, the destination or "
                     "another leg; name another device"
                 )
         self._apart.append(found)
+        self.files.append(found)
 
     def buffers(self, size: int, name: str) -> Any:
         assert self._memory is not None

@@ -113,7 +113,7 @@ def test_misuse_is_one_line_and_two(source, tmp_path):
     refused(2, "copy", source, "null:", "--verify", says="leave --verify out")
     refused(2, "copy", "null:", source, says="holds nothing to copy")
     refused(2, "copy", "zero:1", source, "--preserve", says="leave --preserve out")
-    refused(2, "copy", source, source, says="is the source itself")
+    refused(2, "copy", source, source, says="is the source, or")
     refused(2, "copy", tmp_path, "null:", says="is a directory")
     refused(2, "copy", "http://host/x", "null:", says="http is not spoken here, only nbd")
     refused(2, "copy", source, "https://host/x", says="https is not spoken here, only nbd")

@@ -19,6 +19,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from headway.edge.opening import (
     made_device,
     open_path,
     refuse,
+    same_device,
     second_descriptor,
 )
 from headway.edge.pagecache import in_memory
@@ -195,11 +197,11 @@ class NewFile:
 
 
 def open_destination(
-    spec: str, *, size: int, source: os.stat_result | None, direct: bool | None = None
+    spec: str, *, size: int, apart: Sequence[os.stat_result] = (), direct: bool | None = None
 ) -> Destination:
-    """Open `spec` for a copy of `size` bytes from a file with the status `source`.
+    """Open `spec` for a copy of `size` bytes from files with the status of those in `apart`.
 
-    Raises: UsageError if `spec` is no place for a copy, is the source itself, or is too small;
+    Raises: UsageError if `spec` is no place for a copy, is one of `apart`, or is too small;
     BlockError if it cannot be opened. Waits: never.
     """
     made = made_device(spec, writable=True)
@@ -217,8 +219,10 @@ def open_destination(
         raise failed_to_open(spec, "write", error) from error
     if found is not None:
         refuse(spec, found.st_mode)
-        if source is not None and _same(found, source):
-            raise UsageError(f"{spec} is the source itself: a copy onto itself would destroy it")
+        if any(same_device(found, one) for one in apart):
+            raise UsageError(
+                f"{spec} is the source, or what the source is made of: a copy would destroy it"
+            )
         if stat.S_ISBLK(found.st_mode):
             return InPlace(_large_enough(open_path(spec, writable=True, direct=direct), size))
     elif spec.endswith("/"):
@@ -258,12 +262,6 @@ def _stat_old(path: str, shown: str) -> os.stat_result | None:
     if not os.access(path, os.W_OK, effective_ids=effective):
         raise BlockError(errno.EACCES, f"cannot write {shown}: {os.strerror(errno.EACCES)}")
     return old
-
-
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    if stat.S_ISBLK(one.st_mode) and stat.S_ISBLK(other.st_mode):
-        return one.st_rdev == other.st_rdev
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _take_owner(fd: int, old: os.stat_result) -> bool:

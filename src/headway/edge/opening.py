@@ -90,6 +90,13 @@ def refuse(path: str, mode: int) -> None:
     )
 
 
+def same_device(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two statuses are of the same file or block device, by whatever name."""
+    if stat.S_ISBLK(one.st_mode) and stat.S_ISBLK(other.st_mode):
+        return one.st_rdev == other.st_rdev
+    return os.path.samestat(one, other)
+
+
 def failed_to_open(path: str, what: str, error: OSError) -> BlockError:
     hint = ""
     if what == "write" and error.errno == errno.ENOENT:
@@ -189,5 +196,6 @@ __all__ = [
     "open_device",
     "open_path",
     "refuse",
+    "same_device",
     "second_descriptor",
 ]

@@ -232,15 +232,19 @@ class Pass:
 
     def _take_piece(self) -> Piece | None:
         """The next piece with data, for the frame just leased; holes go straight to the hasher."""
-        with self._lock:
-            while (piece := self._sequence.take()) is not None and piece.hole:
+        while not self._stopping:
+            with self._lock:
+                piece = self._sequence.take()
+                if piece is None:
+                    return None
+                if not piece.hole:
+                    self._out += 1
+                    self._peak = max(self._peak, self._out)
+                    return piece
                 self._done += piece.length
                 if self._sha is not None:
                     self._enter_locked((piece, None, None))
-            if piece is not None:
-                self._out += 1
-                self._peak = max(self._peak, self._out)
-            return piece
+        return None
 
     def _enter_line(self, item: _Queued) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 """Where the clusters of a qcow2 image are, and what is in those that are packed.
 
 It carries no bio out: the layer `qcow2` does. The first table is at hand; a slice of another is read when
-it is needed, and `kept` while memory allows. A packed cluster is read whole, and unpacked as far as is
+it is needed, and `kept` if memory is there. A packed cluster is read whole, and unpacked as far as is
 wanted: what that yields is the standard library's memory, one cluster at most, and no reserve's.
 
 Source: QEMU, ``docs/interop/qcow2``.
@@ -32,9 +32,11 @@ from headway.core.block.qcow2format import (
 )  # fmt: skip
 from headway.core.block.spec import Options, Site
 from headway.core.plan import Plan
+from headway.core.units import format_size
 from headway.errors import BlockError, UsageError
 
 _SLICE: Final = 4096  # bytes of a table that are read at once
+_MOST_FIRST: Final = 1 << 20  # bytes of the first table: a disk of 64 TiB in clusters of 64 KiB
 _RAW_DEFLATE: Final = -15
 _ENTRY: Final = struct.Struct(">Q")
 
@@ -135,6 +137,11 @@ class Clusters:
 
 def _first_table(file: Layer, image: Image) -> bytes:
     length, rest = image.l1_count * ENTRY, AtRest(file, "layer qcow2")
+    if length > _MOST_FIRST:
+        raise UsageError(
+            f"layer qcow2: {file.name}: its first table has {format_size(length)}, which no limit would count, "
+            f"and {format_size(_MOST_FIRST)} is the most: convert it to larger clusters (qemu-img convert -O qcow2)"
+        )
     first = rest.read(image.l1_offset, -(-length // image.cluster) * image.cluster)[:length]
     if len(first) != length:
         raise UsageError(

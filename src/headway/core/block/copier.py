@@ -31,6 +31,7 @@ MOST_IN_FLIGHT = 8  # measured: 4 frames suffice, 8 are comfortable, more only h
 # Nothing waits for a disk: all frames together stay in the processor's cache.
 REQUEST_IN_MEMORY, MOST_IN_MEMORY = 512 << 10, 4
 RESERVE = 2  # one frame being filled and written, one being hashed
+_HOLES_IN_A_ROW = 64
 
 T = TypeVar("T")
 
@@ -74,12 +75,26 @@ class Sequence:
             assert self._run.end > start
         run = self._run if self._keep_holes else Extent(self._size, False)
         end = min(run.end, self._size)
-        if not run.hole:
+        if run.hole:
+            end = self._hole_from(end)
+        else:
             end = min(end, start + self._request_size)
         piece = Piece(self._number, start, end - start, run.hole)
         self._offset = end
         self._number += 1
         return piece
+
+    def _hole_from(self, end: int) -> int:
+        """Where a hole ends for sure: several in a row are one piece, but so many that whoever waits for us
+        may be told to stop."""
+        for _ in range(_HOLES_IN_A_ROW):
+            if end >= self._size:
+                break
+            self._run = self._extent(end)
+            if not self._run.hole:
+                break
+            end = min(self._run.end, self._size)
+        return end
 
 
 @final

@@ -1,7 +1,7 @@
-"""Blocks of a table that were read and are kept, as long as memory allows: the oldest goes first.
+"""Blocks of a table that were read and are kept, if memory was there for them: the oldest goes first.
 
-It reads nothing. A buffer stays only if it came from beyond its pool's reserve, so that whoever must have
-one gets it from there; and at most `most` of them stay.
+It reads nothing, and gives nothing back for others before it is closed: `most` is small. A buffer stays only
+if it came from beyond its pool's reserve, so that whoever must have one gets it from there.
 
 Bound: `most` buffers beyond the reserve.
 

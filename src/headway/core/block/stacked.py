@@ -8,8 +8,8 @@ Source: own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
 
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Op
 from headway.core.block.bottom import Bottom
@@ -24,7 +24,8 @@ _MADE: Final = (Kind.MEMORY, Kind.ZERO, Kind.NULL)
 @final
 class StackedDevice:
     """A started stack as a `Device`. `ending` is called when it is closed, after the stack.
-    `memory_bytes` is what its layers' reserves hold of a limited memory.
+    `memory_bytes` is what its layers' reserves hold of a limited memory; `uses` is the status of the files and
+    block devices that are in it.
 
     Several threads may use it; each request waits for a bio of the stack, in order of arrival.
     """
@@ -35,6 +36,7 @@ class StackedDevice:
         *,
         kind: Kind = Kind.FILE,
         memory_bytes: int = 0,
+        uses: Sequence[Any] = (),
         ending: Callable[[], object] | None = None,
     ) -> None:
         self.stack = stack
@@ -48,7 +50,7 @@ class StackedDevice:
         self.read_only = any(layer.read_only for layer in each(stack.top))
         self.discard_granularity = granularity(stack.top)
         self.stable_writes = needs_stable(stack.top)  # memory must not change while it is written
-        self.memory_bytes = memory_bytes
+        self.memory_bytes, self.uses = memory_bytes, uses
         self._ending = ending
         self._guard = stack.runtime.guard()
         self._closing = self._closed = False  # and who came later, to close it too

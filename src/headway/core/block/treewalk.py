@@ -1,7 +1,7 @@
 """Digests of a hash tree, found from the root down, each block checked before it is believed.
 
 It reads no data; the layer `verity` does. One buffer is enough to go down: the digests that are wanted
-are copied out before the next block is read. What was checked is `kept` while memory allows. Reading ahead
+are copied out before the next block is read. What was checked is `kept` if memory is there. Reading ahead
 is skipped when it would need the reserve.
 
 Source: Linux ``drivers/md/dm-verity-target.c`` (6.12), ``verity_prefetch_io``.

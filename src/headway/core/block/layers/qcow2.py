@@ -24,6 +24,7 @@ from headway.core.block.qcow2format import Image, Place, Where
 from headway.core.block.spec import Options, Site
 from headway.core.plan import Plan
 
+_TOLD: Final = 8192  # clusters that are looked at for one extent
 _EMPTY: Final = (Where.ZEROS, Where.BELOW)
 
 
@@ -40,8 +41,7 @@ class Qcow2(Layer):
         self.size, self._size = image.size, image.cluster
         self.limits, self.splits = Limits(boundary=image.cluster), site.bios("splits")
         self.clusters, self._backing = Clusters(below, image, site, cache), backing
-        self._workers = site.workers("tables")
-        self.tells = self._told
+        self._workers, self.tells = site.workers("tables"), self._told
 
     def submit_now(self, bio: Bio) -> bool:
         if bio.op is FLUSH or not bio.length:
@@ -126,7 +126,7 @@ class Qcow2(Layer):
             found = yield from backing.extent(offset)
             return Extent(min(found.end, (cluster + 1) * size), found.hole)
         hole, end = place.where in _EMPTY, cluster + 1
-        while end * size < self.size and end % self.clusters.image.per_table:
+        while end * size < self.size and end - cluster < _TOLD:
             after = self.clusters.known(end)
             below = after is not None and after.where is Where.BELOW and backing is not None
             if after is None or below or (after.where in _EMPTY) != hole:
