@@ -129,6 +129,7 @@ def _note(said: str) -> None:
         runtime.report(said, once=True)
 
 
+@functools.cache
 def _chance(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     @functools.wraps(real)
     def asks(*args: Any, **kwargs: Any) -> Any:
@@ -139,6 +140,7 @@ def _chance(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     return asks
 
 
+@functools.cache
 def _seeds(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     """A generator may be made with a seed that is no clock's, and not the system's."""
 
@@ -156,6 +158,7 @@ def _seeds(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     return asks
 
 
+@functools.cache
 def _clock(real: Callable[..., Any], name: str) -> Callable[[], Any]:
     def reads() -> Any:
         if strict_caller(1) is None:
@@ -166,6 +169,7 @@ def _clock(real: Callable[..., Any], name: str) -> Callable[[], Any]:
     return reads
 
 
+@functools.cache
 def _calendar(real: Callable[..., Any], what: str, enough: int) -> Callable[..., Any]:
     def reads(*args: Any, **kwargs: Any) -> Any:
         if len(args) + len(kwargs) <= enough or any(
@@ -179,6 +183,7 @@ def _calendar(real: Callable[..., Any], what: str, enough: int) -> Callable[...,
     return reads
 
 
+@functools.cache
 def _dated(real: Any, names: tuple[str, ...]) -> Any:
     """A date class that is like `real` in all but the ways to ask what time it is."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import queue
@@ -24,7 +25,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from headway.errors import UsageError
 from headway.runtimes.scopes import ambient
@@ -124,6 +125,7 @@ def refuse(frame: FrameType, what: str) -> NoReturn:
     raise RawPrimitive(said)
 
 
+@functools.cache  # a check of 1 ms would make a hundred of them
 def _asking(real: Callable[..., Any], what: str) -> Callable[..., Any]:
     def asks(*args: Any, **kwargs: Any) -> Any:
         if (frame := strict_caller(1)) is not None:
@@ -150,26 +152,41 @@ def swapped(changes: Sequence[Change], module: Any = None) -> Iterator[None]:
         for owner, name, value in changes:
             instead[id(getattr(owner, name))] = value
             swap(owner, name, value)
-        for user in _users(module):
-            for name, value in list(vars(user).items()):
-                if id(value) in instead:
-                    swap(user, name, instead[id(value)])
+        for user, name, real in [*_found(module, instead), *_elsewhere(instead)]:
+            if id(vars(user).get(name)) == real:  # not swapped yet, nor set anew
+                swap(user, name, instead[real])
         yield
     finally:
         for owner, name, value in reversed(undo):
             setattr(owner, name, value)
 
 
-def _users(module: Any) -> Iterator[Any]:
-    """The modules whose code may be under check: all that are neither the library's nor installed."""
-    if module is not None:
-        yield module
-    for other in list(sys.modules.values()):
-        file = getattr(other, "__file__", None)
-        if not isinstance(file, str) or other is module or "-packages" in file:
-            continue
-        if not file.startswith(_LIBRARY):
-            yield other
+_KEPT: Final = 8
+_elsewhere_found: dict[tuple[int, ...], list[tuple[Any, str, int]]] = {}
+
+
+def _elsewhere(instead: dict[int, Any]) -> list[tuple[Any, str, int]]:
+    """Where other modules have imported them whose code may be under check: those that are neither the library's
+    nor installed. Looked for again when others have been loaded: it takes as long as a short check."""
+    key = (len(sys.modules), *instead)
+    if key not in _elsewhere_found:
+        users = [
+            user
+            for user in list(sys.modules.values())
+            if isinstance(file := getattr(user, "__file__", None), str)
+            and "-packages" not in file
+            and not file.startswith(_LIBRARY)
+        ]
+        if len(_elsewhere_found) >= _KEPT:
+            _elsewhere_found.clear()
+        _elsewhere_found[key] = [found for user in users for found in _found(user, instead)]
+    return _elsewhere_found[key]
+
+
+def _found(module: Any, instead: dict[int, Any]) -> list[tuple[Any, str, int]]:
+    """The module, the name it has, and the identity, of each that is in the module."""
+    names = {} if module is None else vars(module)
+    return [(module, name, id(value)) for name, value in names.items() if id(value) in instead]
 
 
 @contextmanager
