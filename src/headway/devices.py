@@ -112,10 +112,8 @@ def open_stack(
         raise
     for pool in stack.pools():
         ROSTER.enter(pool)
-    kind, held = bottom.device.kind, opened.memory_bytes()
-    return StackedDevice(
-        stack, kind=kind, memory_bytes=held, uses=opened.files, ending=opened.close
-    )
+    kind, held, files = bottom.device.kind, opened.memory_bytes(), opened.files
+    return StackedDevice(stack, kind=kind, memory_bytes=held, uses=files, ending=opened.close)
 
 
 def _steady(memory: Room | None, starve: bool) -> int:
