@@ -214,10 +214,16 @@ class _Opened:
         return sum(user.held_count * size for user, size in self._buffers)
 
     def close(self) -> None:
-        for user, _ in self._buffers:
-            user.close()
-        for device in reversed(self._devices):
-            device.close()
+        """All of it ends, whatever fails. Raises: the first failure."""
+        failures: list[BaseException] = []
+        for opened in [*(user for user, _ in self._buffers), *reversed(self._devices)]:
+            try:
+                opened.close()
+            except BaseException as error:
+                failures.append(error)
+        del failures[1:]
+        if failures:
+            raise failures.pop()
 
 
 class _OwnBounce:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import random
 import threading
@@ -13,7 +14,7 @@ from headway.core.block.crypto import Secret
 from headway.edge import libcrypto as found
 from headway.edge.cipher import Direct, Packaged, aes_xts
 from headway.edge.libcrypto import Sectorwise, libcrypto
-from headway.errors import NoMemory, UsageError
+from headway.errors import BlockError, NoMemory, UsageError
 
 ciphers = pytest.importorskip("cryptography", reason="the reference is headway[crypt]'s package")
 
@@ -187,3 +188,51 @@ def test_without_libcrypto_the_package_does_it(monkeypatch) -> None:
     monkeypatch.setattr(found, "_library", [None])
     made = aes_xts(key, 512)
     assert isinstance(made, Packaged)
+
+
+def test_a_sector_that_libcrypto_refuses_is_an_error() -> None:
+    """XTS has no more than 2**20 blocks in a sector: what is refused must not pass for encrypted."""
+    size = (1 << 24) + 16
+    sectors = Sectorwise(libcrypto(), Secret(random.Random(4).randbytes(64)), size, True)
+    for count in (1, 2):
+        plain, out = both(count * size)
+        with pytest.raises(BlockError, match="refused") as caught:
+            sectors.run(plain, out, 0)
+        assert caught.value.errno == errno.EIO
+
+
+class Short(list):
+    """There is no memory for one."""
+
+    def __init__(self, *_: object) -> None:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("count", [40, 5000])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_run_needs_no_memory_that_grows_with_it(monkeypatch, count: int, in_place: bool) -> None:
+    """Too long for its pointers to be kept; or there is no memory for them."""
+    key = Secret(random.Random(6).randbytes(64))
+    sectors = Sectorwise(libcrypto(), key, 512, True)
+    plain = memoryview(bytearray(random.Random(7).randbytes(count * 512)))
+    wanted, found_here = both(count * 512)
+    Packaged(key, 512).encrypt(plain, wanted, 9)
+    if count == 40:
+        monkeypatch.setattr(found, "list", Short, raising=False)
+    out = plain if in_place else found_here
+    sectors.run(plain, out, 9)
+    assert out == wanted and not sectors._kept
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_cipher_that_is_closed_has_no_key(size: int) -> None:
+    made = aes_xts(Secret(random.Random(8).randbytes(64)), size)
+    if not isinstance(made, Direct):
+        pytest.skip("ctypes finds no libcrypto here")
+    view = memoryview(bytearray(size))
+    made.encrypt(view, view, 0)
+    made.close()
+    for move in (made.encrypt, made.decrypt):
+        with pytest.raises(UsageError, match="closed"):
+            move(view, view, 0)
+    assert made._spare is None and made._ways == ([], [])

@@ -10,6 +10,8 @@ import pytest
 
 import headway as hw
 from headway.copying import copy
+from headway.core.block.device import Extent, Kind
+from headway.edge import nbd_client
 from headway.edge.memory_devices import MemoryDevice
 from headway.edge.nbd_uri import parse_uri
 from headway.errors import BlockError, UsageError
@@ -99,11 +101,21 @@ def test_no_server_there(tmp_path):
 
 @pytest.mark.parametrize(
     "uri",
-    ["nbd:///x", "nbd+unix:///x", "nbd+unix://host/x?socket=s", "nbd://h:99999/", "nbd://[::1/"],
+    [
+        *[
+            "nbd:///x",
+            "nbd+unix:///x",
+            "nbd+unix://host/x?socket=s",
+            "nbd://h:99999/",
+            "nbd://[::1/",
+        ],
+        *[f"nbd://{'h' * 70}/x", "nbds://a..b/x"],
+    ],
 )
 def test_what_is_no_uri(uri):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         parse_uri(uri)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_uris_say():
@@ -270,3 +282,75 @@ def test_a_server_passes_on_what_another_serves(tmp_path):
         device.pread_into(view, 7)
         assert view == bytes(300_000)
         device.close()
+
+
+class Sparse(MemoryDevice):
+    """A hole until its first byte is written. A call of `held` tells that it has come to its end, and waits there."""
+
+    kind = Kind.FILE  # so that each call is a worker's
+
+    def __init__(self, held=""):
+        super().__init__(SIZE)
+        self.held = held
+        self.come, self.go_on = threading.Event(), threading.Event()
+
+    def _hold(self, what):
+        if what == self.held and not self.go_on.is_set():
+            self.come.set()
+            assert self.go_on.wait(20)
+
+    def extent(self, offset):
+        first = bytearray(1)
+        self.pread_into(memoryview(first), 0)
+        self._hold("extent")
+        return Extent(self.size, not first[0])
+
+    def pwrite(self, view, offset):
+        self._hold("pwrite")
+        super().pwrite(view, offset)
+
+
+@pytest.mark.parametrize("held", ["extent", "pwrite"])
+def test_a_hole_that_is_written_while_it_is_asked_about_is_none_afterwards(place, held):
+    served = Sparse(held)
+    with serve(served, listen=place) as uri:
+        device = hw.open_device(uri, writable=True, deadline_s=20)
+        view = memoryview(b"data")
+        ask, write = (lambda: device.extent(0)), (lambda: device.pwrite(view, 0))
+        first, second = (ask, write) if held == "extent" else (write, ask)
+        slow = threading.Thread(target=first)
+        slow.start()
+        assert served.come.wait(20)
+        second()
+        served.go_on.set()
+        slow.join()
+        assert not device.extent(0).hole
+        device.close()
+
+
+def test_holes_are_asked_about_again_for_others_may_write_as_well(place, monkeypatch):
+    monkeypatch.setattr(nbd_client, "_KEPT_S", 1e9)
+    with serve(Sparse(), listen=place) as uri:
+        device, other = hw.open_device(uri), hw.open_device(uri, writable=True)
+        assert device.extent(0).hole
+        other.pwrite(memoryview(b"data"), 0)
+        assert device.extent(0).hole  # so soon it says what it knows
+        device._known_until_s -= 1e9
+        assert not device.extent(0).hole
+        device.close()
+        other.close()
+
+
+def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(monkeypatch):
+    with serve(memory_device(), listen="tcp::0") as uri:
+        found = socket.getaddrinfo("127.0.0.1", parse_uri(uri).port, type=socket.SOCK_STREAM)
+        lacking = (45, socket.SOCK_STREAM, 0, "", ("::1", 1, 0, 0))
+        with pytest.raises(OSError):
+            socket.socket(*lacking[:2])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [lacking, *found])
+        device = hw.open_device(uri)
+        assert device.size == SIZE
+        device.close()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [lacking])
+        with pytest.raises(BlockError, match="cannot open nbd"):
+            hw.open_device(uri)

@@ -79,7 +79,7 @@ class Direct:
         self._lock = threading.Lock()
         # By direction (decrypting, encrypting): what is at hand, and the one that is always there.
         self._ways: tuple[list[_Way], list[_Way]] = ([], [])
-        self._spare = (self._way(False), self._way(True))
+        self._spare: tuple[_Way, _Way] | None = (self._way(False), self._way(True))
 
     def _way(self, encrypting: bool) -> _Way:
         sectors = Sectorwise(self._library, self._key, self.sector_size, encrypting)
@@ -106,14 +106,30 @@ class Direct:
         try:
             way = ways.pop()
         except IndexError:
-            try:
-                way = self._way(encrypting)
-            except MemoryError:
+            way = self._another(encrypting)
+            if way is None:
                 with self._lock:
-                    self._carry_out(self._spare[encrypting], source, target, first)
+                    self._carry_out(self._spared()[encrypting], source, target, first)
                 return
         self._carry_out(way, source, target, first)
         ways.append(way)
+        if self._spare is None:  # closed meanwhile
+            ways.clear()
+
+    def _another(self, encrypting: bool) -> _Way | None:
+        """None: there is no memory for it now."""
+        self._spared()
+        try:
+            way = self._way(encrypting)
+        except MemoryError:
+            return None
+        self._spared()  # else its key may have been wiped before it was made
+        return way
+
+    def _spared(self) -> tuple[_Way, _Way]:
+        if self._spare is None:
+            raise UsageError(f"{self!r} is closed, and has no key any more")
+        return self._spare
 
     def _carry_out(self, way: _Way, source: memoryview, target: memoryview, first: int) -> None:
         sectors, bulk = way
@@ -126,6 +142,8 @@ class Direct:
         sectors.run(source, target, first)
 
     def close(self) -> None:
+        """Forget the key, and the contexts that know it; whoever encrypts later is refused."""
+        self._spare = None
         self._key.wipe()
         for ways in self._ways:
             ways.clear()

@@ -10,6 +10,9 @@ connection is closed, so that nothing can be written into the caller's buffer la
 fails. A failed connection is not opened again: what a server forgot when it went away (writes it had
 answered and not flushed) cannot be known, and must not look like success.
 
+What a block status said is kept for `_KEPT_S`, for other clients may write as well, and only if no write of
+this device has begun since it was asked for: a hole that has become data would be left out of a copy.
+
 Source: own.
 """
 
@@ -20,6 +23,8 @@ import os
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from headway.core.block.device import Extent, Kind, check_range, inside
@@ -32,6 +37,7 @@ from headway.errors import BlockError, UsageError
 DEADLINE_S: Final = 30.0
 _CONNECTIONS: Final = 4
 _EXTENTS: Final = 1 << 30  # bytes asked about at once
+_KEPT_S: Final = 1.0  # seconds
 _WORDS: Final = {
     wire.EPERM: "operation not permitted",
     wire.EINVAL: "invalid request",
@@ -62,6 +68,8 @@ class NbdDevice:
         self._links: list[Link] = []  # all that are not closed, those being opened among them
         self._failure: str | None = None  # why nothing can be asked any more
         self._known: list[tuple[int, Extent]] = []  # (start, extent) of the last block status
+        self._known_until_s = 0.0
+        self._begun = self._ended = 0  # changes of what the export holds
         first = self._open()
         agreed = first.agreed
         self._agreed = agreed
@@ -83,9 +91,12 @@ class NbdDevice:
         if self._agreed.allocation is None or offset >= self.size:
             return Extent(self.size, False)
         with self._ready:
-            for start, extent in self._known:
-                if start <= offset < extent.end:
-                    return extent
+            if time.monotonic() < self._known_until_s:
+                for start, extent in self._known:
+                    if start <= offset < extent.end:
+                        return extent
+            begun, at_rest = self._begun, self._begun == self._ended
+            until_s = time.monotonic() + _KEPT_S
         length = min(self.size - offset, _EXTENTS)
         found = self._ask("block status", wire.CMD_BLOCK_STATUS, offset, length).extents
         known: list[tuple[int, Extent]] = []
@@ -98,7 +109,8 @@ class NbdDevice:
         if not known:
             raise self._failed("block status", length, offset, "it says nothing about them")
         with self._ready:
-            self._known = known
+            if at_rest and self._begun == begun:
+                self._known, self._known_until_s = known, until_s
         return known[0][1]
 
     def pread_into(self, view: memoryview, offset: int) -> None:
@@ -107,9 +119,8 @@ class NbdDevice:
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         check_range(self, offset, len(view), self.size)
-        with self._ready:
-            self._known = []
-        self._move("write", wire.CMD_WRITE, view, offset)
+        with self._changing():
+            self._move("write", wire.CMD_WRITE, view, offset)
 
     def flush(self) -> None:
         if self._agreed.flags & wire.SEND_FLUSH:
@@ -158,10 +169,21 @@ class NbdDevice:
 
     def _ask_each(self, what: str, command: int, offset: int, length: int) -> None:
         """A command without data, for a range of any length."""
+        with self._changing():
+            for start in range(offset, offset + length, _EXTENTS):
+                self._ask(what, command, start, min(_EXTENTS, offset + length - start))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While it lasts, nobody can tell whether a block status is from before the change or after it."""
         with self._ready:
+            self._begun += 1
             self._known = []
-        for start in range(offset, offset + length, _EXTENTS):
-            self._ask(what, command, start, min(_EXTENTS, offset + length - start))
+        try:
+            yield
+        finally:
+            with self._ready:
+                self._ended += 1
 
     def _ask(
         self, what: str, command: int, offset: int, length: int, view: memoryview | None = None

@@ -62,7 +62,11 @@ class Place:
         """
         failure = OSError(errno.EHOSTUNREACH, f"{self.host} has no address")
         for family, address in self._addresses():
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # a system without this family may have that of the next
+                failure = error
+                continue
             try:
                 sock.setblocking(False)
                 number = sock.connect_ex(address)
@@ -118,6 +122,10 @@ def parse_uri(uri: str) -> Place:
         return Place(uri, export, path, tls=tls)
     if not parts.hostname:
         raise UsageError(f"{uri} names no host: write {parts.scheme}://HOST:PORT/EXPORT")
+    try:
+        parts.hostname.encode("idna")  # as it is asked for
+    except UnicodeError as error:
+        raise UsageError(f"{uri}: {parts.hostname} is no name of a host: {error}") from error
     return Place(uri, export, None, parts.hostname, _PORT if port is None else port, tls)
 
 

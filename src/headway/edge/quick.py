@@ -117,7 +117,10 @@ class QuickStack(Quick):
     def read_now(self, view: memoryview, offset: int) -> bool:
         bio = self._bio
         bio.op, bio.offset, bio.length, bio.view = READ, offset, len(view), view
-        done = self._top_now(bio)
+        try:
+            done = self._top_now(bio)
+        except (BlockError, MemoryError) as error:  # of a layer's own work
+            bio.error, done = error, False
         if bio.error is not None:
             bio.error = None
             return False  # who may wait will meet it again
@@ -126,7 +129,10 @@ class QuickStack(Quick):
     def write_now(self, view: memoryview, offset: int) -> bool:
         bio = self._bio
         bio.op, bio.offset, bio.length, bio.view = WRITE, offset, len(view), view
-        done = self._top_now(bio)
+        try:
+            done = self._top_now(bio)
+        except (BlockError, MemoryError) as error:  # of a layer's own work
+            bio.error, done = error, False
         if bio.error is not None:
             bio.error = None
             return False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 
 import pytest
 
+import headway as hw
 from headway.core.block.bio import DISCARD, FLUSH, READ, WRITE, ZERO, Bio
 from headway.core.block.bottom import Bottom
-from headway.core.block.layer import Layer
+from headway.core.block.layer import Layer, each
 from headway.core.block.layers import LAYERS
 from headway.core.block.limits import Limits
 from headway.core.block.line import Line, carry_out
@@ -358,3 +360,40 @@ def test_who_closes_it_too_waits_until_it_is_closed() -> None:
         closer.join()
     stacked.close()
     assert order == ["ended", *["returned"] * 3]
+
+
+def test_an_end_that_fails_is_told_and_leaves_nobody_waiting() -> None:
+    def end() -> None:
+        raise BlockError(5, "it does not end")
+
+    stack = Stack(THREADS, Bottom(MemoryDevice(4096)), ["linear"])
+    THREADS.run(stack.start())
+    stacked = StackedDevice(stack, ending=end)
+    with pytest.raises(BlockError, match="does not end"):
+        stacked.close()
+    stacked.close()
+
+
+def test_a_device_is_closed_whatever_is_still_out(tmp_path) -> None:
+    """The first failure is told; the memory of the other layers and every descriptor are given back."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(1 << 16))
+    users = []
+
+    class Room:
+        def buffers(self, size: int, *, name: str) -> object:
+            users.append(zone.buffers(size, name=name))
+            return users[-1]
+
+    with hw.Zone("8MiB") as zone:
+        specs = [f"mirror,leg={tmp_path / 'b'}", "bounce", "bounce"]
+        device = open_stack(str(tmp_path / "a"), specs, memory=Room(), writable=True)
+        bottoms = [layer for layer in each(device.stack.top) if isinstance(layer, Bottom)]
+        fds = [layer.device.fd for layer in bottoms]  # type: ignore[attr-defined]
+        kept = users[0].alloc()
+        with pytest.raises(PoolBusy):
+            device.close()
+        for fd in fds:
+            with pytest.raises(OSError):
+                os.fstat(fd)
+        users[0].free(kept)

@@ -9,7 +9,7 @@ import pytest
 
 import headway as hw
 from headway.copying import copy
-from headway.edge.psk import exposed, keys_of
+from headway.edge.psk import _CIPHERS, exposed, keys_of
 from headway.errors import BlockError, UsageError
 from headway.server import serve
 from tests.edge.serving.served import DATA, SIZE
@@ -111,3 +111,18 @@ def test_a_file_of_keys(keys):
         assert "00" not in str(caught.value)  # no part of a key is told
     with pytest.raises(BlockError, match="cannot read"):
         keys_of(str(keys) + "s")
+
+
+def test_ciphers_with_a_key_of_each_connection_come_first():
+    """What was recorded stays secret when the file does not: plain PSK is the last to be agreed on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    kinds = [
+        one["name"].partition("PSK")[0]
+        for one in context.get_ciphers()
+        if one["protocol"] != "TLSv1.3"
+    ]
+    assert kinds == sorted(kinds, key=["ECDHE-", "DHE-", ""].index)
+    assert kinds.count("ECDHE-") > 1 and "DHE-" in kinds and "" in kinds

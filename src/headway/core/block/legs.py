@@ -20,6 +20,7 @@ from headway.core.block.bio import Bio
 from headway.core.block.device import Extent
 from headway.core.block.layer import Layer
 from headway.core.plan import Guard, Plan
+from headway.errors import BlockError
 
 
 class State(Enum):
@@ -62,8 +63,17 @@ class Legs:
         self._guard = guard
 
     def extent(self, offset: int) -> Plan[Extent]:
-        """As the first that is active tells: they are equal."""
-        return next(leg for leg in self.all if leg.state is ACTIVE).layer.extent(offset)
+        """As the first tells that is active: they are equal. Data, if none can."""
+        with self._guard:
+            active = [leg for leg in self.all if leg.state is ACTIVE]
+        for leg in active:
+            try:
+                found = yield from leg.layer.extent(offset)
+            except BlockError:
+                continue  # whether it is to be dropped, a read will show
+            if leg.state is ACTIVE:  # else a write may have failed there, and its hole is none
+                return found
+        return Extent(min(leg.layer.size for leg in self.all), False)
 
     def reader(self, bio: Bio) -> Leg:
         """Which leg reads this."""

@@ -128,8 +128,14 @@ class Stack:
         yield from line.submit(self.top, bio)
 
     def carry_out(self, bio: Bio) -> Plan[None]:
-        """Submit a bio and wait for its end; `bio.error` says how it ended."""
-        if not self.submit_now(bio):
+        """Submit a bio and wait for its end; `bio.error` says how it ended. If that is interrupted, it goes home."""
+        try:
+            done = self.submit_now(bio)
+        except BaseException:
+            if bio.home is not None:
+                bio.home.free(bio)  # as `line.carry_out` does
+            raise
+        if not done:
             yield from line.carry_out(self.top, bio)
 
     def request(self, op: Op, offset: int, view: memoryview | None, length: int) -> Plan[None]:

@@ -113,9 +113,11 @@ class StackedDevice:
         bio = stack.bios.pool.take_now()
         if bio is None:
             return False
-        done = stack.submit_now(bio.aim(op, offset, view, length))
-        error = bio.error
-        stack.bios.free(bio)
+        try:
+            done = stack.submit_now(bio.aim(op, offset, view, length))
+            error = bio.error
+        finally:  # also if a signal's exception comes while bytes are being moved
+            stack.bios.free(bio)
         if error is not None:
             raise error
         return done
@@ -153,12 +155,14 @@ class StackedDevice:
         try:
             self.stack.runtime.run(self.stack.close())
         finally:
-            if self._ending is not None:
-                self._ending()
-            with self._guard:
-                self._closed = True
-            for late in self._late:
-                late.wake()
+            try:
+                if self._ending is not None:
+                    self._ending()
+            finally:  # whoever comes later waits for this
+                with self._guard:
+                    self._closed = True
+                for late in self._late:
+                    late.wake()
 
     def __enter__(self) -> StackedDevice:
         return self

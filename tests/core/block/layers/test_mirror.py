@@ -9,6 +9,7 @@ import pytest
 
 from headway.core.block.bio import READ, WRITE, Bio
 from headway.core.block.bottom import Bottom
+from headway.core.block.device import Extent
 from headway.core.block.layers.mirror import Mirror
 from headway.core.block.legs import ACTIVE, DROPPED, SYNCING
 from headway.core.block.line import carry_out
@@ -290,3 +291,46 @@ def test_on_threads_a_leg_is_dropped_and_filled_while_others_write() -> None:
     for device, view in zip(devices, both, strict=True):
         device.pread_into(view, 0)
     assert both[0] == both[1]
+
+
+def test_holes_are_told_by_a_leg_that_can_and_are_none_if_no_leg_can() -> None:
+    rig = Rig()
+    stack, mirror = mirror_of(rig)
+    told: list[Extent] = []
+
+    def fails(offset: int) -> Extent:
+        raise BlockError(5, "this leg is broken")
+
+    def ask() -> Plan[None]:
+        told.append((yield from mirror.extent(BLOCK)))
+
+    first, second = (disk.device for disk in rig.disks)
+    first.extent = fails  # type: ignore[method-assign]
+    second.extent = lambda offset: Extent(3 * BLOCK, True)  # type: ignore[method-assign]
+    rig.run(ask())
+    second.extent = fails  # type: ignore[method-assign]
+    rig.run(ask())
+    for leg in mirror.legs.all:
+        leg.state = DROPPED  # as one may find them, one by one, while another becomes active
+    rig.run(ask())
+    data = Extent(mirror.size, False)
+    assert told == [Extent(3 * BLOCK, True), data, data]
+    shut(rig, stack)
+
+
+def test_a_leg_that_was_dropped_while_it_was_asked_tells_of_no_hole() -> None:
+    rig = Rig()
+    stack, mirror = mirror_of(rig)
+    told: list[Extent] = []
+
+    def late(offset: int) -> Extent:
+        assert mirror.legs.failed(mirror.legs.all[0], BlockError(5, "a write failed"))
+        return Extent(mirror.size, True)
+
+    def ask() -> Plan[None]:
+        told.append((yield from mirror.extent(0)))
+
+    rig.disks[0].device.extent = late  # type: ignore[method-assign]
+    rig.run(ask())
+    assert told == [Extent(mirror.size, False)]
+    shut(rig, stack)

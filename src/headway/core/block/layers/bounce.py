@@ -50,24 +50,26 @@ class Bounce(Layer):
         buffer = self._buffers.take_now()
         if buffer is None:
             return False
-        bio.view = part = buffer[:length]
-        if bio.op is WRITE:
-            part[:] = user
-        done = self.below[0].submit_now(bio)
-        bio.view = user
-        if done and bio.op is READ and bio.error is None:
-            user[:] = part
-        self._buffers.free(buffer)
-        return done
+        try:
+            bio.view = part = buffer[:length]
+            if bio.op is WRITE:
+                part[:] = user
+            done = self.below[0].submit_now(bio)
+            if done and bio.op is READ and bio.error is None:
+                user[:] = part
+            return done
+        finally:  # also if a signal's exception comes while bytes are being moved
+            bio.view = user
+            self._buffers.free(buffer)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None]:
         if (bio.op is WRITE or (bio.op is READ and self._reads)) and bio.length:
             [buffer] = yield from line.take(self._buffers)
-            assert bio.view is not None
-            part = buffer[: bio.length]
-            if bio.op is WRITE:
-                part[:] = bio.view
+            part, user = buffer[: bio.length], bio.view
+            assert user is not None
             bio.push(lambda bio: self._back(bio, buffer, part))
+            if bio.op is WRITE:
+                part[:] = user
             bio.view = part
             self._buffers.hand_over(buffer)
         line.send(bio, self.below[0])

@@ -58,7 +58,7 @@ class Crypt(Layer):
         self.header: tuple[Layer, Created, bool] | None = None  # to be written by `start`
 
     def submit_now(self, bio: Bio) -> bool:
-        op, offset = bio.op, bio.offset
+        op, offset, user = bio.op, bio.offset, bio.view
         if op is FLUSH or not bio.length:
             return self._below_now(bio)
         if (offset | bio.length) & (self._sector - 1):
@@ -74,12 +74,12 @@ class Crypt(Layer):
             return done
         if bio.length > self.limits.max_length or (buffer := self._buffers.take_now()) is None:
             return False
-        user = bio.view
-        self._load(bio, buffer)
-        done = self._below_now(bio)
-        bio.op, bio.offset, bio.view = op, offset, user
-        self._buffers.free(buffer)
-        return done
+        try:
+            self._load(bio, buffer)
+            return self._below_now(bio)
+        finally:  # also if a signal's exception comes while bytes are being moved
+            bio.op, bio.offset, bio.view = op, offset, user
+            self._buffers.free(buffer)
 
     def submit(self, bio: Bio, line: Line) -> Plan[None] | None:
         if (bio.op is WRITE or bio.op is ZERO) and bio.length:

@@ -49,12 +49,13 @@ class WriteCache(Layer):
         return bio.op is WRITE and not bio.fua and self._write_now(bio)
 
     def _read_now(self, bio: Bio) -> bool:
-        found, offset = self.log.find(bio.offset, bio.length), bio.offset
+        offset = bio.offset
+        found = self.log.find(offset, bio.length)
         if found.segment is None:
             whole = found.count * self._size == bio.length and not found.zeros
             return whole and self.below[0].submit_now(bio)
-        bio.offset = self.log.form.address(found.position)
         try:  # it may be interrupted in the device, and no segment is pinned for ever by that
+            bio.offset = self.log.form.address(found.position)
             return found.count * self._size == bio.length and self.below[1].submit_now(bio)
         finally:
             bio.offset = offset
@@ -62,12 +63,12 @@ class WriteCache(Layer):
 
     def _write_now(self, bio: Bio) -> bool:
         entries = self.log.form.described(bio.offset, bio.length, bio.view)
-        place = self.log.place_now(len(entries), len(entries))
+        count, offset, done = len(entries), bio.offset, False
+        place = self.log.place_now(count, count)
         if place is None:
             return False
-        offset, done = bio.offset, False
-        bio.offset = self.log.form.address(place.position)
         try:
+            bio.offset = self.log.form.address(place.position)
             done = self.below[1].submit_now(bio)
             return done
         finally:  # interrupted too: a commit waits for the end of each write
