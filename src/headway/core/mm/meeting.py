@@ -40,8 +40,8 @@ NEWCOMER: Final = 1 << 62
 class Ask:
     """A request: so many units of each of these, all or nothing. `short` is the level that has too few.
 
-    All fields but the first three change under the guard. `asked` is the level whose reclaimer was run
-    for it last: when it comes to starve elsewhere it is woken to run that one's.
+    All fields but the first three change under the guard. `asked` is that level, once its reclaimers were run
+    for it there: when it comes to starve elsewhere, or there again, it is woken to run them.
     """
 
     __slots__ = ("asked", "entitled", "granted", "levels", "number", "parts", "short", "ticket")
@@ -276,9 +276,11 @@ class Meeting:
     def _starve(self, ask: Ask, short: Account | None) -> None:
         """Write down at which level it starves; a request that is in no line starves nowhere."""
         before, ask.short = ask.short, short
-        if before is not None and before is not short:
-            before.starving.pop(ask, None)
-            before.set_gate()
+        if short is not before:
+            ask.asked = None  # what came to be had there since found nobody who starves there
+            if before is not None:
+                before.starving.pop(ask, None)
+                before.set_gate()
         if short is not None and ask.ticket is not None:
             short.starving[ask] = None
             short.set_gate()
