@@ -63,7 +63,7 @@ class Budget(Account):
     __slots__ = ("_meeting", "dirty")
 
     _meeting: Meeting
-    dirty: dict[Any, Any]  # for each zone's throttle, what caches in this budget have dirty there
+    dirty: dict[Any, Any]  # for each zone's throttle the `DirtyPart` of caches here and below
 
     def __init__(
         self,
@@ -173,9 +173,23 @@ class Budget(Account):
                 self._meeting.settle()
         return taken
 
+    def take_inside(self, units: int) -> bool:
+        """`take_now` for who holds a guard of his own: it waits for nobody. `settle` after letting go of that."""
+        if self._gate & ~TREE or not self._guard.acquire(False):
+            return False
+        try:
+            return self._take_levels(units)
+        finally:
+            self._guard.release()
+
+    def settle(self) -> None:
+        """Serve those who gave back, or came, while somebody was in the guard."""
+        if self._meeting.due:
+            self._meeting.settle()
+
     def _take_levels(self, units: int) -> bool:
         """Under the guard: take from every level, if at none of them anybody waits or has to be told."""
-        if self._gate != TREE:
+        if self._gate & ~TREE:
             return False
         for level in self.levels():
             if level._gate & (WAITERS | CLOSED):
@@ -274,6 +288,8 @@ class Budget(Account):
         if self.closed:
             raise self.closed_error()
         self._meeting.change(lambda: self.resized(limit))
+        for part in list(self.dirty.values()):
+            part.follow(limit)
         self._meeting.look(self)
         self._meeting.rouse(self)
 
