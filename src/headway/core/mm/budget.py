@@ -153,7 +153,10 @@ class Budget(Account):
         )
 
     def try_alloc(self, units: int | str, *, entitled: bool = False) -> bool:
-        """Take `units` if that needs no wait. The same as ``alloc(units, Gfp.NOWAIT)``."""
+        """Take `units` if that needs no wait. The same as ``alloc(units, Gfp.NOWAIT)``.
+
+        Caches here and below drop what is clean for it.
+        """
         return self.take_now(units) or self.alloc(units, NOWAIT, entitled=entitled)
 
     def take_now(self, units: int | str) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
 from headway.core.mm.budget import Budget
-from headway.core.mm.dirtied import PATIENCE_S, Dirtied, WriteBack
+from headway.core.mm.dirtied import Dirtied, WriteBack
 from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp, for_allocator
 from headway.core.mm.holding import MASK, Holding
@@ -215,11 +215,11 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
                 else:
                     self._entries.pop(entry.key, None)
                     holding.used -= entry.cost
-                if old is not None or not kept:
-                    surplus = holding.surplus()
+                surplus = holding.surplus()
         holding.refund(left)
         holding.give(surplus)
-        holding.tell()  # who made room after it was paid for, and before it was here, could not see it
+        if kept:
+            holding.tell()  # who made room after it was paid for, and before it was here, could not see it
         return kept
 
     def _make_room(self, entry: Entry[K, V], dirty: bool, scope: int, who: str) -> Plan[bool]:
@@ -294,8 +294,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         control.scanned = max(looked[0] // page_bytes, 1)
         freed = looked[1]
         if not freed and control.gfp & Gfp.IO and self._dirtied.pages:
-            pages, scope = control.scan_count, control.scope
-            if not (yield from self._dirtied.write_some(scope, pages, PATIENCE_S)):
+            if not (yield from self._dirtied.write_some(control.scope, control.scan_count, True)):
                 return STOP
         return freed
 
@@ -318,6 +317,8 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
     def _drop(self, wanted: int, waits: bool = True) -> int:
         """Drop so many bytes, or all that is clean: in two rounds no mark spares any. Pages freed."""
+        if len(self._entries) == self._dirtied.count:
+            return 0
         round_ = self.used + LEAST * len(self._entries)
         looked = self._evict(2 * round_ + LEAST, wanted, waits)
         return 0 if looked is None else looked[1]
@@ -363,7 +364,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         while not self.closed:
             self.flush()
             with self._guard:
-                if not self.closed and not self._dirtied.any:  # else it was put meanwhile
+                if not self.closed and not self._dirtied.count:  # else it was put meanwhile
                     self.closed = True
                     break
         else:

@@ -142,9 +142,9 @@ class Dirtied(Generic[K, V]):
         return None
 
     @property
-    def any(self) -> bool:
-        """Whether something is dirty."""
-        return bool(self._order)
+    def count(self) -> int:
+        """Objects that are dirty."""
+        return len(self._order)
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -211,19 +211,19 @@ class Dirtied(Generic[K, V]):
         while (yield from self._write_oldest(scope)):
             pass
 
-    def write_some(self, scope: int, pages: int, wait_s: float = 0.0) -> Plan[bool]:
+    def write_some(self, scope: int, pages: int, patient: bool = False) -> Plan[bool]:
         """For reclaim: so many pages' worth; False if none could be written.
 
-        It does not wait for what others write, but `wait_s` seconds, if there is nothing else to write.
+        It does not wait for what others write; but for a moment if `patient`, and there is nothing else to write.
         """
         least = self.pages - pages
         done = False
         while self._order and self.pages > least:
-            ticket = Ticket("end of a write") if wait_s and not done else None
+            ticket = Ticket("end of a write") if patient and not done else None
             entry, others = self._choose(ticket)
             if entry is None:
                 if ticket is not None and others:
-                    done = yield from park(ticket, wait_s)
+                    done = yield from park(ticket, PATIENCE_S)
                 return done
             try:
                 yield from self._write_entry(entry, scope, True)

@@ -95,7 +95,7 @@ class Holding:
         """Count `cost` bytes as used, if they are charged or can be; and how many pages to `refund` after the guard.
 
         `paid` pages are the budget's already. It waits for nobody who is in the budget's guard, and wakes nobody
-        under ours: `tell` does that.
+        under ours: `refund` does that, which is to be called in any case.
         """
         if self.max_bytes is not None and self.used + cost > self.max_bytes:
             return False, paid
@@ -150,12 +150,15 @@ class Holding:
     def refund(self, pages: int) -> None:
         """Give back to the budget what was paid, or charged. Waits: never; may run in a finaliser."""
         budget = self.budget
-        if budget is not None and pages:
+        if budget is None:
+            return
+        if pages:
             units = pages * self.page_bytes
             record: Any = budget._record
             if record is not None:
                 record.gave(units, self._label)
             budget.bring(units)
+        budget.settle()  # `book` left that to us
 
     def give(self, pages: int) -> None:
         """So many charged pages are free. Waits: never; may be called from a finaliser."""
@@ -166,10 +169,8 @@ class Holding:
     def tell(self) -> None:
         """Something can be given that could not before: who waits for the budget asks again. Without any guard."""
         budget = self.budget
-        if budget is not None:
-            budget.settle()  # `book` left that to us
-            if budget.is_wanted:
-                budget.kick()
+        if budget is not None and budget.is_wanted:
+            budget.kick()
 
     def close(self) -> None:
         """Leave zone and budget, with nothing charged."""
