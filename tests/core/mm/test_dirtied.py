@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headway.core.mm.cache import ShrinkableCache
-from headway.core.mm.dirtied import EXPIRE_S, PATIENCE_S
+from headway.core.mm.dirtied import EXPIRE_S, RETRY_S
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Offload, Park, Plan, Spawn, call, now
 from headway.errors import UsageError
@@ -169,7 +169,7 @@ def test_reclaim_of_a_zone_waits_for_anothers_write_but_not_for_ever() -> None:
     asked, waits = step(memory.path.reclaim.direct(Gfp.KERNEL, 0, "a", 1)), 0
     while not asked.done:
         if isinstance(asked.request, Park):
-            assert asked.request.timeout_s == PATIENCE_S
+            assert asked.request.timeout_s == RETRY_S
             waits += 1
             asked.answer(False)
         else:

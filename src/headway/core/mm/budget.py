@@ -181,6 +181,9 @@ class Budget(Account):
         if self._gate & ~TREE or not self._guard.acquire(False):
             return False
         try:
+            if not self._gate and units <= self._room <= self._most:
+                self._room -= units
+                return True
             return self._take_levels(units)
         finally:
             self._guard.release()

@@ -37,7 +37,6 @@ V = TypeVar("V")
 WriteBack: TypeAlias = Callable[[K, V], object]
 EXPIRE_S: Final = 30.0
 RETRY_S: Final = 1.0  # after a failed write, and at most for another's to end
-PATIENCE_S: Final = 0.1  # of a zone's reclaim that waits for another's write
 BACKGROUND: Final = 10  # a tenth of the zone
 LIMIT: Final = 5  # a fifth
 
@@ -214,7 +213,7 @@ class Dirtied(Generic[K, V]):
     def write_some(self, scope: int, pages: int, patient: bool = False) -> Plan[bool]:
         """For reclaim: so many pages' worth; False if none could be written.
 
-        It does not wait for what others write; but for a moment if `patient`, and there is nothing else to write.
+        It does not wait for what others write; but for RETRY_S, if `patient`, and there is nothing else to write.
         """
         least = self.pages - pages
         done = False
@@ -223,7 +222,7 @@ class Dirtied(Generic[K, V]):
             entry, others = self._choose(ticket)
             if entry is None:
                 if ticket is not None and others:
-                    done = yield from park(ticket, PATIENCE_S)
+                    done = yield from park(ticket, RETRY_S)
                 return done
             try:
                 yield from self._write_entry(entry, scope, True)
