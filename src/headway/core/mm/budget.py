@@ -365,6 +365,10 @@ class Budget(Account):
     def _settle(self) -> None:
         self._meeting.settle()
 
+    def _find(self, finding: str) -> None:
+        self._meeting.findings.append((self, finding))
+        self._meeting.due.append(self)
+
     def waiting(self) -> tuple[Waiting, ...]:
         """Who waits here now, ordinary requests first, each line in the order of arrival."""
         with self._guard:

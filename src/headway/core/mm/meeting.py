@@ -85,12 +85,13 @@ class Ask:
 class Meeting:
     """One for each runtime. `bring` and `look` never wait; the rest may wait for the guard."""
 
-    __slots__ = ("_asks", "_numbers", "due", "guard")
+    __slots__ = ("_asks", "_numbers", "due", "findings", "guard")
 
     def __init__(self, runtime: Runtime) -> None:
         self.guard = runtime.guard()
         self._asks: dict[Ticket, Ask] = {}
         self.due: list[Account] = []  # somebody may have to look here
+        self.findings: list[tuple[Account, str]] = []  # to be reported by who settles
         self._numbers = 0
 
     # -- units come ------------------------------------------------------------------------------------
@@ -106,15 +107,18 @@ class Meeting:
         self.settle()
 
     def settle(self) -> None:
-        """Serve whoever can be served; wake them after the guard is dropped."""
+        """Serve whoever can be served; wake them, and report what was found, after the guard is dropped."""
         while self.due:
             if not self.guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
                 served = self._serve()
+                findings, self.findings = self.findings, []
             finally:
                 self.guard.release()
             self._wake(served)
+            for account, finding in findings:
+                account.runtime.report(finding)
 
     def change(self, step: Callable[[], T]) -> T:
         """Run one step under the guard."""
