@@ -67,8 +67,8 @@ class ShrinkableCache(core.ShrinkableCache[K, V], Generic[K, V]):
 
     With `budget` the cache belongs to one of a tree of budgets (in bytes), as the page cache of a memory
     cgroup does to it: what it keeps is charged there and to all above, in whole pages, and dropped when
-    that budget, or one above, would have a request wait, be it for another cache. A fifth of it may be
-    dirty, unless `group` says otherwise. Close the cache before its budget.
+    that budget, or one above, would have a request wait or fail, be it for another cache. A fifth of it, and
+    of each above, may be dirty, unless `group` says otherwise. Close the cache before its budget.
 
     >>> from headway import Zone
     >>> zone = Zone("1MiB")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from headway.budgets import Budget
@@ -11,6 +13,7 @@ from headway.core.mm.together import Together
 from headway.core.plan import Offload, Park
 from headway.errors import NoMemory, PoolBusy, PoolClosed, UsageError
 from headway.runtimes import scopes
+from tests.core.mm.memory import PAGE, Memory, cached
 from tests.steps import Stepper, step
 
 
@@ -284,6 +287,36 @@ def test_closing() -> None:
     with pytest.raises(PoolClosed), Budget(1, name="block") as block:
         block.close()
         block.alloc(1)
+
+
+@pytest.mark.parametrize("way", ["alloc", "kick", "resize", "put"])
+def test_what_is_reported_is_said_outside_every_guard(way: str) -> None:
+    """The handler of a log may use budgets, and caches."""
+    budget = Budget(8 * PAGE, parent=Budget(8 * PAGE, name="root"), name="b")
+    cache = cached(Memory(), budget=budget)
+    free: list[bool] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            free.append(not budget._guard.locked() and not cache._guard.locked())  # type: ignore[attr-defined]
+
+    handler = Handler()
+    logging.getLogger("headway").addHandler(handler)
+    try:
+        budget._home.append(5)
+        if way == "put":
+            cache["a"] = 1
+        elif way == "alloc":
+            budget.alloc(1)
+        elif way == "kick":
+            budget.kick()
+            budget.stats()
+            budget.try_alloc(8 * PAGE)
+        else:
+            budget.resize(9 * PAGE)
+    finally:
+        logging.getLogger("headway").removeHandler(handler)
+    assert free == [True]
 
 
 def test_more_than_was_taken_does_not_make_room(caplog: pytest.LogCaptureFixture) -> None:

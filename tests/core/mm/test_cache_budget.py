@@ -10,6 +10,7 @@ import pytest
 import headway as hw
 from headway import aio
 from headway.budgets import Budget
+from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp
 from headway.core.plan import Now, Offload, Park
 from headway.errors import PoolBusy, PoolTimeout, UsageError
@@ -150,6 +151,56 @@ def test_inside_reclaim_a_value_is_kept_where_there_is_room_and_nothing_dropped_
         del caches["a"]["fits"]
 
 
+def test_who_reclaims_or_may_not_wait_has_clean_cache_dropped_and_asks_nobody_else() -> None:
+    """A cache fills its budget to the last unit: 8.5 has no background that would keep some free."""
+    asked: list[int] = []
+    budget = Budget(8 * PAGE, name="b", reclaim=lambda units: asked.append(units))
+    cache = cached(
+        Memory(), budget=budget, group=Domain("any", "1GiB", None),
+        write_back=lambda key, value: asked.append(key),
+    )  # fmt: skip
+    assert step(cache.put_plan("dirty", PAGE, True, 0, "a")).finish()
+    for key in range(7):
+        cache[key] = PAGE
+        cache.get(key)
+    assert budget.room == 0
+    with noreclaim():
+        assert step(budget.alloc_plan(PAGE, Gfp.KERNEL, 4, "a", None, False)).result is True
+        assert budget.alloc(PAGE, Gfp.KERNEL | Gfp.NORETRY)
+    assert budget.try_alloc(PAGE) and budget.alloc(PAGE, Gfp.ATOMIC) and len(cache) == 4
+    assert not budget.try_alloc(5 * PAGE) and list(cache) == ["dirty"], "and not what is dirty"
+    assert not asked and budget.try_alloc(3 * PAGE)
+    cache.close()
+
+
+def test_who_may_not_wait_does_not_wait_for_who_is_in_the_cache_either() -> None:
+    budget = Budget(2 * PAGE, name="b")
+    cache = cached(Memory(), budget=budget)
+    cache["a"] = 2 * PAGE
+    with cache._guard:
+        assert not budget.try_alloc(PAGE)
+    assert budget.try_alloc(PAGE)
+
+
+def test_high_passes_a_limit_only_when_nothing_clean_is_left() -> None:
+    budget = Budget(2 * PAGE, name="b", force=True)
+    cache = cached(Memory(), budget=budget)
+    cache["a"] = 2 * PAGE
+    assert budget.alloc(PAGE, Gfp.ATOMIC) and budget.stats().forced_count == 0
+    assert budget.alloc(2 * PAGE, Gfp.ATOMIC) and budget.stats().forced_count == 1
+
+
+def test_inside_the_caches_guard_nobody_waits_for_the_budgets() -> None:
+    """So a finaliser that comes by while somebody is in the budget's guard can use the cache."""
+    root = Budget(8 * PAGE, name="root")
+    for budget in (root, Budget(parent=root, name="child")):
+        cache = cached(Memory(), budget=budget)
+        with budget._guard, cache._guard:
+            assert cache._holding.book(PAGE) == (False, 0)
+        assert cache.put("a", PAGE) and budget.used == PAGE
+        cache.close()
+
+
 def waits(budget: Budget, units: int, gfp: Gfp) -> Stepper:
     """A request that has come to its wait, and found nothing in its second look."""
     asked = step(budget.alloc_plan(units, gfp, 0, "waits", None, False))
@@ -175,13 +226,12 @@ def go_on(asked: Stepper) -> None:
 
 
 def test_a_value_on_its_way_in_while_others_make_room_is_not_overlooked() -> None:
-    """Between the charge and the entry nobody can drop it; who parks then is told when it is there."""
+    """Between the payment and the entry nobody can drop it; who parks then is told when it is there."""
     budget = Budget(4 * PAGE, name="b")
     cache = cached(Memory(), budget=budget)
-    with cache._guard:
-        assert cache._holding.book(4 * PAGE) == 0
+    assert THREADS.run(cache._holding.pay(4, 0, "a"))
     waiting = waits(budget, PAGE, Gfp.KERNEL)
-    assert cache._enter(cache._made("x", 4 * PAGE, False), False)
+    assert cache._keep(cache._made("x", 4 * PAGE, False), False, 4)
     go_on(waiting)
     assert waiting.done and waiting.result and len(cache) == 0
     again = waits(budget, 4 * PAGE, Gfp.KERNEL)
@@ -193,11 +243,10 @@ def test_a_value_on_its_way_in_while_others_make_room_is_not_overlooked() -> Non
 def test_what_can_be_given_after_the_last_try_and_before_the_line_is_not_overlooked() -> None:
     budget = Budget(4 * PAGE, name="b")
     cache = cached(Memory(), budget=budget)
-    with cache._guard:
-        assert cache._holding.book(4 * PAGE) == 0
+    assert THREADS.run(cache._holding.pay(4, 0, "a"))
     waiting = step(budget.alloc_plan(PAGE, Gfp.KERNEL, 0, "waits", None, False))
     assert isinstance(waiting.request, Now), "it has found nothing, and stands in no line yet"
-    assert cache._enter(cache._made("x", 4 * PAGE, False), False)
+    assert cache._keep(cache._made("x", 4 * PAGE, False), False, 4)
     go_on(waiting)
     assert waiting.done and waiting.result
 
@@ -238,6 +287,24 @@ def test_a_sibling_that_can_give_again_wakes_who_waits_for_the_level_above() -> 
     one.kick()
     go_on(waiting)
     assert waiting.done and waiting.result
+
+
+def test_who_starves_at_one_level_and_another_and_the_first_again_asks_there_again() -> None:
+    """What came to be had at the first level meanwhile found nobody there to tell."""
+    root = Budget(10 * PAGE, name="root", reserve=2 * PAGE)
+    small = Budget(4 * PAGE, name="small", parent=root)
+    cache = cached(Memory(), budget=Budget(parent=root, name="sibling"))
+    root.alloc(8 * PAGE)
+    waiting = waits(small, 3 * PAGE, Gfp.KERNEL)
+    assert small.alloc(2 * PAGE, entitled=True), "a release path, from the reserve above"
+    root.free(7 * PAGE)
+    go_on(waiting)
+    assert not waiting.done and not root.starving, "it is its own budget that has too little now"
+    for key in range(5):
+        assert cache.put(key, PAGE)
+    small.free(2 * PAGE)
+    go_on(waiting)
+    assert waiting.done and waiting.result and len(cache) < 5
 
 
 def test_to_the_record_the_cache_is_who_holds_the_units() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from headway.core.mm.cache import ShrinkableCache
-from headway.core.mm.dirtied import EXPIRE_S
+from headway.core.mm.dirtied import EXPIRE_S, RETRY_S
 from headway.core.mm.gfp import Gfp
-from headway.core.plan import Offload, Plan, Spawn, call, now
+from headway.core.plan import Offload, Park, Plan, Spawn, call, now
 from headway.errors import UsageError
 from headway.runtimes.simulator import Failure, Option, Simulator
 from headway.runtimes.threads import THREADS
@@ -159,6 +159,26 @@ def test_a_value_is_kept_if_nobody_can_be_started_to_write_it(
     put_dirty(cache, "b", PAGE)  # which starts one
     cache.flush()
     assert disk.written == [("a", PAGE), ("b", PAGE)]
+
+
+def test_reclaim_of_a_zone_waits_for_anothers_write_but_not_for_ever() -> None:
+    """It may be waiting for this very page; and a zone whose disk is slow is not out of memory at once."""
+    memory, cache, _disk = dirty_memory()
+    put_dirty(cache, "a", PAGE)
+    flush = step(cache.flush_plan(0))
+    asked, waits = step(memory.path.reclaim.direct(Gfp.KERNEL, 0, "a", 1)), 0
+    while not asked.done:
+        if isinstance(asked.request, Park):
+            assert asked.request.timeout_s == RETRY_S
+            waits += 1
+            asked.answer(False)
+        else:
+            asked.effect()
+    assert 1 <= waits <= 13 and asked.result == 0, "at most once in each round"
+    asked = step(memory.path.reclaim.direct(Gfp.KERNEL, 0, "a", 1))
+    asked.to_park()
+    flush.finish()
+    assert asked.finish() == 1
 
 
 def test_a_failed_write_keeps_the_data_and_close_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -63,7 +63,7 @@ class Budget(Account):
     __slots__ = ("_meeting", "dirty")
 
     _meeting: Meeting
-    dirty: dict[Any, Any]  # for each zone's throttle, what caches in this budget have dirty there
+    dirty: dict[Any, Any]  # for each zone's throttle the `DirtyPart` of caches here and below
 
     def __init__(
         self,
@@ -153,7 +153,10 @@ class Budget(Account):
         )
 
     def try_alloc(self, units: int | str, *, entitled: bool = False) -> bool:
-        """Take `units` if that needs no wait. The same as ``alloc(units, Gfp.NOWAIT)``."""
+        """Take `units` if that needs no wait. The same as ``alloc(units, Gfp.NOWAIT)``.
+
+        Caches here and below drop what is clean for it.
+        """
         return self.take_now(units) or self.alloc(units, NOWAIT, entitled=entitled)
 
     def take_now(self, units: int | str) -> bool:
@@ -173,9 +176,26 @@ class Budget(Account):
                 self._meeting.settle()
         return taken
 
+    def take_inside(self, units: int) -> bool:
+        """`take_now` for who holds a guard of his own: it waits for nobody. `settle` after letting go of that."""
+        if self._gate & ~TREE or not self._guard.acquire(False):
+            return False
+        try:
+            if not self._gate and units <= self._room <= self._most:
+                self._room -= units
+                return True
+            return self._take_levels(units)
+        finally:
+            self._guard.release()
+
+    def settle(self) -> None:
+        """Serve those who gave back, or came, while somebody was in the guard."""
+        if self._meeting.due:
+            self._meeting.settle()
+
     def _take_levels(self, units: int) -> bool:
         """Under the guard: take from every level, if at none of them anybody waits or has to be told."""
-        if self._gate != TREE:
+        if self._gate & ~TREE:
             return False
         for level in self.levels():
             if level._gate & (WAITERS | CLOSED):
@@ -274,6 +294,8 @@ class Budget(Account):
         if self.closed:
             raise self.closed_error()
         self._meeting.change(lambda: self.resized(limit))
+        for part in list(self.dirty.values()):
+            part.follow(limit)
         self._meeting.look(self)
         self._meeting.rouse(self)
 
@@ -342,6 +364,10 @@ class Budget(Account):
 
     def _settle(self) -> None:
         self._meeting.settle()
+
+    def _find(self, finding: str) -> None:
+        self._meeting.findings.append((self, finding))
+        self._meeting.due.append(self)
 
     def waiting(self) -> tuple[Waiting, ...]:
         """Who waits here now, ordinary requests first, each line in the order of arrival."""

@@ -4,11 +4,11 @@ It does not compute what is missing (its user does), and has no size of its own 
 what the zone has open above `low`, and shares with the other shrinkers when that is used up. It is
 never the reason why a request fails: if there is no room for an object, that one is not kept.
 
-A hit reads a mapping and sets a mark, without a lock. Everything else is a step under the guard;
-values are dropped after it, as their finalisers may call us. An object is charged *before* it is
-entered: ``used bytes <= charged pages``, always; and if the cache belongs to a budget, to that one too
-(`headway.core.mm.holding`). In one pass of reclaim it looks at as many bytes as it is asked for, so a
-cache whose objects are in use gives less than one whose objects are idle.
+A hit reads a mapping and sets a mark, without a lock. Everything else is a step under the guard; values are
+dropped after it, as their finalisers may call us (not those that the garbage collector runs: it may come inside a
+guard). An object is charged and entered in one step, so ``used bytes <= charged pages``, always; and if the cache
+belongs to a budget, to that one too (`headway.core.mm.holding`). In one pass of reclaim it looks at as many bytes
+as it is asked for, so a cache whose objects are in use gives less than one whose objects are idle.
 
 What is dirty (`headway.core.mm.dirtied`) is not dropped, but written back, if the mask allows I/O.
 
@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from headway.core.mm.budget import Budget
 from headway.core.mm.dirtied import Dirtied, WriteBack
 from headway.core.mm.domain import Domain
 from headway.core.mm.gfp import Gfp, for_allocator
-from headway.core.mm.holding import MASK, REFUSED, Holding
+from headway.core.mm.holding import MASK, Holding
 from headway.core.mm.shrinker import STOP, Registration, ScanControl
 from headway.core.mm.sieve import LEAST, Entry, Sieve
 from headway.core.mm.slowpath import SlowPath
@@ -36,7 +36,7 @@ from headway.errors import PoolClosed, UsageError
 K = TypeVar("K")
 V = TypeVar("V")
 
-_IO: Final = int(Gfp.IO)
+_IO, _WAITS = int(Gfp.IO), int(Gfp.DIRECT_RECLAIM)
 
 
 @final
@@ -141,8 +141,7 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         Raises: UsageError if its cost is no number of bytes; PoolClosed; what such a write raised.
         """
         entry = self._made(key, value, dirty)
-        if not dirty and self._book(entry.cost):
-            self._enter(entry, False)
+        if not dirty and self._keep(entry, False):
             return True
         runtime = self._runtime
         return runtime.run(self._put(entry, dirty, runtime.scope(), runtime.owner()))
@@ -165,10 +164,9 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         return Entry(key, value, cost)
 
     def _put(self, entry: Entry[K, V], dirty: bool, scope: int, who: str) -> Plan[bool]:
-        kept = self._book(entry.cost) or (yield from self._make_room(entry.cost, scope, who))
-        if kept and not self._enter(entry, dirty):
-            kept = False
-            self._unbook(entry.cost)
+        kept = self._keep(entry, dirty)
+        if kept is None:
+            kept = yield from self._make_room(entry, dirty, scope, who)
         if not kept:
             self.refused += 1
             self._forget(entry.key)
@@ -196,19 +194,37 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
     # -- room ----------------------------------------------------------------------------------------
 
-    def _book(self, cost: int, paid: int = 0) -> bool:
-        """Count `cost` bytes as used, if they are charged or can be; `paid` pages to the budget already."""
-        with self._guard:
-            left = self._holding.book(cost, paid)
-        if left == REFUSED:
-            self._holding.refund(paid)
-            return False
-        self._holding.refund(left)
-        return True
+    def _keep(self, entry: Entry[K, V], dirty: bool, paid: int = 0) -> bool | None:
+        """Charge and enter it in one step, so that whatever is charged can be found, and dropped.
 
-    def _make_room(self, cost: int, scope: int, who: str) -> Plan[bool]:
-        """Have others, and ourselves, drop what is clean, until `cost` is booked or nothing gives way."""
-        zone, holding = self._path.zone, self._holding
+        `paid` pages are the budget's already. None if there is no room for it; False if more of that would not
+        help: the cache is closed, or there is no room for dirty data (and an older value is gone).
+        """
+        holding, surplus = self._holding, 0
+        with self._guard:
+            old = self._entries.get(entry.key)  # first, as a key may be none
+            kept = False if self.closed else None
+            booked, left = (False, paid) if self.closed else holding.book(entry.cost, paid)
+            if booked:
+                if old is not None:
+                    self._take_off(old)
+                kept = not dirty or self._dirtied.add(entry, self._runtime.now())
+                if kept:
+                    self._entries[entry.key] = entry
+                    self._sieve.add(entry)
+                else:
+                    self._entries.pop(entry.key, None)
+                    holding.used -= entry.cost
+                surplus = holding.surplus()
+        holding.refund(left)
+        holding.give(surplus)
+        if kept:
+            holding.tell()  # who made room after it was paid for, and before it was here, could not see it
+        return kept
+
+    def _make_room(self, entry: Entry[K, V], dirty: bool, scope: int, who: str) -> Plan[bool]:
+        """Have others, and ourselves, drop what is clean, until it is kept or nothing gives way."""
+        zone, holding, cost = self._path.zone, self._holding, entry.cost
         pages = -(-cost // holding.page_bytes) + 1
         if pages > zone.page_count - zone.marks.low:
             return False
@@ -219,28 +235,23 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
                 return False
             if over > 0:
                 self._drop(over)
-                if self._book(cost):
-                    return True
-        while not self.closed:
+                kept = self._keep(entry, dirty)
+                if kept is not None:
+                    return kept
+        while True:
             paid = 0
             if holding.budget is not None:
                 with self._guard:
                     paid = holding.missing(cost)
                 if not (yield from holding.pay(paid, scope, who)):
                     return False
-            if self._book(cost, paid):
-                return True
+            kept = self._keep(entry, dirty, paid)
+            if kept is not None:
+                return kept
             if not may_reclaim or not (
                 yield from self._path.reclaim.direct(MASK, scope, who, pages)
             ):
                 return False
-        return False
-
-    def _unbook(self, cost: int) -> None:
-        with self._guard:
-            self._holding.used -= cost
-            surplus = self._holding.surplus()
-        self._holding.give(surplus)
 
     @property
     def used(self) -> int:
@@ -251,23 +262,6 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
     def max_bytes(self) -> int | None:
         """The limit of this cache alone."""
         return self._holding.max_bytes
-
-    def _enter(self, entry: Entry[K, V], dirty: bool) -> bool:
-        """Keep it; False if it is dirty, and there is no room for dirty data."""
-        with self._guard:
-            old = self._entries.get(entry.key)
-            if old is not None:
-                self._take_off(old)
-            entered = not dirty or self._dirtied.add(entry, self._runtime.now())
-            if entered:
-                self._entries[entry.key] = entry
-                self._sieve.add(entry)
-            elif old is not None:
-                del self._entries[entry.key]
-            surplus = self._holding.surplus() if old is not None else 0
-        self._holding.give(surplus)
-        self._holding.tell()  # who made room while it was on its way here could not see it
-        return entered
 
     def _forget(self, key: K) -> bool:
         with self._guard:
@@ -300,43 +294,45 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
         control.scanned = max(looked[0] // page_bytes, 1)
         freed = looked[1]
         if not freed and control.gfp & Gfp.IO and self._dirtied.pages:
-            if not (yield from self._dirtied.write_some(control.scope, control.scan_count)):
+            if not (yield from self._dirtied.write_some(control.scope, control.scan_count, True)):
                 return STOP
         return freed
 
     def give(self, units: int, mask: int, scope: int, hard: bool) -> Plan[int]:
         """For the budget: drop that many bytes' worth; bytes freed. Asks: Offload (writing back), Park.
 
-        What is idle among as many bytes; or, if `hard`, whatever is clean, and what can be made so.
+        What is idle among as many bytes; or, if `hard`, whatever is clean, and what can be made so. For one who
+        may not wait it does not wait for a lock either.
         """
         page_bytes = self._holding.page_bytes
         pages = -(-units // page_bytes)
         if not hard:
             looked = self._evict(pages * page_bytes, None)
             return 0 if looked is None else looked[1] * page_bytes
-        freed = self._drop(self._holding.excess(pages))
+        freed = self._drop(self._holding.excess(pages), bool(mask & _WAITS))
         if freed < pages and mask & _IO and self._dirtied.pages:
             if (yield from self._dirtied.write_some(scope, pages - freed)):
                 freed += self._drop(self._holding.excess(pages - freed))
         return freed * page_bytes
 
-    def _drop(self, wanted: int) -> int:
+    def _drop(self, wanted: int, waits: bool = True) -> int:
         """Drop so many bytes, or all that is clean: in two rounds no mark spares any. Pages freed."""
+        if len(self._entries) == self._dirtied.count:
+            return 0
         round_ = self.used + LEAST * len(self._entries)
-        looked = self._evict(2 * round_ + LEAST, wanted)
-        assert looked is not None
-        return looked[1]
+        looked = self._evict(2 * round_ + LEAST, wanted, waits)
+        return 0 if looked is None else looked[1]
 
-    def _evict(self, budget: int, wanted: int | None) -> tuple[int, int] | None:
-        """Look at objects worth `budget` bytes, drop the unused: bytes looked at, pages freed.
+    def _evict(self, size: int, wanted: int | None, waits: bool = False) -> tuple[int, int] | None:
+        """Look at objects worth `size` bytes, drop the unused: bytes looked at, pages freed.
 
-        None if somebody else is inside: a scan must not wait for a lock.
+        None if somebody else is inside, and it is not to wait for him, as a scan is not.
         """
-        if not self._guard.acquire(wanted is not None):
+        if not self._guard.acquire(waits):
             return None
         dropped: list[Entry[K, V]] = []
         try:
-            looked, gone = self._sieve.sift(budget, wanted, dropped)
+            looked, gone = self._sieve.sift(size, wanted, dropped)
             for entry in dropped:
                 del self._entries[entry.key]
             self._holding.used -= gone
@@ -365,10 +361,14 @@ class ShrinkableCache(MutableMapping[K, V], Generic[K, V]):
 
         Raises: what a write raised; then the cache stays as it was.
         """
-        if self.closed:
+        while not self.closed:
+            self.flush()
+            with self._guard:
+                if not self.closed and not self._dirtied.count:  # else it was put meanwhile
+                    self.closed = True
+                    break
+        else:
             return
-        self.flush()
-        self.closed = True
         self._dirtied.stop()
         self._registration.unregister()
         self.clear()

@@ -7,6 +7,10 @@ that makes progress; else the request fails where its mask says so (but HIGH pas
 force), or waits in line. One that comes to starve at another level while
 it waits is woken to ask that one's reclaimer too, and keeps its place.
 
+Who may not wait, or reclaims himself (``noreclaim()``), asks no code above us and starts no I/O; but caches
+drop for him what is clean, as that takes neither. A budget has no background that would do it for him, and
+caches fill it to the last unit. Only who takes away `KSWAPD_RECLAIM` as well asks nobody.
+
 Nobody waits beside room that could be made. Who is about to wait *publishes, then looks*: it enters the
 line, and is woken at once to ask the reclaimers once more (`Meeting.join`). Who has something to give
 that was not to be had before (a cache whose data was written back) *stores, then looks* for those who
@@ -36,7 +40,7 @@ ROUNDS: Final = 16
 
 _MEMALLOC, _NOMEMALLOC = int(Gfp.MEMALLOC), int(Gfp.NOMEMALLOC)
 _MAY_WAIT, _NORETRY = int(Gfp.DIRECT_RECLAIM), int(Gfp.NORETRY)
-_HIGH = int(Gfp.HIGH)
+_HIGH, _OTHERS = int(Gfp.HIGH), int(Gfp.KSWAPD_RECLAIM)
 _NORECLAIM = int(Scope.NORECLAIM)
 
 
@@ -101,7 +105,9 @@ def _force(meeting: Meeting, ask: Ask, mask: int) -> bool:
 def _reclaim(meeting: Meeting, ask: Ask, mask: int, scope: int) -> Plan[bool]:
     """Ask those who can make room at the level that has too little; True if that was enough."""
     if not mask & _MAY_WAIT or scope & _NORECLAIM:
-        return False
+        if not mask & _OTHERS:
+            return False
+        mask &= _MAY_WAIT
     raised: list[Giver] = []
     for _ in range(ROUNDS):
         short = ask.short

@@ -6,7 +6,8 @@ and does not count how much is too much: each cache is a device of the zone's th
 has been dirty for 30 seconds, or as soon as a tenth of the zone is dirty (or that share of the cache's
 part, of its group's limit, or of its budget); above a fifth, whoever dirties writes back himself before
 he may go on, so a fast producer is slowed to the speed of the writing, and a slow cache does not use up
-what a fast one needs. Reclaim that may do I/O writes too, when it finds nothing clean.
+what a fast one needs. Reclaim that may do I/O writes too, when it finds nothing clean; what others write it
+leaves to them, for such a write may be waiting for the very room that is being made.
 
 Two writes of one key never overlap, so an old value cannot land on a new one. What fails to be
 written stays dirty, and stays charged: data is lost only by being overwritten or deleted.
@@ -139,15 +140,27 @@ class Dirtied(Generic[K, V]):
                 return entry
         return None
 
+    @property
+    def count(self) -> int:
+        """Objects that are dirty."""
+        return len(self._order)
+
     # -- writing -------------------------------------------------------------------------------------
 
-    def _write_entry(self, entry: Entry[K, V], scope: int) -> Plan[None]:
-        """Write one; `entry` was put into `_writing` by the caller, under the guard."""
+    def _write_entry(self, entry: Entry[K, V], scope: int, for_room: bool = False) -> Plan[None]:
+        """Write one; `entry` was put into `_writing` by the caller, under the guard.
+
+        Whoever waits for units hears of the end, as others may write it now. Only a failure of one who makes
+        room is not told: two of those would wake each other for ever.
+        """
         assert self._write is not None
-        written = False
+        written = failed = False
         try:
             yield from offload(self._write, entry.key, entry.value, scope=scope)
             written = True
+        except Exception:
+            failed = True
+            raise
         finally:
             with self._guard:
                 del self._writing[entry.key]
@@ -161,7 +174,21 @@ class Dirtied(Generic[K, V]):
                 ticket.wake()
             if written:
                 self._charge.zone.tell_clean()
+            if not (failed and for_room):
                 self._holding.tell()
+
+    def _choose(self, ticket: Ticket | None) -> tuple[Entry[K, V] | None, bool]:
+        """The oldest that nobody writes, to be written by us; if there is none, whether others write.
+
+        Then `ticket` hears of the end of a write.
+        """
+        with self._guard:
+            entry, others = self._pick(), bool(self._writing)
+            if entry is not None:
+                self._writing[entry.key] = entry
+            elif others and ticket is not None:
+                self._done.append(ticket)
+        return entry, others
 
     def _write_oldest(self, scope: int) -> Plan[bool]:
         """Write the oldest, or wait for a write of another's to end; False if nothing is dirty.
@@ -169,18 +196,13 @@ class Dirtied(Generic[K, V]):
         Raises: what the write raised.
         """
         ticket = Ticket("end of a write")
-        with self._guard:
-            if not self._order and not self._writing:
-                return False
-            entry = self._pick()
-            if entry is None:
-                self._done.append(ticket)
-            else:
-                self._writing[entry.key] = entry
-        if entry is None:
+        entry, others = self._choose(ticket)
+        if entry is not None:
+            yield from self._write_entry(entry, scope)
+        elif others:
             yield from park(ticket, RETRY_S)
         else:
-            yield from self._write_entry(entry, scope)
+            return False
         return True
 
     def write_all(self, scope: int) -> Plan[None]:
@@ -188,13 +210,22 @@ class Dirtied(Generic[K, V]):
         while (yield from self._write_oldest(scope)):
             pass
 
-    def write_some(self, scope: int, pages: int) -> Plan[bool]:
-        """For reclaim: so many pages' worth; False if none could be written."""
+    def write_some(self, scope: int, pages: int, patient: bool = False) -> Plan[bool]:
+        """For reclaim: so many pages' worth; False if none could be written.
+
+        It does not wait for what others write; but for RETRY_S, if `patient`, and there is nothing else to write.
+        """
         least = self.pages - pages
         done = False
         while self._order and self.pages > least:
+            ticket = Ticket("end of a write") if patient and not done else None
+            entry, others = self._choose(ticket)
+            if entry is None:
+                if ticket is not None and others:
+                    done = yield from park(ticket, RETRY_S)
+                return done
             try:
-                yield from self._write_oldest(scope)
+                yield from self._write_entry(entry, scope, True)
                 done = True
             except Exception as error:
                 self._complain(error)

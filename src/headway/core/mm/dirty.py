@@ -26,11 +26,12 @@ it go on at a quarter of its rate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, final
 
-from headway.core.mm.domain import Domain
+from headway.core.mm.domain import Domain, chain
 from headway.core.mm.gfp import Scope
 from headway.core.plan import Plan, Runtime, Ticket, now, park
 from headway.core.units import format_size
@@ -190,9 +191,8 @@ class DirtyDevice:
         with self._of._guard:
             if not self.dirty:  # it was idle, and what it did not clean then says nothing
                 self._begin_interval(self._of.runtime.now())
-            for domain in (self._of.whole, group):
-                if domain is not None:
-                    domain.dirty += size
+            for domain in self._domains(group):
+                domain.dirty += size
             self.dirty += size
             self._dirtied += size
             flusher = None
@@ -206,14 +206,14 @@ class DirtyDevice:
         whole = self._of.whole
         own = self.part * whole.background / whole.limit
         return self.dirty > own or any(
-            domain.dirty > domain.background for domain in (whole, group) if domain is not None
+            domain.dirty > domain.background for domain in self._domains(group)
         )
 
     def is_over(self, group: Domain | None = None) -> bool:
         """Whether more is dirty than may be: in a domain, or, above the free run, of this device's part."""
         whole = self._of.whole
         return (whole.dirty > whole.freerun and self.dirty > self.part) or any(
-            domain.dirty > domain.limit for domain in (whole, group) if domain is not None
+            domain.dirty > domain.limit for domain in self._domains(group)
         )
 
     def dropped(self, size: int, group: Domain | None = None) -> None:
@@ -223,11 +223,15 @@ class DirtyDevice:
         self._of.end_waits()
 
     def _uncount(self, size: int, group: Domain | None) -> None:
-        for domain in (self._of.whole, group):
-            if domain is not None:
-                assert size <= domain.dirty, "more was cleaned than was dirty"
-                domain.dirty -= size
+        for domain in self._domains(group):
+            assert size <= domain.dirty, "more was cleaned than was dirty"
+            domain.dirty -= size
         self.dirty -= size
+
+    def _domains(self, group: Domain | None) -> Iterator[Domain]:
+        """All in which it counts: the whole, and the group with those that it is in."""
+        yield self._of.whole
+        yield from chain(group)
 
     def cleaned(self, size: int, group: Domain | None = None) -> None:
         """So many bytes were written back. Waits: never."""
@@ -315,13 +319,12 @@ class DirtyDevice:
             return True
         whole = self._of.whole
         free = whole.dirty <= whole.freerun and self.dirty <= self.part
-        return free and (group is None or group.dirty <= group.freerun)
+        return free and all(domain.dirty <= domain.freerun for domain in chain(group))
 
     def _ratio(self, group: Domain | None, local: bool = False) -> float:
         """Under the guard: the smaller one of the domains, scaled by the device's own position."""
         domains = [] if local else [self._of.whole.ratio]
-        if group is not None:
-            domains.append(group.ratio)
+        domains.extend(domain.ratio for domain in chain(group))
         part, freerun = self.part, self.freerun
         own = 0.0
         if self.dirty < part:

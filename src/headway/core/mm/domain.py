@@ -1,4 +1,4 @@
-"""A number of dirty bytes and two limits on it: the whole, or a group of writers within it.
+"""A number of dirty bytes and two limits on it: the whole, or a group of writers within it, or within a group.
 
 It counts nothing by itself (`headway.core.mm.dirty` does). The *position ratio* says how fast those may go
 on who dirty: 2 far below the set point between free run and limit, 1 at it, 0 at the limit and above.
@@ -8,6 +8,8 @@ Source: Linux ``mm/page-writeback.c`` (6.12), ``struct dirty_throttle_control``,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from headway.core.units import format_size, parse_size
 from headway.errors import UsageError
 
@@ -15,10 +17,17 @@ from headway.errors import UsageError
 class Domain:
     """A number of dirty bytes, and two limits on it. Changed under the throttle's guard."""
 
-    __slots__ = ("background", "dirty", "limit", "name")
+    __slots__ = ("above", "background", "dirty", "limit", "name")
 
-    def __init__(self, name: str, limit: int | str, background: int | str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int | str,
+        background: int | str | None,
+        above: Domain | None = None,
+    ) -> None:
         self.name = name
+        self.above = above  # the group that this one is in
         self.limit = parse_size(limit, f"limit of {name!r}")
         half = self.limit // 2
         self.background = (
@@ -45,6 +54,13 @@ class Domain:
             f"<Domain {self.name!r}: {format_size(self.dirty)} dirty, background "
             f"{format_size(self.background)}, limit {format_size(self.limit)}>"
         )
+
+
+def chain(group: Domain | None) -> Iterator[Domain]:
+    """A group, if there is one, and those that it is in."""
+    while group is not None:
+        yield group
+        group = group.above
 
 
 def position_ratio(dirty: float, freerun: float, limit: float) -> float:

@@ -16,12 +16,14 @@ its cache, not of the task that was the first to touch it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, final
 
+from headway.core.mm import dirty_part
 from headway.core.mm.budget import Budget
 from headway.core.mm.charge import Charge
 from headway.core.mm.domain import Domain
-from headway.core.mm.gfp import Gfp
+from headway.core.mm.gfp import Gfp, Scope
 from headway.core.mm.giver import Give, Giver
 from headway.core.mm.watched import TRACED, WATCHED
 from headway.core.mm.zone import Zone
@@ -30,16 +32,27 @@ from headway.errors import PoolClosed, UsageError
 
 #: A cache's own request: only what is clean and needs no code above us may be dropped for it.
 MASK: Final = Gfp.RECLAIM | Gfp.NORETRY | Gfp.NOMEMALLOC | Gfp.NOWARN
-REFUSED: Final = -1
-DIRTY_PART: Final = 5  # of a budget may be dirty, and half of that before it is written
+#: Inside reclaim: nothing is dropped to keep something else.
+QUIET: Final = Gfp.NOMEMALLOC | Gfp.NOWARN
 _NOTED: Final = WATCHED | TRACED
+_NORECLAIM: Final = int(Scope.NORECLAIM)
 
 
 @final
 class Holding:
     """One cache's bytes. `used` and `pages` change under the cache's guard."""
 
-    __slots__ = ("_giver", "_zone", "budget", "charge", "max_bytes", "page_bytes", "pages", "used")
+    __slots__ = (
+        "_giver",
+        "_throttle",
+        "_zone",
+        "budget",
+        "charge",
+        "max_bytes",
+        "page_bytes",
+        "pages",
+        "used",
+    )
 
     def __init__(
         self, zone: Zone, name: str, max_bytes: int | None, budget: Budget | None, runtime: Runtime
@@ -56,6 +69,7 @@ class Holding:
         self.pages = 0  # charged
         self._zone = zone
         self._giver: Giver | None = None
+        self._throttle: Any = None  # for which its budget limits what is dirty
 
     def join(self, give: Give) -> None:
         """Have `give` asked when the budget, or a level above it, has too little."""
@@ -63,19 +77,12 @@ class Holding:
             self._giver = self.budget.adopt(f"cache {self.charge.name!r}", give)
 
     def dirty_group(self, throttle: Any) -> Domain | None:
-        """The limit on what caches of its budget may have dirty in a zone, if it has a budget.
-
-        A fifth of that budget, or of the smallest above it, as of a zone; a page, at least. Else a budget could
-        be all dirty, and who may not do I/O would wait for a background that has a whole zone to fill.
-        """
+        """The limit on what caches of its budget may have dirty in a zone, if it has a budget; until `close`."""
         budget = self.budget
         if budget is None:
             return None
-        least = min(level.capacity for level in budget.levels())
-        limit = max(least // DIRTY_PART, self.page_bytes)
-        made = Domain(f"dirty in budget {budget.name}", limit, None)
-        group: Domain = budget.dirty.setdefault(throttle, made)
-        return group
+        self._throttle = throttle
+        return budget._meeting.change(partial(dirty_part.enter, budget, throttle, self.page_bytes))
 
     # -- under the cache's guard -----------------------------------------------------------------------
 
@@ -84,25 +91,26 @@ class Holding:
         missing = self.used + cost - self.pages * self.page_bytes
         return -(-missing // self.page_bytes) if missing > 0 else 0
 
-    def book(self, cost: int, paid: int = 0) -> int:
-        """Count `cost` bytes as used, if they are charged or can be; or REFUSED.
+    def book(self, cost: int, paid: int = 0) -> tuple[bool, int]:
+        """Count `cost` bytes as used, if they are charged or can be; and how many pages to `refund` after the guard.
 
-        `paid` pages are the budget's already; of these, so many are left over.
+        `paid` pages are the budget's already. It waits for nobody who is in the budget's guard, and wakes nobody
+        under ours: `refund` does that, which is to be called in any case.
         """
         if self.max_bytes is not None and self.used + cost > self.max_bytes:
-            return REFUSED
-        pages = self.missing(cost)
+            return False, paid
+        pages, budget = self.missing(cost), self.budget
         if pages:
-            budget, more = self.budget, (pages - paid) * self.page_bytes
-            if budget is not None and more > 0 and not budget.take_now(more):
-                return REFUSED
+            more = pages - paid
+            if budget is not None and more > 0:
+                if not budget.take_inside(more * self.page_bytes):
+                    return False, paid
+                paid = pages
             if not self.charge.take(self._zone.marks.low, pages):
-                if budget is not None and more > 0:
-                    budget.bring(more)
-                return REFUSED
+                return False, paid
             self.pages += pages
         self.used += cost
-        return max(paid - pages, 0)
+        return True, max(paid - pages, 0)
 
     def surplus(self) -> int:
         """Pages that are charged and not used; they are ours no longer: `give` them."""
@@ -122,8 +130,9 @@ class Holding:
         if budget is None or not pages:
             return True
         units = pages * self.page_bytes
+        gfp = QUIET if scope & _NORECLAIM else MASK
         try:
-            if not (yield from budget.alloc_plan(units, MASK, scope, who, None, False)):
+            if not (yield from budget.alloc_plan(units, gfp, scope, who, None, False)):
                 return False
         except (PoolClosed, UsageError):  # it has ended, or is smaller than the value
             return False
@@ -141,12 +150,15 @@ class Holding:
     def refund(self, pages: int) -> None:
         """Give back to the budget what was paid, or charged. Waits: never; may run in a finaliser."""
         budget = self.budget
-        if budget is not None and pages:
+        if budget is None:
+            return
+        if pages:
             units = pages * self.page_bytes
             record: Any = budget._record
             if record is not None:
                 record.gave(units, self._label)
             budget.bring(units)
+        budget.settle()  # `book` left that to us
 
     def give(self, pages: int) -> None:
         """So many charged pages are free. Waits: never; may be called from a finaliser."""
@@ -155,15 +167,19 @@ class Holding:
             self.refund(pages)
 
     def tell(self) -> None:
-        """Something can be given that could not before: who waits for the budget asks again."""
-        if self.budget is not None and self.budget.is_wanted:
-            self.budget.kick()
+        """Something can be given that could not before: who waits for the budget asks again. Without any guard."""
+        budget = self.budget
+        if budget is not None and budget.is_wanted:
+            budget.kick()
 
     def close(self) -> None:
         """Leave zone and budget, with nothing charged."""
-        if self.budget is not None and self._giver is not None:
-            self.budget.disown(self._giver)
         self.charge.close()
+        budget = self.budget
+        if budget is not None and self._throttle is not None:
+            budget._meeting.change(partial(dirty_part.leave, budget, self._throttle))
+        if budget is not None and self._giver is not None:
+            budget.disown(self._giver)
 
     @property
     def _label(self) -> str:

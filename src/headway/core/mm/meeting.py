@@ -40,8 +40,8 @@ NEWCOMER: Final = 1 << 62
 class Ask:
     """A request: so many units of each of these, all or nothing. `short` is the level that has too few.
 
-    All fields but the first three change under the guard. `asked` is the level whose reclaimer was run
-    for it last: when it comes to starve elsewhere it is woken to run that one's.
+    All fields but the first three change under the guard. `asked` is that level, once its reclaimers were run
+    for it there: when it comes to starve elsewhere, or there again, it is woken to run them.
     """
 
     __slots__ = ("asked", "entitled", "granted", "levels", "number", "parts", "short", "ticket")
@@ -85,12 +85,13 @@ class Ask:
 class Meeting:
     """One for each runtime. `bring` and `look` never wait; the rest may wait for the guard."""
 
-    __slots__ = ("_asks", "_numbers", "due", "guard")
+    __slots__ = ("_asks", "_numbers", "due", "findings", "guard")
 
     def __init__(self, runtime: Runtime) -> None:
         self.guard = runtime.guard()
         self._asks: dict[Ticket, Ask] = {}
         self.due: list[Account] = []  # somebody may have to look here
+        self.findings: list[tuple[Account, str]] = []  # to be reported by who settles
         self._numbers = 0
 
     # -- units come ------------------------------------------------------------------------------------
@@ -106,15 +107,18 @@ class Meeting:
         self.settle()
 
     def settle(self) -> None:
-        """Serve whoever can be served; wake them after the guard is dropped."""
+        """Serve whoever can be served; wake them, and report what was found, after the guard is dropped."""
         while self.due:
             if not self.guard.acquire(False):
                 return  # whoever holds it settles after letting go
             try:
                 served = self._serve()
+                findings, self.findings = self.findings, []
             finally:
                 self.guard.release()
             self._wake(served)
+            for account, finding in findings:
+                account.runtime.report(finding)
 
     def change(self, step: Callable[[], T]) -> T:
         """Run one step under the guard."""
@@ -276,9 +280,11 @@ class Meeting:
     def _starve(self, ask: Ask, short: Account | None) -> None:
         """Write down at which level it starves; a request that is in no line starves nowhere."""
         before, ask.short = ask.short, short
-        if before is not None and before is not short:
-            before.starving.pop(ask, None)
-            before.set_gate()
+        if short is not before:
+            ask.asked = None  # what came to be had there since found nobody who starves there
+            if before is not None:
+                before.starving.pop(ask, None)
+                before.set_gate()
         if short is not None and ask.ticket is not None:
             short.starving[ask] = None
             short.set_gate()

@@ -42,9 +42,9 @@ def install(patcher: Patcher) -> None:
         return _reclaim
 
     def write(original: Any) -> Any:
-        def _write_entry(self: Any, entry: Any, scope: int) -> Any:
+        def _write_entry(self: Any, *args: Any) -> Any:
             with maps.completing(_WRITES):
-                return (yield from original(self, entry, scope))
+                return (yield from original(self, *args))
 
         return _write_entry
 
