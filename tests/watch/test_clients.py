@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import multiprocessing.pool
+import socket
 import threading
 
 import pytest
@@ -75,6 +76,22 @@ def test_aiohttp_with_a_limit_for_each_host(session, site, limit, other):
     expected = ([] if other else [of_host]) + ([of_all] if limit == 2 else [])
     assert sorted(found(session), reverse=True) == expected
     assert session.ledger.current().held == []
+
+
+def test_aiohttp_forgets_a_host_that_nobody_reached(session):
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def main():
+        with socket.socket() as taken:  # bound, and nobody listens
+            taken.bind(("127.0.0.1", 0))
+            connector = aiohttp.TCPConnector(limit_per_host=2)
+            async with aiohttp.ClientSession(connector=connector) as http:
+                with pytest.raises(aiohttp.ClientConnectorError):
+                    await http.get(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+                assert connector._headway_hosts == {}
+
+    asyncio.run(main())
+    assert session.ledger.out == []
 
 
 @pytest.mark.parametrize("per_host", [False, True])

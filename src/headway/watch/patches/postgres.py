@@ -47,18 +47,22 @@ def install(patcher: Patcher) -> None:
     def putconn(original: Any) -> Any:
         def putconn(self: Any, taken: Any) -> None:
             pool = pool_of(self)
-            if pool is not None:
-                ledger.release(pool, taken)
-            original(self, taken)
+            try:
+                if pool is not None:
+                    ledger.release(pool, taken)
+            finally:
+                original(self, taken)
 
         return putconn
 
     def putconn_async(original: Any) -> Any:
         async def putconn(self: Any, taken: Any) -> None:
             pool = pool_of(self)
-            if pool is not None:
-                ledger.release(pool, taken)
-            await original(self, taken)
+            try:
+                if pool is not None:
+                    ledger.release(pool, taken)
+            finally:
+                await original(self, taken)
 
         return putconn
 

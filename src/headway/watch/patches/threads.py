@@ -68,10 +68,12 @@ def _semaphores(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         def release(self: Any, n: int = 1) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                for _ in range(n):
-                    ledger.release(pool)
-            original(self, n)
+            try:
+                if pool is not None:
+                    for _ in range(n):
+                        ledger.release(pool)
+            finally:
+                original(self, n)
 
         return release
 
