@@ -43,17 +43,19 @@ def check(
     threads: bool = False,
     by_counts: bool = True,
     cancels: int = 0,
+    leaks: bool = True,
     crew: Crew | None = None,
 ) -> Report:
     """Search the schedules of `program`, and repeat on the real code what was found.
 
     By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
     schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run. `crew` does the runs.
+    Without `leaks`, units that never come home are no finding, and the search goes on.
     Raises: UsageError if `max_schedules` is below 1, or if there is nothing to judge: no pool, device or task.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
+    settings = Settings(ambient=ambient, threads=threads, cancels=cancels, leaks=leaks)
     with undisturbed(program):
         report = _settled(
             _searched(program, settings, target, max_schedules, seed, sizes, by_counts, crew)
