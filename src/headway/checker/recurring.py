@@ -86,8 +86,8 @@ def sizes(
     """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
 
     Of a model that recurs each size is judged as `check` does, but for leaks, which no size cures; one is safe if
-    nobody is stuck, goes round in vain or starves. From the sum of the takes of one round on, nobody waits for the pool and no try of it
-    fails, so all those are alike. There is no law of it.
+    nobody is stuck, goes round in vain or starves. From the sum of the takes of one round on, nobody waits for the
+    pool and no try of it fails, so all those are alike. There is no law of it.
     Raises: UsageError if there is no such pool, or there are too many sizes; HeadwayError if one of them has
     too many states to see all.
     """
