@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from headway.checker.branched import branched
-from headway.checker.chance import SEEDED, STANDS_STILL
+from headway.checker.chance import INSTALLED, SEEDED, STANDS_STILL
 from headway.checker.counted import counted
 from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
@@ -71,7 +71,7 @@ def _settled(report: Report) -> Report:
     Code that catches its refusal goes on where no production run would: no verdict of that is worth anything.
     """
     refused = [note.removeprefix(REFUSED) for note in report.notes if note.startswith(REFUSED)]
-    taken = [note for note in report.notes if note in (STANDS_STILL, SEEDED)]
+    taken = [note for note in report.notes if note in (STANDS_STILL, SEEDED, INSTALLED)]
     rest = (note for note in report.notes if not note.startswith(REFUSED) and note not in taken)
     report = replace(report, notes=tuple(rest), assumed=(*report.assumed, *taken))
     if report.verdict != "ok" or not refused:

@@ -31,9 +31,7 @@ __all__ = ["Caller", "Project", "is_own"]
 
 _VARIABLE = re.compile(rb"^(?:static |const |__\w+ )*gfp_t\s+(\w+)\s*=([^;]*);", re.MULTILINE)
 _OWN = re.compile(r"(^|/)(include/linux/gfp(_types)?\.h|tools/|Documentation/)")
-MAX_CALLERS = (
-    40  # of one function that are looked at, and files with a function in which they may be
-)
+MAX_CALLERS = 40  # of one function that are looked at, and files with code that are read for them
 LARGE = 64 << 10  # bytes; of a header that is looked into before it is searched again
 _SMALL: Stamp = (0, 0, 0, 0)
 
