@@ -36,7 +36,7 @@ def files(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("names", [WORDS[:1], WORDS[:2], WORDS])
 @pytest.mark.parametrize("whole", [True, False])
 def test_both_searches_find_the_same(files: list[str], names: list[str], whole: bool) -> None:
-    by_grep = search(files, names, 1, whole)
+    by_grep = search(files[:-1], names, 1, whole)  # where one is gone, Python reads them all
     assert by_grep == search(files, names, 1, whole, with_grep=False)
     count = len([place for place in by_grep[files[0]] if place[1] == "GFP_A"])
     assert count == (2 if whole else 3)
