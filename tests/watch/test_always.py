@@ -221,7 +221,7 @@ def interrupted(name):
     return pytest.raises(KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
 def test_a_lock_is_not_kept_by_who_was_interrupted(session, kind):
     lock, before = getattr(threading, kind)(), sys.gettrace()
     try:

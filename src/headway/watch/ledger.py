@@ -282,9 +282,10 @@ class Ledger(Sightings):
     def release(self, pool: Pool, element: Any = None) -> None:
         """An element comes back, whoever brings it."""
         out = pool.out
-        if len(out) == 1 and (last := out[:1]) and last[0][1].key == get_ident():
-            owner = last[0][1]  # taken on this thread: no need to ask who we are
-        else:
+        try:
+            taker = out[0][1]  # if it was taken on this thread, there is no need to ask who we are
+            owner = taker if len(out) == 1 and taker.key == get_ident() else self.owners.current()
+        except IndexError:  # taken before we watched, or given back by another thread just now
             owner = self.owners.current()
         held = owner.held
         if held:
