@@ -105,6 +105,59 @@ def test_a_clock_may_be_shown_and_waited_by_and_the_report_says_what_that_rests_
     assert sum("clocks stand still" in assumed for assumed in report.assumed) == 1
 
 
+PACKAGE = """import datetime, time
+from time import monotonic
+def wait(ends):
+    while time.monotonic() < ends:
+        pass
+    return int(time.time()) > 0 and datetime.datetime.now().year > 0 and monotonic() > 0
+def late(ends):
+    return time.monotonic() - ends
+def slow():
+    time.sleep(1)
+"""
+USES = """import sys, time
+sys.path.insert(0, {folder!r})
+import {name}
+del sys.path[0]
+import headway as hw
+def task(pool):
+    with pool.lease():
+        {line}
+def main():
+    pool = hw.Mempool.of(range(2), name="bio")
+    for _ in range(2):
+        hw.spawn(task, pool)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{name}.wait(time.monotonic() + 0.001)", ""),
+        ("time.sleep if {name}.late(time.monotonic()) > 1 else 0", "line 8 of chance.py decides"),
+        ("{name}.slow()", "line 10 of {name}.py uses time.sleep"),
+    ],
+    ids=["decides", "reads", "sleeps"],
+)
+def test_what_an_installed_package_decides_by_a_clock_is_told_and_is_no_error(
+    tmp_path: Path, line: str, reason: str, request: pytest.FixtureRequest
+) -> None:
+    """Who checks cannot mend it; his own lines may still not decide by what it read."""
+    name = f"installed_{request.node.callspec.id}"
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(PACKAGE)
+    code = USES.format(folder=str(folder), name=name, line=line.format(name=name))
+    report = judged(tmp_path, code)
+    if reason:
+        assert report.verdict == "error"
+        assert report.reason.startswith(reason.format(name=name))
+    else:
+        assert (report.verdict, report.complete) == ("ok", True), report.reason
+        assert sum("installed packages decide" in assumed for assumed in report.assumed) == 1
+
+
 def test_chance_with_a_seed_repeats_itself_and_the_report_says_that_it_was_one_seed(
     tmp_path: Path,
 ) -> None:

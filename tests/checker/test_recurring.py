@@ -168,6 +168,27 @@ def test_every_size_of_a_model_that_comes_round_is_what_check_says_of_it(
         assert (report.verdict in ("ok", "leak")) == (n in found.safe)
 
 
+def test_a_leak_hides_no_livelock() -> None:
+    """Who keeps a unit of another pool ends no search: what the size is judged by may come after it."""
+    for extra in (
+        {},
+        {"keeps": {"steps": ["+third"]}},
+        {"keeps": {"count": 2, "steps": ["+third"]}},
+    ):
+        actors = {**OWN_THEN_OTHER, **extra}
+        table = {"pools": {"left": 1, "right": 1, "third": 2}, "actors": actors}
+        found = size(table, "left")
+        assert (found.smallest, found.unsafe) == (2, (1,)), extra
+        assert check(table).verdict == ("leak" if extra else "livelock")
+
+
+def test_a_unit_that_is_kept_is_one_less() -> None:
+    """By a task that ends with it, if another comes round for two."""
+    actors = {"keeps": {"steps": ["+s"]}, "loops": {"loop": True, "steps": ["+s 2", "-s 2"]}}
+    found = size({"pools": {"s": 3}, "actors": actors}, "s")
+    assert (found.smallest, found.unsafe) == (3, (1, 2))
+
+
 def test_more_sizes_than_can_be_judged_one_by_one_are_refused() -> None:
     table = {
         "pools": {"s": 1},

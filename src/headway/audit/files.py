@@ -2,8 +2,9 @@
 
 Decides what is walked: no directory whose name begins with a dot, no link to a directory (a circle
 would never end), no link to a file (its target is read where it lies). What is left out for another
-reason than its name is reported. Opened is only what was named itself, for one byte. Each file is asked
-for its size and times once, when it is met: before anything reads it.
+reason than its name is reported. Opened is only what was named itself, for one byte; of any other file that
+cannot be read whoever reads it says so. Each file is asked for its size and times once, when it is met: before
+anything reads it.
 
 Source: the habits of ripgrep and git grep for hidden and linked files.
 """
@@ -72,7 +73,7 @@ def _unfit(path: str, suffixes: tuple[str, ...]) -> str:
         with open(path, "rb") as file:
             file.read(1)
     except OSError as error:
-        return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        return Skipped.unread(path, error).reason
     return ""
 
 
@@ -125,7 +126,7 @@ def _met(entry: os.DirEntry[str], path: str, files: dict[str, Stamp]) -> str:
     try:
         seen = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        return Skipped.unread(path, error).reason
     if seen.st_mode & _ALL_MAY_READ != _ALL_MAY_READ and not os.access(path, os.R_OK):
         return "cannot be read: permission denied"
     files[path] = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)

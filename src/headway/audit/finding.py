@@ -74,6 +74,12 @@ class Skipped:
     path: str
     reason: str
 
+    @classmethod
+    def unread(cls, path: str, error: Exception) -> Skipped:
+        """A file that could not be read, and what the system says of it."""
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return cls(path, f"cannot be read: {why.lower()}")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -62,7 +62,7 @@ def branched(
     learned = automata(program, settings, settings.cancels > 0)
     most = min(_MOST, 50 * runs)
     capacities = tuple(facts.size for facts in learned.pools)
-    product = Product(learned, capacities, settings.cancels)
+    product = Product(learned, capacities, settings.cancels, settings.leaks)
     found = product.explore(most, keep=product.has_loops)
     if found.verdict is None and not found.complete:
         raise NotPlain(f"its tasks have more than {most} states together")

@@ -5,7 +5,8 @@ time, and a verdict holds for every run only if nothing but the schedule decides
 interpreter's or the system's source of chance is refused; a ``random.Random(seed)`` repeats itself, and is noted, for
 other seeds are not tried. Clocks are read by much code that only shows or adds up what it read: it gets a
 `Reading`, a number like any other until something is decided by it, and that line is refused. A time limit of
-a request may be reckoned from one: that it runs out is tried anyhow.
+a request may be reckoned from one: that it runs out is tried anyhow. For a package that is installed clocks go
+on, or what waits there by one would wait for ever; it may decide by them, and that is noted: who checks cannot mend it.
 
 Source: taint tracking, of one kind of value; loom's rule that what varies must be the checker's.
 """
@@ -22,6 +23,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeAlias, final
 
 from headway.checker.raw import Change, refuse, strict_caller, swapped
@@ -31,6 +33,7 @@ from headway.runtimes.scopes import ambient
 STANDS_STILL = (
     "clocks stand still: code that reads one shows it or waits by it, and decides nothing by it"
 )
+INSTALLED = "what installed packages decide by a clock, they decide the same way in every run"
 SEEDED = "chance comes from random.Random(seed) alone, and other seeds would do the same"
 
 _NO_CHANCE = "under check draw from a random.Random(seed) made in the function, or start a task for each way it can go"
@@ -109,11 +112,22 @@ def _decides(base: type, name: str) -> Callable[..., Any]:
     real = getattr(base, name)
 
     def decide(*args: Any) -> Any:
-        if (frame := strict_caller(1)) is not None:
+        if (frame := strict_caller(1)) is not None and not _may(frame):
             refuse(frame, _NO_CLOCK)
         return real(*args)
 
     return decide
+
+
+def _is_installed(frame: FrameType) -> bool:
+    return "-packages" in frame.f_code.co_filename
+
+
+def _may(frame: FrameType) -> bool:
+    """Whether who asks may decide by a clock; then it is noted."""
+    if installed := _is_installed(frame):
+        _note(INSTALLED)
+    return installed
 
 
 for _kind, _base in ((_Seconds, float), (_Nanoseconds, int)):
@@ -160,9 +174,14 @@ def _seeds(real: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 @functools.cache
 def _clock(real: Callable[..., Any], name: str) -> Callable[[], Any]:
+    began = real()
+
     def reads() -> Any:
-        if strict_caller(1) is None:
+        frame = strict_caller(1)
+        if frame is None:
             return real()
+        if _is_installed(frame):
+            return _read(_CLOCKS[name] + (real() - began))
         _note(STANDS_STILL)
         return _read(_CLOCKS[name])
 
@@ -176,7 +195,7 @@ def _calendar(real: Callable[..., Any], what: str, enough: int) -> Callable[...,
             isinstance(arg, _Seconds | _Nanoseconds) for arg in args
         ):
             frame = strict_caller(1)
-            if frame is not None:
+            if frame is not None and not _may(frame):
                 refuse(frame, f"uses {what}: {_NO_DATE}")
         return real(*args, **kwargs)
 

@@ -59,7 +59,7 @@ def counted(
         more = 1
     else:
         _check_roomy(found_plain, meter)
-        if _keeps(found_plain):
+        if settings.leaks and _keeps(found_plain):
             finding, trial = in_turn(program, settings)
             more = 1
     expected = "deadlock" if found.dead else "leak" if trial is not None else None

@@ -73,12 +73,15 @@ class Explored:
 class Product:
     """The states of a program with given sizes of its pools."""
 
-    def __init__(self, automata: Automata, sizes: Sequence[int], cancels: int = 0) -> None:
+    def __init__(
+        self, automata: Automata, sizes: Sequence[int], cancels: int = 0, leaks: bool = True
+    ) -> None:
         self._kinds = automata.kinds
         self._nodes = automata.nodes
         self._fifo = [facts.pool.wake is Wake.FIFO for facts in automata.pools]
         self._sizes = tuple(sizes)
         self._cancels = cancels
+        self._leaks = leaks  # whether they are a finding
         self.has_loops = automata.has_loops
         if any(kind.children for kind in self._kinds[1:]):
             raise NotPlain("a task starts others before it does anything itself")
@@ -175,7 +178,7 @@ class Product:
             return None
         if any(state.queues):
             return "deadlock", tuple(task + 1 for queue in state.queues for task in queue), ()
-        return ("leak", (), ()) if state.free != self._sizes else None
+        return ("leak", (), ()) if self._leaks and state.free != self._sizes else None
 
     def stuck(self, state: State) -> list[int]:
         """Tasks that wait, without a limit, for what only each other hold, or who ended."""

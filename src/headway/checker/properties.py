@@ -44,7 +44,7 @@ def judge(trial: Trial, ended: bool) -> Finding | None:
         return None
     if stuck := trial.simulator.stuck():
         return deadlock(trial, stuck)
-    return _leak(trial)
+    return _leak(trial) if trial.leaks else None
 
 
 def _error(task: Task, failure: BaseException) -> Finding:

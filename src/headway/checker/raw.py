@@ -35,7 +35,9 @@ Change: TypeAlias = tuple[Any, str, Any]  # an owner, a name of its, and what it
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _LIBRARY = (
-    str(Path(os.__file__).parent),  # the standard library, and site-packages below it
+    str(
+        Path(os.__file__).parent
+    ),  # the standard library; packages too, unless they are in an environment
     _PACKAGE,
     "<frozen",
 )

@@ -85,9 +85,9 @@ def sizes(
 ) -> Sizes:
     """Judge every capacity of `pool` from 1 to `most` (twice the sum of all takes), the others as they are.
 
-    Of a model that recurs each size is judged as `check` does; one is safe if nobody is stuck, goes round in
-    vain or starves. From the sum of the takes of one round on, nobody waits for the pool and no try of it
-    fails, so all those are alike. There is no law of it.
+    Of a model that recurs each size is judged as `check` does, but for leaks, which no size cures; one is safe if
+    nobody is stuck, goes round in vain or starves. From the sum of the takes of one round on, nobody waits for the
+    pool and no try of it fails, so all those are alike. There is no law of it.
     Raises: UsageError if there is no such pool, or there are too many sizes; HeadwayError if one of them has
     too many states to see all.
     """
@@ -104,14 +104,15 @@ def sizes(
     is_safe = [False]  # of none
     for size in range(1, last + 1):
         capacities = tuple(size if n == index else had for n, had in enumerate(model.capacities))
-        report = check(
-            replace(model, capacities=capacities), max_schedules=_SCHEDULES, sizes=False, crew=crew
-        )
+        report = checking.check(
+            program_of(replace(model, capacities=capacities)), max_schedules=_SCHEDULES, sizes=False,
+            leaks=False, ambient=made_for,
+        )  # fmt: skip
         if report.verdict == "ok" and not report.complete:
             raise HeadwayError(
                 f"pool {pool}: size {size} has more schedules than {_SCHEDULES}, and not all were seen"
             )
-        is_safe.append(report.verdict in ("ok", "leak"))
+        is_safe.append(report.verdict == "ok")
         if progress is not None:
             progress("capacities", size, last)
     safe = [n for n in range(1, most + 1) if is_safe[min(n, last)]]

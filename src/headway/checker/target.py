@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from headway.checker.branched import branched
-from headway.checker.chance import SEEDED, STANDS_STILL
+from headway.checker.chance import INSTALLED, SEEDED, STANDS_STILL
 from headway.checker.counted import counted
 from headway.checker.crew import Crew
 from headway.checker.explore import Result, Search
@@ -43,17 +43,19 @@ def check(
     threads: bool = False,
     by_counts: bool = True,
     cancels: int = 0,
+    leaks: bool = True,
     crew: Crew | None = None,
 ) -> Report:
     """Search the schedules of `program`, and repeat on the real code what was found.
 
     By counts of alike tasks if `by_counts` and the code allows it, or over all the ways each task can go, else
     schedule by schedule. At most `cancels` waits of asynchronous tasks are cancelled in one run. `crew` does the runs.
+    Without `leaks`, units that never come home are no finding, and the search goes on.
     Raises: UsageError if `max_schedules` is below 1, or if there is nothing to judge: no pool, device or task.
     """
     if max_schedules < 1:
         raise UsageError(f"--max-schedules is {max_schedules}; the least is 1")
-    settings = Settings(ambient=ambient, threads=threads, cancels=cancels)
+    settings = Settings(ambient=ambient, threads=threads, cancels=cancels, leaks=leaks)
     with undisturbed(program):
         report = _settled(
             _searched(program, settings, target, max_schedules, seed, sizes, by_counts, crew)
@@ -69,7 +71,7 @@ def _settled(report: Report) -> Report:
     Code that catches its refusal goes on where no production run would: no verdict of that is worth anything.
     """
     refused = [note.removeprefix(REFUSED) for note in report.notes if note.startswith(REFUSED)]
-    taken = [note for note in report.notes if note in (STANDS_STILL, SEEDED)]
+    taken = [note for note in report.notes if note in (STANDS_STILL, SEEDED, INSTALLED)]
     rest = (note for note in report.notes if not note.startswith(REFUSED) and note not in taken)
     report = replace(report, notes=tuple(rest), assumed=(*report.assumed, *taken))
     if report.verdict != "ok" or not refused:

@@ -47,6 +47,9 @@ class Settings:
     mirrored: bool = False  # fixed pools give their elements in the opposite order
     threads: bool = False
     cancels: int = 0  # how many waits of asynchronous tasks may be cancelled in one run
+    leaks: bool = (
+        True  # units that never came home are a finding; else what else there may be is looked for
+    )
 
 
 @final
@@ -55,6 +58,7 @@ class Trial:
 
     def __init__(self, program: Callable[[], Any], settings: Settings) -> None:
         self._settings = settings
+        self.leaks = settings.leaks
         self._given: Schedule = ()
         self._chance: Callable[[Sequence[Option]], int] | None = None
         self.taken: list[Option] = []

@@ -38,13 +38,13 @@ class Doubts:
         _, edges = self.open.setdefault(id(holding), (holding, {}))
         if len(edges) < _EDGES:
             edges[child, edge] = None
-        if len(self.open) > _HOLDINGS:
-            self.open.pop(next(iter(self.open)), None)
+        for oldest in list(self.open)[:1] if len(self.open) > _HOLDINGS else ():
+            self.open.pop(oldest, None)
 
     def settle(self, holding: Holding, who: Owner) -> None:
         """The holding comes back, brought by `who`."""
         _, edges = self.open.pop(id(holding), (None, {}))
-        for child, edge in edges:
+        for child, edge in list(edges):  # which `look` shortens, in another thread
             if who is not holding.owner or not child.alive():
                 self._believe(edge)
 
@@ -53,7 +53,7 @@ class Doubts:
         for _, edges in list(self.open.values()):
             for child, edge in list(edges):
                 if not child.alive():
-                    del edges[child, edge]
+                    edges.pop((child, edge), None)
                     self._believe(edge)
 
     def _believe(self, edge: Edge) -> None:

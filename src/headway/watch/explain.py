@@ -104,7 +104,7 @@ def _children(ledger: Ledger, owner: Owner) -> list[Owner]:
     awaited = [future, *(getattr(future, "_children", None) or ())]
     found = [ledger.owners.of_task(one) for one in awaited if hasattr(one, "get_coro")]
     if not found:  # a group or a wait: those of our children that somebody waits for
-        found = [w.owner for w in ledger.waits.values() if w.owner.parent is owner]
+        found = [w.owner for w in list(ledger.waits.values()) if w.owner.parent is owner]
     return [child for child in found if child is not None and child.alive()]
 
 

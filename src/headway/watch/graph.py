@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import final
 
+from headway.watch.alive import living
 from headway.watch.classes import Owner, Pool, PoolClass
 from headway.watch.places import Place
 
@@ -72,7 +73,7 @@ class Edge:
 
     def others(self, owner: Owner) -> Iterator[Owner]:
         """Who else is here at once with `owner`, who acts now."""
-        for other in list(self.crowd):
+        for other in living(self.crowd):
             if owner.at_once(other, other.edges[self]):
                 yield other
             elif not other.alive():

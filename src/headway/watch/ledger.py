@@ -23,6 +23,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, final
 
+from headway.watch.alive import living
 from headway.watch.classes import CONNECTIONS, Holding, Owner, Pool, PoolClass, Wait, remove
 from headway.watch.doubts import Doubts
 from headway.watch.graph import Edge, Graph
@@ -178,11 +179,9 @@ class Ledger(Sightings):
         for pool, units in list(child.wants.items()):
             for holding in held:
                 if holding.pool is not pool or not pool.cls.reentrant:
-                    more = units + 1
-                    self.connect(owner, held, holding, pool, more, pools, timed, place, True)
+                    self.connect(owner, held, holding, pool, units + 1, pools, timed, place, True)
             if len(owner.wants) < _WISHES or pool in owner.wants:
-                mine = owner.holds(pool)
-                owner.wants[pool] = max(owner.wants.get(pool, 0), mine + units)
+                owner.wants[pool] = max(owner.wants.get(pool, 0), owner.holds(pool) + units)
 
     # -- having --------------------------------------------------------------------------------------
 
@@ -278,15 +277,15 @@ class Ledger(Sightings):
     @property
     def out(self) -> list[Pool]:
         """The pools that have something out."""
-        found = [pool for pool in list(self.pools) if pool.out]
-        return sorted(found, key=lambda pool: pool.number)
+        return sorted((p for p in living(self.pools) if p.out), key=lambda pool: pool.number)
 
     def release(self, pool: Pool, element: Any = None) -> None:
         """An element comes back, whoever brings it."""
         out = pool.out
-        if len(out) == 1 and out[0][1].key == get_ident():
-            owner = out[0][1]  # taken on this thread: no need to ask who we are
-        else:
+        try:
+            taker = out[0][1]  # if it was taken on this thread, there is no need to ask who we are
+            owner = taker if len(out) == 1 and taker.key == get_ident() else self.owners.current()
+        except IndexError:  # taken before we watched, or given back by another thread just now
             owner = self.owners.current()
         held = owner.held
         if held:
@@ -339,7 +338,7 @@ class Ledger(Sightings):
 
     def _mark_release_path(self, chosen: Holding, owner: Owner) -> None:
         """What was taken after `chosen` is still held: so it was needed to give `chosen` back."""
-        held = chosen.owner.held
+        held = list(chosen.owner.held)
         later = held[held.index(chosen) + 1 :] if chosen in held else []
         for other in (*later, *(owner.held if owner is not chosen.owner else ())):
             key = (chosen.pool.cls.number, other.pool.cls.number, chosen.pool is other.pool)

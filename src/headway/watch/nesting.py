@@ -84,7 +84,7 @@ def _owners(edge: Edge) -> int:
 
 def cycles(graph: Graph) -> Iterator[Cycle]:
     """Every cycle of at most four pools, each once, the shortest first."""
-    edges = [edge for edge in graph.edges.values() if _can_wait(edge)]
+    edges = [edge for edge in list(graph.edges.values()) if _can_wait(edge)]
     edges.sort(key=lambda edge: (edge.held.number, edge.wanted.number, not edge.same))
     out: dict[PoolClass, list[Edge]] = {}
     for edge in edges:
@@ -92,7 +92,7 @@ def cycles(graph: Graph) -> Iterator[Cycle]:
             out.setdefault(edge.held, []).append(edge)
         elif edge.same:
             yield Cycle((edge,), True)
-        elif any((b, a) in edge.pairs for a, b in edge.pairs):
+        elif any((b, a) in edge.pairs for a, b in list(edge.pairs)):
             yield Cycle((edge, edge), True)  # two of a class, in both orders
     for length in range(2, _LONGEST + 1):
         for start in sorted(out, key=lambda cls: cls.number):
@@ -119,9 +119,9 @@ def _can_wait(edge: Edge) -> bool:
 
 def _meet(edges: tuple[Edge, ...]) -> bool:
     """Whether the instances of the edges join to a ring."""
-    reach = {(a, b) for a, b in edges[0].pairs}
+    reach = set(edges[0].pairs)
     for edge in edges[1:]:
-        reach = {(a, d) for a, b in reach for c, d in edge.pairs if b == c}
+        reach = {(a, d) for a, b in reach for c, d in list(edge.pairs) if b == c}
     return any(a == b for a, b in reach)
 
 

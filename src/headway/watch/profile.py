@@ -13,6 +13,7 @@ import re
 import weakref
 from typing import Final, final
 
+from headway.watch.alive import living
 from headway.watch.classes import MAP, Owner, PoolClass
 
 _STEPS: Final = 32
@@ -37,7 +38,7 @@ class Profile:
         steps.append((-1, cls))
         if owner.held:
             return
-        del self._under_way[owner]
+        self._under_way.pop(owner, None)
         shape = tuple(step for step in steps if step[1].kind != MAP and step[1].size is not None)
         if _deepest(shape) > 1 and len(shape) <= _STEPS:
             if shape in self._shapes or len(self._shapes) < _SHAPES:
@@ -72,7 +73,7 @@ class _Crowd:
     def saw(self, owner: Owner) -> None:
         self._owners.add(owner)
         if len(self._owners) > self.most:
-            self._owners.difference_update([o for o in self._owners if not o.alive()])
+            self._owners.difference_update([o for o in living(self._owners) if not o.alive()])
             self.most = max(self.most, len(self._owners), 1)
 
 

@@ -20,6 +20,7 @@ from collections import Counter
 from enum import Enum
 from typing import Any, Final, final
 
+from headway.watch.alive import living
 from headway.watch.places import Place
 
 _LINES: Final = 32
@@ -50,7 +51,7 @@ class Road:
         return (
             not self.settled
             and self.back >= max(1, self.late)
-            and self.back > self.lost + sum(map(_astray, list(self.pools)))
+            and self.back > self.lost + sum(map(_astray, living(self.pools)))
         )
 
     def pays_back(self, holding: Any, owner: Any, place: Place) -> bool | None:

@@ -64,7 +64,9 @@ def _noretry(
         findings = list(noretry.check(project, options))
         yield from findings
         yield from project.skipped
-        kept.put_whole(paths, local.plain(findings, project.skipped))
+        yield from dict.fromkeys(project.unread)
+        if not project.unread:  # it may be readable the next time, and show no sign of it
+            kept.put_whole(paths, local.plain(findings, project.skipped))
 
 
 FRONT_END = _C()

@@ -61,7 +61,9 @@ def scan(paths: Sequence[str], options: Options) -> Iterator[Finding | Skipped]:
     if not wanted:
         return
     names = {word for m in _MODULES if m.RULE.id in wanted for word in m.WORDS}
-    hits = search(paths, names, options.jobs, whole_words=False)
+    unread: list[Skipped] = []
+    hits = search(paths, names, options.jobs, whole_words=False, unread=unread)
+    yield from unread
     jobs = [(path, [o for o, _ in places], wanted) for path, places in sorted(hits.items())]
     with Kept(options.cache, f"c-local {version()} {' '.join(wanted)}", options.stamps) as kept:
         new = []
@@ -96,7 +98,7 @@ def _one(job: _Job) -> _Result:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        return path, "", [], [Skipped(path, error.strerror or "cannot be read")]
+        return path, "", [], [Skipped.unread(path, error)]
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     findings, skipped = judge_file(path, data, offsets, wanted)
     return path, digest, findings, skipped

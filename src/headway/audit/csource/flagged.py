@@ -10,20 +10,17 @@ Source: the scoping rules of C.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headway.audit.csource import words
 from headway.audit.csource.gfp import Mask
 from headway.audit.csource.masks import Analysis, Site, target_of
-from headway.audit.csource.project import Project
+from headway.audit.csource.project import Project, is_own
 from headway.audit.csource.search import places_of
 from headway.audit.csource.tree import calls
 
-__all__ = ["Place", "is_own", "learn", "places"]
-
-_OWN = re.compile(r"(^|/)(include/linux/gfp(_types)?\.h|tools/|Documentation/)")
+__all__ = ["Place", "learn", "places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +29,6 @@ class Place:
 
     analysis: Analysis
     site: Site
-
-
-def is_own(path: str) -> bool:
-    """Whether a file only defines the flags, or is no part of what runs."""
-    return bool(_OWN.search(path))
 
 
 def learn(project: Project, flag: str) -> dict[str, list[int]]:

@@ -13,7 +13,8 @@ Source: the scoping rules of C; audit experience with callers in other files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,15 +22,16 @@ from headway.audit.csource import clean, functions
 from headway.audit.csource.functions import Function, Read
 from headway.audit.csource.gfp import Mask, evaluate, is_word
 from headway.audit.csource.masks import Analysis, Site
-from headway.audit.csource.search import MAX_BYTES, Hits, Search, holds, places_of
+from headway.audit.csource.search import MAX_BYTES, Hits, Search, is_mute, places_of
 from headway.audit.csource.tree import calls, identifiers
 from headway.audit.csource.words import Purpose, is_allocator
 from headway.audit.finding import Options, Skipped, Stamp
 
-__all__ = ["Caller", "Project"]
+__all__ = ["Caller", "Project", "is_own"]
 
 _VARIABLE = re.compile(rb"^(?:static |const |__\w+ )*gfp_t\s+(\w+)\s*=([^;]*);", re.MULTILINE)
-MAX_CALLERS = 40  # of one function that are looked at
+_OWN = re.compile(r"(^|/)(include/linux/gfp(_types)?\.h|tools/|Documentation/)")
+MAX_CALLERS = 40  # of one function that are looked at, and files with code that are read for them
 LARGE = 64 << 10  # bytes; of a header that is looked into before it is searched again
 _SMALL: Stamp = (0, 0, 0, 0)
 
@@ -67,6 +69,7 @@ class Project:
         self.options = options
         self.purposes = purposes
         self.skipped: list[Skipped] = []
+        self.unread: list[Skipped] = []
         self.shared: dict[str, Mask] = {}  # masks named in headers
         self.shared_allocating: dict[str, tuple[str, int]] = {}
         self._files: dict[str, _File] = {}
@@ -88,19 +91,35 @@ class Project:
         under_way.add(self._left)
         return under_way
 
-    def _found(self, under_way: Search, stage: str) -> Hits:
-        """What a search finds. The pieces around the hits are parsed while other files are searched."""
+    def _found(self, under_way: Search, stage: str, names: Set[str] = frozenset()) -> Hits:
+        """What a search finds; ``names`` are of functions whose callers are wanted."""
         hits: Hits = {}
         done = 0
+        seen: Counter[str] = Counter()
         with under_way:
             for count, part in under_way.parts():
                 for path, places in part.items():
-                    self._read(path, [offset for offset, _ in places])
+                    self._read_ahead(path, places, names, seen)
                 hits.update(part)
                 done += count
                 if self.options.progress is not None:
                     self.options.progress(stage, done, len(self._left))
+            self.unread += under_way.unread
         return hits
+
+    def _read_ahead(
+        self, path: str, places: list[tuple[int, str]], names: Set[str], seen: Counter[str]
+    ) -> None:
+        """Parse what will be asked for while other files are searched, and no more; ``seen`` counts files."""
+        if is_own(path):
+            return
+        groups: dict[str, list[int]] = {}
+        for offset, word in places:
+            groups.setdefault(word if word in names else "", []).append(offset)
+        for name, offsets in groups.items():
+            if seen[name] < MAX_CALLERS:
+                self._read(path, offsets)
+            seen[name] += name != ""
 
     def _read(self, path: str, offsets: list[int]) -> tuple[list[Function], list[str]]:
         file = self.file(path)
@@ -115,7 +134,7 @@ class Project:
                 with open(path, "rb") as stream:
                     data = stream.read(MAX_BYTES + 1)
             except OSError as error:
-                self.skipped.append(Skipped(path, error.strerror or "cannot be read"))
+                self.unread.append(Skipped.unread(path, error))
                 data = b""
             why = functions.unreadable(data)
             if why:
@@ -215,7 +234,8 @@ class Project:
             self._called[name] = []
         asked = set(others)
         rest: Hits = {}
-        for path, places in sorted(self._found(self._search(names | asked), "callers").items()):
+        found = self._found(self._search(names | asked), "callers", names)
+        for path, places in sorted(found.items()):
             for name in sorted({word for _, word in places}):
                 offsets = [offset for offset, word in places if word == name]
                 if name in names:
@@ -243,10 +263,12 @@ class Project:
             places = [(function.path, file.named[name]), *places]
         out: list[Caller] = []
         taken = ""
-        for path, offsets in places[:MAX_CALLERS]:
-            other = self.file(path)
+        count = 0
+        for path, offsets in places:
+            other = self.file(path) if count < MAX_CALLERS else None
             if other is None:
                 continue
+            count += b"{" in other.data
             if path != function.path and _own_static(other.data, name, offsets):
                 continue
             for analysis in self.functions_at(path, offsets):
@@ -257,10 +279,15 @@ class Project:
 
 
 def _may_call(paths: Sequence[str], stamps: Mapping[str, Stamp]) -> list[str]:
-    """The files but for large headers without a brace: two fifths of Linux are lists of registers."""
+    """The files but for large headers that name no function: two fifths of Linux are lists of registers."""
     large = [p for p in paths if p.endswith(".h") and stamps.get(p, _SMALL)[0] >= LARGE]
-    bare = {path for path in large if not holds(path, b"{")}
-    return [path for path in paths if path not in bare]
+    mute = {path for path in large if is_mute(path)}
+    return [path for path in paths if path not in mute]
+
+
+def is_own(path: str) -> bool:
+    """Whether a file only defines the flags, or is no part of what runs."""
+    return bool(_OWN.search(path))
 
 
 def _line_of(data: bytes, offset: int) -> bytes:

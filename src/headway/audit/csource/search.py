@@ -6,7 +6,7 @@ hits. Whole words are few: grep then looks for a rare piece of each (`anchors`) 
 Python finds the places in those. Nothing is parsed here; a file that no hit names is never parsed at all.
 
 Bound: a file is read once for a whole batch of words; a batch is split over the processors. A file
-longer than MAX_BYTES is left out and said to be.
+longer than MAX_BYTES is left out and said to be; so is one that cannot be read.
 
 Source: POSIX grep; GNU grep's options -o, -b, -w.
 """
@@ -14,6 +14,7 @@ Source: POSIX grep; GNU grep's options -o, -b, -w.
 from __future__ import annotations
 
 import functools
+import itertools
 import mmap
 import os
 import re
@@ -25,14 +26,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 from headway.audit.csource.anchors import anchors
+from headway.audit.finding import Skipped
 
-__all__ = ["MAX_BYTES", "Hits", "Search", "holds", "places_of", "processors", "search"]
+__all__ = ["MAX_BYTES", "Hits", "Search", "is_mute", "places_of", "processors", "search"]
 
 MAX_BYTES = 16 << 20  # of one file
 _ARGUMENTS = 100_000  # characters of names for one process: far below what Linux takes, whatever they are in bytes
 _AT_ONCE = 20  # names; Linux takes no path longer than 4096 bytes, so these fit as well
 _POINTER = 9  # bytes of an argument besides its text
 _CHUNK = 1 << 18
+_FAILED = 2  # what grep ends with if it could not read a file, or more; then all of its files are read here
 
 Hits = dict[str, list[tuple[int, str]]]  # path: (offset, word), in order of offsets
 
@@ -51,21 +54,24 @@ def search(
     jobs: int = 0,
     whole_words: bool = True,
     with_grep: bool | None = None,
+    unread: list[Skipped] | None = None,
 ) -> Hits:
-    """Every place of these words in these files; see `Search`."""
+    """Every place of these words in these files, see `Search`; what could not be read is added to ``unread``."""
     hits: Hits = {}
     with Search(names, jobs, whole_words, with_grep) as under_way:
         under_way.add(paths)
         for _, part in under_way.parts():
             hits.update(part)
+        if unread is not None:
+            unread += under_way.unread
     return hits
 
 
 class Search:
     """A search for words, under way: files may be added while others are looked through.
 
-    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits. Until there
-    are files, nothing is started.
+    ``whole_words``: a hit is not part of a longer name. Files that cannot be read give no hits, and stand in
+    ``unread``, all of them when the last of the parts was given. Until there are files, nothing is started.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Search:
         self._open = ExitStack()
         self._workers = ThreadPoolExecutor(processors(jobs))
         self._asked: list[Future[tuple[int, Hits]]] = []
+        self.unread: list[Skipped] = []
         self._batch: list[str] = []
         self._size = 0
 
@@ -130,13 +137,14 @@ class Search:
         return grep, file.name
 
     def _one(self, batch: list[str]) -> tuple[int, Hits]:
-        if self._grep is None:
-            return len(batch), _by_reading(batch, self._names, self._whole)
-        grep, words_file = self._grep
-        if not self._whole:
-            return len(batch), _by_grep(grep, batch, words_file)
-        named = _named_by_grep(grep, batch, words_file)
-        return len(batch), _by_reading(named, self._names, self._whole)
+        named = batch
+        if self._grep is not None:
+            done = _grep(*self._grep, "-alFZ" if self._whole else "-aobHFZ", batch)
+            if done.returncode < _FAILED:
+                if not self._whole:
+                    return len(batch), _places(done.stdout)
+                named = [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
+        return len(batch), _by_reading(named, self._names, self._whole, self.unread)
 
 
 @functools.cache
@@ -148,41 +156,39 @@ def _gnu_grep() -> str | None:
     return grep if b"GNU" in said else None
 
 
-def _by_grep(grep: str, batch: list[str], words_file: str) -> Hits:
+def _places(said: bytes) -> Hits:
+    """What grep names with -aobHZ."""
     hits: Hits = {}
-    for row in _grep(grep, "-aobHFZ", words_file, batch).splitlines():
+    for row in said.splitlines():
         path, _, rest = row.partition(b"\0")
         offset, _, word = rest.partition(b":")
         hits.setdefault(os.fsdecode(path), []).append((int(offset), word.decode()))
     return hits
 
 
-def _named_by_grep(grep: str, batch: list[str], words_file: str) -> list[str]:
-    """The files in which one of the words is, whole or within another."""
-    return [
-        os.fsdecode(path) for path in _grep(grep, "-alFZ", words_file, batch).split(b"\0") if path
-    ]
-
-
-def _grep(grep: str, flags: str, words_file: str, batch: list[str]) -> bytes:
-    done = subprocess.run(
+def _grep(
+    grep: str, words_file: str, flags: str, batch: list[str]
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
         [grep, flags, "-f", words_file, "--", *batch],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C"},
         check=False,
     )
-    return done.stdout
 
 
-def _by_reading(batch: list[str], names: list[str], whole_words: bool) -> Hits:
+def _by_reading(
+    batch: list[str], names: list[str], whole_words: bool, unread: list[Skipped]
+) -> Hits:
     longest_first = sorted(names, key=len, reverse=True)
     any_of = re.compile("|".join(map(re.escape, longest_first)).encode())
     hits: Hits = {}
     for path in batch:
         try:
             data = _data(path)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            unread.append(Skipped.unread(path, error))
             continue
         if whole_words:
             places = sorted((place, name) for name in names for place in places_of(data, name))
@@ -217,13 +223,20 @@ def _data(path: str) -> bytes | mmap.mmap:
         return file.read()
 
 
-def holds(path: str, byte: bytes) -> bool:
-    """Whether a file has this byte; of one that cannot be read it is not known, and said to be so."""
+def is_mute(path: str) -> bool:
+    """Whether a file can neither call a function nor name one as a value: it has none of ``) , ; }``.
+
+    A comment at its begin does not count. Of a file that cannot be read it is not known, and it is not said to be so.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
-                if byte in chunk:
-                    return True
+            begin = file.read(_CHUNK)
+            if begin.startswith(b"/*"):
+                begin = begin[begin.find(b"*/") + 2 :]
+            rest = iter(lambda: file.read(_CHUNK), b"")
+            return not any(
+                b")" in chunk or b"," in chunk or b";" in chunk or b"}" in chunk
+                for chunk in itertools.chain([begin], rest)
+            )
     except OSError:
-        return True
-    return False
+        return False

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ast
 
+from headway.audit.python.facts import Pool
 from headway.audit.python.shapes import FLAGS, TIMEOUTS
 
-_NOT_WAITING = frozenset(
-    {"NOWAIT", "ATOMIC"}
-)  # headway's masks, wherever they stand among the arguments
+_NOT_WAITING = frozenset({"NOWAIT", "ATOMIC"})  # headway's masks
+_WAITING = frozenset({"KERNEL", "NOFS", "NOIO", "RECLAIM", "DIRECT_RECLAIM"})
 
 
-def may_wait(node: ast.Call, flag_at: int) -> bool:
-    """Whether the call is not told otherwise: `blocking=False`, a time-out of 0, a mask of NOWAIT."""
+def may_wait(node: ast.Call, flag_at: int, pool: Pool | None = None) -> bool:
+    """Whether the call is not told otherwise: `blocking=False`, a time-out of 0, a mask of NOWAIT.
+
+    `pool` is what it is a call of: only headway's own take a mask by its place among the arguments.
+    """
     if 0 <= flag_at < len(node.args) and _is(node.args[flag_at], False, 0):
         return False
     for keyword in node.keywords:
@@ -26,8 +29,28 @@ def may_wait(node: ast.Call, flag_at: int) -> bool:
             return False
         if keyword.arg in TIMEOUTS and _is(keyword.value, 0):
             return False
-    masks = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "gfp")]
-    return not any(_NOT_WAITING & {_last(name) for name in ast.walk(mask)} for mask in masks)
+    masks = [keyword.value for keyword in node.keywords if keyword.arg == "gfp"]
+    if pool is not None and pool.shape.name.startswith("headway."):
+        masks += node.args
+    return not any(_waits_not(mask) for mask in masks)
+
+
+def _waits_not(mask: ast.expr) -> bool:
+    """Whether an argument is a mask that never waits."""
+    if isinstance(mask, ast.IfExp):
+        return _waits_not(mask.body) and _waits_not(mask.orelse)
+    flags = _flags(mask)
+    return not _NOT_WAITING.isdisjoint(flags) and _WAITING.isdisjoint(flags)
+
+
+def _flags(mask: ast.expr) -> list[str]:
+    """NOWAIT of `Gfp.NOWAIT`, and of one that was imported by itself; and all that are joined by "|"."""
+    match mask:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return [name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _flags(left) + _flags(right)
+    return []
 
 
 def says_timeout(node: ast.Call, at: int) -> bool:
@@ -38,11 +61,6 @@ def says_timeout(node: ast.Call, at: int) -> bool:
         keyword.arg is None or (keyword.arg in TIMEOUTS and not _is(keyword.value, None, -1))
         for keyword in node.keywords
     )
-
-
-def _last(node: ast.AST) -> str:
-    """NOWAIT of `Gfp.NOWAIT`, and of one that was imported by itself."""
-    return str(getattr(node, "attr", None) or getattr(node, "id", ""))
 
 
 def _is(node: ast.expr, *values: object) -> bool:

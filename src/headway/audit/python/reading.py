@@ -90,8 +90,7 @@ def _source(path: str, outcome: Outcome) -> bytes | None:
         with open(path, "rb") as file:
             source = file.read(candidates.LARGEST + 1)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        outcome.skipped.append(Skipped(path, f"cannot be read: {reason.lower()}"))
+        outcome.skipped.append(Skipped.unread(path, error))
         return None
     if len(source) > candidates.LARGEST:
         outcome.skipped.append(Skipped(path, f"larger than {candidates.LARGEST >> 20} MiB"))

@@ -234,7 +234,7 @@ class Uses:
     def took(self, pool: Pool, node: ast.Call, timed: bool) -> Open | None:
         """A take by a plain call; it is held from here on only if the statement keeps it."""
         name = node.func.attr if isinstance(node.func, ast.Attribute) else "()"
-        waits = may_wait(node, BOUNDS.get(name, (-1, -1))[0])
+        waits = may_wait(node, BOUNDS.get(name, (-1, -1))[0], pool)
         timed = timed or self._bounded(pool, name, node) or self.at.deadlines > 0
         text = self.note(pool, node, waits, timed)
         if not waits:

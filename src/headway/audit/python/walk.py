@@ -195,7 +195,7 @@ class Walk(Uses):
             timed = pool.shape.timed or self.at.deadlines > 0
             if isinstance(node, ast.Call):
                 timed = timed or _bounded(node)
-            waits = not isinstance(node, ast.Call) or may_wait(node, -1)
+            waits = not isinstance(node, ast.Call) or may_wait(node, -1, pool)
             text = self.note(pool, node, waits, timed, _spans(body))
             fresh = Open(pool.place, pool.kind, node.lineno, text, managed=True, element=name)
             self.track.opens.append(fresh)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 from headway.audit.csource import words
 from headway.audit.csource.fates import Fates
-from headway.audit.csource.flagged import Place, is_own, learn, places
+from headway.audit.csource.flagged import Place, learn, places
 from headway.audit.csource.judge import Judgement
 from headway.audit.csource.masks import Site
-from headway.audit.csource.project import Project
+from headway.audit.csource.project import Project, is_own
 from headway.audit.csource.said import finding_at
 from headway.audit.finding import Finding, Options, Rule
 

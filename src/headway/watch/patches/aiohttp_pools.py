@@ -48,7 +48,10 @@ def install(patcher: Patcher) -> None:
 
             async def of_host() -> Any:
                 host = _host(ledger, self, request.connection_key, total)
-                return await take_async(ledger, host, timeout.connect, get)
+                try:
+                    return await take_async(ledger, host, timeout.connect, get)
+                finally:
+                    _forget(self, request.connection_key)
 
             take = of_host if self.limit_per_host else get
             if total.size is None:
@@ -61,14 +64,13 @@ def install(patcher: Patcher) -> None:
 
     def back(original: Any) -> Any:
         def _release_acquired(self: Any, key: Any, protocol: Any) -> None:
-            hosts = getattr(self, _HOSTS, {})
-            host = hosts.get(key)
-            for pool in (host, pool_of(self)):
-                if pool is not None and any(h.element is protocol for h in list(pool.out)):
-                    ledger.release(pool, protocol)
-            if host is not None and not host.out and not host.taking:
-                hosts.pop(key, None)
-            original(self, key, protocol)
+            try:
+                for pool in (getattr(self, _HOSTS, {}).get(key), pool_of(self)):
+                    if pool is not None and any(h.element is protocol for h in list(pool.out)):
+                        ledger.release(pool, protocol)
+                _forget(self, key)
+            finally:
+                original(self, key, protocol)
 
         return _release_acquired
 
@@ -86,3 +88,11 @@ def _host(ledger: Ledger, connector: Any, key: Any, total: Pool) -> Pool:
         host.within = total
         hosts[key] = host
     return host
+
+
+def _forget(connector: Any, key: Any) -> None:
+    """Forget the pool of a host that nobody has a connection to, nor comes for one."""
+    hosts: dict[Any, Pool] = getattr(connector, _HOSTS, {})
+    host = hosts.get(key)
+    if host is not None and not host.out and not host.taking:
+        del hosts[key]

@@ -62,10 +62,12 @@ def install(patcher: Patcher) -> None:
     def comes_back(original: Any) -> Any:
         def _return_conn(self: Any, record: Any) -> None:
             holding = record._headway_out
-            if holding is not None:  # before anybody else can have it
-                record._headway_out = None
-                ledger.give(holding)
-            original(self, record)
+            try:
+                if holding is not None:  # before anybody else can have it
+                    record._headway_out = None
+                    ledger.give(holding)
+            finally:
+                original(self, record)
 
         return _return_conn
 

@@ -39,9 +39,12 @@ def install(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         async def release(self: Any, connection: Any, *, timeout: float | None = None) -> Any:
             pool = getattr(self._queue, _POOL, None)
-            if pool is not None:
-                ledger.release(pool, connection)
-            return await original(self, connection, timeout=timeout)
+            try:
+                if pool is not None:
+                    ledger.release(pool, connection)
+            finally:
+                given_back = await original(self, connection, timeout=timeout)
+            return given_back
 
         return release
 

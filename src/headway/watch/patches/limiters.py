@@ -93,9 +93,11 @@ def _primitive(patcher: Patcher, kind: Any, name: str, size: Any, pools: _Pools)
     def release(original: Any) -> Any:
         def release(self: Any) -> None:
             pool = pool_of(self)
-            if pool is not None:
-                ledger.release(pool)
-            original(self)
+            try:
+                if pool is not None:
+                    ledger.release(pool)
+            finally:
+                original(self)
 
         return release
 

@@ -49,30 +49,42 @@ class Lock(metaclass=Chosen):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         pool = self._pool
         if self._try(False):
-            if blocking:
-                self.ledger.enter(pool)
-            else:
-                self.ledger.grant(pool)
+            try:
+                if blocking:
+                    self.ledger.enter(pool)
+                else:
+                    self.ledger.grant(pool)
+            except BaseException:  # a signal's, say: nobody would give it back
+                self.release()
+                raise
             return True
         return blocking and in_line(self.ledger, pool, self._try, timeout)
 
     def release(self) -> None:
-        if self._raw.locked():
-            self.ledger.release(self._pool)  # before anybody else can have it
-        self._raw.release()
+        try:
+            if self._raw.locked():
+                self.ledger.release(self._pool)  # before anybody else can have it
+        finally:
+            self._raw.release()
 
     def locked(self) -> bool:
         return bool(self._raw.locked())
 
     def __enter__(self) -> bool:
         if self._try(False):
-            self.ledger.enter(self._pool)
+            try:
+                self.ledger.enter(self._pool)
+            except BaseException:
+                self.release()
+                raise
             return True
         return self.acquire()
 
     def __exit__(self, *exc: object) -> None:
-        self.ledger.release(self._pool)
-        self._give()
+        try:
+            self.ledger.release(self._pool)
+        finally:
+            self._give()
 
     def _at_fork_reinit(self) -> None:
         self._raw._at_fork_reinit()
@@ -101,10 +113,14 @@ class RLock(metaclass=Chosen):
             return bool(raw.acquire())
         if raw.acquire(False):
             self._count = 1
-            if blocking:
-                self.ledger.enter(pool)
-            else:
-                self.ledger.grant(pool)
+            try:
+                if blocking:
+                    self.ledger.enter(pool)
+                else:
+                    self.ledger.grant(pool)
+            except BaseException:
+                self.release()
+                raise
             return True
         if not blocking or not in_line(self.ledger, pool, raw.acquire, timeout):
             return False
@@ -112,11 +128,13 @@ class RLock(metaclass=Chosen):
         return True
 
     def release(self) -> None:
-        if self._raw._is_owned():  # else the raw lock refuses
-            self._count -= 1
-            if not self._count:
-                self.ledger.release(self._pool)
-        self._raw.release()
+        try:
+            if self._raw._is_owned():  # else the raw lock refuses
+                self._count -= 1
+                if not self._count:
+                    self.ledger.release(self._pool)
+        finally:
+            self._raw.release()
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -129,8 +147,11 @@ class RLock(metaclass=Chosen):
 
     def _release_save(self) -> Any:
         count, self._count = self._count, 0
-        self.ledger.release(self._pool)
-        return count, self._raw._release_save()
+        try:
+            self.ledger.release(self._pool)
+        finally:
+            saved = self._raw._release_save()
+        return count, saved
 
     def _acquire_restore(self, state: Any) -> None:
         count, saved = state

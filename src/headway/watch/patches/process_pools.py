@@ -38,7 +38,7 @@ class _Each:
         try:
             return item(*args)
         finally:
-            for pool, units in item.owner.wants.items():
+            for pool, units in list(item.owner.wants.items()):
                 self.owner.wants[pool] = max(units, self.owner.wants.get(pool, 0))
 
     def blockers(self) -> list[Owner]:

@@ -11,6 +11,7 @@ from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
+from headway.watch.alive import living
 from headway.watch.classes import Pool
 from headway.watch.ledger import Ledger
 from headway.watch.patches import POOL, Patcher
@@ -65,9 +66,11 @@ def install(patcher: Patcher) -> None:
     def put(original: Any) -> Any:
         def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
             pool = self._headway_pool
-            if pool is not None and not pool.cls.road.settled:
-                comes(ledger, pool, item, self, _size)
-            original(self, item, block, timeout)
+            try:
+                if pool is not None and not pool.cls.road.settled:
+                    comes(ledger, pool, item, self, _size)
+            finally:
+                original(self, item, block, timeout)
 
         return put
 
@@ -96,7 +99,7 @@ def passes(ledger: Ledger, pool: Pool) -> bool:
     assert road is not None  # a queue has one
     if not road.passes():
         return False
-    for one in list(road.pools) if pool.out else ():
+    for one in living(road.pools) if pool.out else ():
         for holding in list(one.out):
             ledger.drop(holding)
     return True

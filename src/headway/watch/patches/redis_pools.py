@@ -46,9 +46,12 @@ def install(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         def release(self: Any, taken: Any) -> Any:
             pool = pool_of(self)
-            if pool is not None:
-                ledger.release(pool, taken)
-            return original(self, taken)
+            try:
+                if pool is not None:
+                    ledger.release(pool, taken)
+            finally:
+                given_back = original(self, taken)
+            return given_back
 
         return release
 

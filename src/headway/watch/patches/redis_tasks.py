@@ -45,9 +45,12 @@ def install(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         async def release(self: Any, taken: Any) -> Any:
             pool = pool_of(self)
-            if pool is not None:
-                ledger.release(pool, taken)
-            return await original(self, taken)
+            try:
+                if pool is not None:
+                    ledger.release(pool, taken)
+            finally:
+                given_back = await original(self, taken)
+            return given_back
 
         return release
 

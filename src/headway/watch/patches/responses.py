@@ -68,8 +68,10 @@ def _threads(patcher: Patcher) -> None:
 
     def close(original: Any) -> Any:
         def close(self: Any) -> None:
-            _back(ledger, self)
-            original(self)
+            try:
+                _back(ledger, self)
+            finally:
+                original(self)
 
         return close
 
@@ -101,8 +103,10 @@ def _tasks(patcher: Patcher) -> None:
 
     def aclose(original: Any) -> Any:
         async def aclose(self: Any) -> None:
-            _back(ledger, self)
-            await original(self)
+            try:
+                _back(ledger, self)
+            finally:
+                await original(self)
 
         return aclose
 

@@ -59,9 +59,11 @@ def install(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         def release(self: Any) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                ledger.release(pool)
-            original(self)
+            try:
+                if pool is not None:
+                    ledger.release(pool)
+            finally:
+                original(self)
 
         return release
 
@@ -125,9 +127,11 @@ def _queue(patcher: Patcher) -> None:
     def put_nowait(original: Any) -> Any:
         def put_nowait(self: Any, item: Any) -> None:
             pool = self._headway_pool
-            if pool is not None and not pool.cls.road.settled:
-                comes(ledger, pool, item, self, asyncio.Queue.qsize)
-            original(self, item)
+            try:
+                if pool is not None and not pool.cls.road.settled:
+                    comes(ledger, pool, item, self, asyncio.Queue.qsize)
+            finally:
+                original(self, item)
 
         return put_nowait
 

@@ -29,7 +29,7 @@ def install(patcher: Patcher) -> None:
 
 
 def _semaphores(patcher: Patcher) -> None:
-    ledger = patcher.ledger
+    ledger, give = patcher.ledger, threading.Semaphore.release
 
     def init(original: Any) -> Any:
         def __init__(self: Any, value: int = 1) -> None:
@@ -50,10 +50,14 @@ def _semaphores(patcher: Patcher) -> None:
             if pool is None:
                 return bool(original(self, blocking, timeout))
             if original(self, False, None if blocking else timeout):
-                if blocking:
-                    ledger.enter(pool)
-                else:
-                    ledger.grant(pool)
+                try:
+                    if blocking:
+                        ledger.enter(pool)
+                    else:
+                        ledger.grant(pool)
+                except BaseException:  # a signal's, say: nobody would give it back
+                    give(self)
+                    raise
                 return True
             if not blocking:
                 return False
@@ -68,10 +72,12 @@ def _semaphores(patcher: Patcher) -> None:
     def release(original: Any) -> Any:
         def release(self: Any, n: int = 1) -> None:
             pool = self._headway_pool
-            if pool is not None:
-                for _ in range(n):
-                    ledger.release(pool)
-            original(self, n)
+            try:
+                if pool is not None:
+                    for _ in range(n):
+                        ledger.release(pool)
+            finally:
+                original(self, n)
 
         return release
 

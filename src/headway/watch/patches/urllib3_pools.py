@@ -45,9 +45,11 @@ def install(patcher: Patcher) -> None:
     def put(original: Any) -> Any:
         def _put_conn(self: Any, connection: Any) -> None:
             pool = pool_of(self)
-            if pool is not None:  # None comes back for a connection that failed
-                ledger.release(pool, connection)
-            original(self, connection)
+            try:
+                if pool is not None:  # None comes back for a connection that failed
+                    ledger.release(pool, connection)
+            finally:
+                original(self, connection)
 
         return _put_conn
 
