@@ -45,7 +45,8 @@ class Budget(core.Budget):
     may wait, and may call code above it, does not fit; it frees what it can and says how many units.
     The reclaimers of all budgets below, and the caches that belong to them (`headway.ShrinkableCache`),
     are asked too, in turn, until that is enough: close a budget that has one, so that it is called no
-    more. Caches drop what is clean also for requests that may not wait, or are under ``noreclaim()``. One that raises is logged and counted (`raised_count`), and the request goes on without it.
+    more. One that raises is logged and counted (`raised_count`), and the request goes on without it.
+    Caches drop what is clean also for requests that may not wait, or are made under ``noreclaim()``.
     `trace` records who holds what (also ``HEADWAY_TRACE=1``).
 
     >>> budget = Budget("256MiB", reserve="16MiB", name="decode")
