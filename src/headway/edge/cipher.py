@@ -106,11 +106,12 @@ class Direct:
         try:
             way = ways.pop()
         except IndexError:
-            way = self._another(encrypting)
-            if way is None:
+            another = self._another(encrypting)
+            if another is None:
                 with self._lock:
                     self._carry_out(self._spared()[encrypting], source, target, first)
                 return
+            way = another
         self._carry_out(way, source, target, first)
         ways.append(way)
         if self._spare is None:  # closed meanwhile

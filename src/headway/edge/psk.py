@@ -20,8 +20,9 @@ from headway.errors import BlockError, UsageError
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-# What has a key for each connection comes first; a name that matches nothing is passed over in silence.
-_CIPHERS: Final = "ECDHE-PSK-CHACHA20-POLY1305:kECDHEPSK+AES:kDHEPSK+AESGCM:kPSK+AESGCM:!SHA1"
+# What has a key for each connection comes first; a name that matches nothing is passed over in silence. GnuTLS
+# without ChaCha20 has ECDHE with CBC and HMAC-SHA1 alone, which is better than none.
+_CIPHERS: Final = "ECDHE-PSK-CHACHA20-POLY1305:kECDHEPSK+AES:kDHEPSK+AESGCM:kPSK+AESGCM"
 _MOST: Final = 256  # bytes of a key that OpenSSL takes
 
 
